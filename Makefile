@@ -1,0 +1,36 @@
+# The commands of the README. `make test` and `make demo` do all the set-up on a fresh machine.
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.PHONY: setup test test-long test-peer lint demo wheels clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml tools/setup.sh
+	bash tools/setup.sh $(VENV)
+	touch $(STAMP)
+
+test: $(STAMP)
+	$(PY) -m pytest -m "not long and not peer"
+
+test-long: $(STAMP)
+	$(PY) -m pytest -m long --timeout=1800
+
+test-peer: $(STAMP)
+	bash tools/peer_env.sh .venv-peer
+	PEER_PYTHON=$(CURDIR)/.venv-peer/bin/python $(PY) -m pytest -m peer --timeout=1200
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
+
+demo: $(STAMP)
+	$(PY) tools/demo.py
+
+wheels: $(STAMP)
+	bash tools/check_wheels.sh
+
+clean:
+	rm -rf $(VENV) .venv-peer build dist out *.egg-info

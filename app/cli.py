@@ -1,0 +1,68 @@
+"""The command line: one table of subcommands, one place where errors become one line and a status.
+
+Each subcommand's module has `configure(parser)` and `run(args) -> int` and is imported only when
+it is called, so that `moshi --help` starts at once.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from moshi_mlx.errors import MoshiError
+
+# command -> (module, one line for --help). A leading dot: relative to this package.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "file": (".cli_file", "let Moshi answer a recording, into a sound file and a transcript"),
+    "text": (".cli_text", "continue a text with Helium, the language model inside Moshi"),
+}
+
+
+def module_of(command: str):
+    """Import the module behind a command; the sibling folder `quantize` is reached here alone."""
+    name = COMMANDS[command][0]
+    if name.startswith("."):
+        return importlib.import_module(name, __package__)
+    parent = (__package__ or "").rpartition(".")[0]  # "moshi_mlx" installed, "" in the checkout
+    return importlib.import_module(f"{parent}.{name}".lstrip("."))
+
+
+def overview() -> str:
+    lines = [f"  {name:<10} {help_line}" for name, (_, help_line) in COMMANDS.items()]
+    return "\n".join(
+        ["usage: moshi COMMAND [options]", "", "Talk with Moshi on your own machine.", ""]
+        + ["commands:", *lines, "", "`moshi COMMAND --help` tells what a command can do."]
+    )
+
+
+def dispatch(argv: Sequence[str]) -> int:
+    """Run one command line; returns the exit status and lets MoshiError through."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(overview())
+        return 0
+    if argv[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"moshi-local {version('moshi-local')}")
+        return 0
+    if argv[0] not in COMMANDS:
+        raise MoshiError(f"unknown command {argv[0]!r}; known: {', '.join(COMMANDS)}")
+    module = module_of(argv[0])
+    parser = argparse.ArgumentParser(prog=f"moshi {argv[0]}", description=module.__doc__)
+    module.configure(parser)
+    return module.run(parser.parse_args(argv[1:]))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Expected failures become one line and exit code 1; bugs keep their traceback."""
+    try:
+        return dispatch(sys.argv[1:] if argv is None else argv)
+    except MoshiError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
