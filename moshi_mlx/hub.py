@@ -1,0 +1,325 @@
+"""Where a model's files are: a folder, `nano` in the package, or a Hugging Face repository.
+
+The only module that touches the network. `resolve` returns a folder that holds every file asked
+for; of a repository only those files are fetched, into Hugging Face's own cache, and a download
+that was interrupted goes on where it stopped (huggingface_hub itself starts again).
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError, DownloadError
+from .files import PARTS, SHARD_INDEX, file_names, shard_names
+
+NANO = Path(__file__).parent / "nano"
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+LICENCE_UNKNOWN = "licence not stated"
+
+
+@dataclass(frozen=True)
+class Download:
+    """What fetching a repository means, known before it starts. `sizes`: file name -> bytes."""
+
+    repository: str
+    commit: str
+    licence: str
+    sizes: dict[str, int]
+    missing_bytes: int  # not yet in the cache
+
+    def __str__(self) -> str:
+        return (
+            f"{self.repository}: {self.missing_bytes / 1e9:.2f} GB to download "
+            f"(licence: {self.licence})"
+        )
+
+
+def resolve(
+    name_or_folder: str | Path,
+    revision: str | None = None,
+    offline: bool | None = None,
+    files: Iterable[str] = PARTS,
+    cache_dir: Path | None = None,
+    announce: Callable[[Download], None] | None = None,
+) -> Path:
+    """The folder with the model's files (`files`: parts of it), fetched first where necessary.
+
+    `offline` None means: as HF_HUB_OFFLINE says. `announce` is called with size and licence
+    before a download starts (default: one line on stderr). Raises DownloadError.
+    """
+    folder = Path(name_or_folder).expanduser()
+    if str(name_or_folder) == "nano" and not folder.is_dir():
+        return NANO
+    if folder.is_dir():
+        if revision is not None:
+            raise DownloadError(f"{folder} is a folder: a revision can't be chosen; leave it out")
+        return folder
+    if folder.exists():
+        raise DownloadError(f"{folder} is a file: give the folder it lies in, or a repository")
+    repository = str(name_or_folder)
+    if not REPOSITORY.fullmatch(repository):
+        raise DownloadError(
+            f"{repository!r} is neither a folder here nor a repository's name (owner/name), "
+            "for example kyutai/moshiko-mlx-q4"
+        )
+    if offline if offline is not None else _offline_by_environment():
+        return _cached(repository, revision, tuple(files), cache_dir)
+    with _mendable(repository, revision):
+        try:
+            return _fetch(repository, revision, tuple(files), cache_dir, announce)
+        except Exception as error:
+            if not _is_no_network(error):
+                raise
+            # Without a network a model that is here already still runs.
+            return _cached(repository, revision, tuple(files), cache_dir, no_network=True)
+
+
+def plan(
+    repository: str,
+    revision: str | None = None,
+    files: Iterable[str] = PARTS,
+    cache_dir: Path | None = None,
+) -> Download:
+    """Size and licence of what `resolve` would fetch. Raises DownloadError."""
+    with _mendable(repository, revision):
+        return _plan(repository, revision, tuple(files), cache_dir)
+
+
+def _plan(repository: str, revision: str | None, parts: tuple[str, ...], cache_dir: Path | None):
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    info = HfApi(endpoint=_endpoint()).model_info(
+        repository, revision=revision, files_metadata=True
+    )
+    commit = info.sha or revision or "main"
+    all_sizes = {s.rfilename: s.size or 0 for s in info.siblings or []}
+    config = None
+    if "config.json" in all_sizes:
+        config = _read_config(_download(repository, "config.json", commit, cache_dir), repository)
+    names = list(file_names(config, all_sizes, parts).values())
+    if SHARD_INDEX in names:
+        index = _read_config(_download(repository, SHARD_INDEX, commit, cache_dir), repository)
+        names += shard_names(index)
+    for name in names:
+        if name not in all_sizes:
+            raise DownloadError(
+                f"{repository} has no file {name}: its config.json names one that is missing; "
+                "try another --revision"
+            )
+    if "weights" in parts and not any(name.endswith(".safetensors") for name in names):
+        raise DownloadError(f"{repository} holds no safetensors weights: is it a Moshi model?")
+    sizes = {name: all_sizes[name] for name in names}
+    missing = sum(
+        size
+        for name, size in sizes.items()
+        if not isinstance(try_to_load_from_cache(repository, name, cache_dir, commit), str)
+    )
+    card = info.card_data
+    licence = (card.get("license_name") or card.get("license")) if card else None
+    return Download(repository, commit, str(licence or LICENCE_UNKNOWN), sizes, missing)
+
+
+def _fetch(
+    repository: str,
+    revision: str | None,
+    parts: tuple[str, ...],
+    cache_dir: Path | None,
+    announce: Callable[[Download], None] | None,
+) -> Path:
+    download = _plan(repository, revision, parts, cache_dir)
+    if download.missing_bytes:
+        (announce or _announce_on_stderr)(download)
+        _check_disk(download, cache_dir)
+    paths = [_download(repository, name, download.commit, cache_dir) for name in download.sizes]
+    _remember_revision(repository, revision or "main", download.commit, cache_dir)
+    return next(p.parent for p, name in zip(paths, download.sizes, strict=True) if "/" not in name)
+
+
+def _announce_on_stderr(download: Download) -> None:
+    print(download, file=sys.stderr)
+
+
+def _download(repository: str, name: str, commit: str, cache_dir: Path | None) -> Path:
+    """One file into Hugging Face's cache, going on where an earlier try stopped."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub import try_to_load_from_cache as cached
+
+    found = cached(repository, name, cache_dir, commit)
+    if isinstance(found, str):
+        return Path(found)
+    url = hf_hub_url(repository, name, revision=commit, endpoint=_endpoint())
+    metadata = get_hf_file_metadata(url, endpoint=_endpoint())
+    if metadata.etag and metadata.size:
+        blob = _repository_folder(repository, cache_dir) / "blobs" / metadata.etag
+        if not blob.exists():
+            _stream(url, blob, metadata.size, name)
+    return Path(  # finds the blob and only links to it
+        hf_hub_download(
+            repository, name, revision=commit, cache_dir=cache_dir, endpoint=_endpoint()
+        )
+    )
+
+
+def _stream(url: str, blob: Path, size: int, name: str) -> None:
+    """url -> blob by way of `blob.part`, which an interruption leaves behind on purpose."""
+    import fcntl
+
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    part = blob.with_name(blob.name + ".part")
+    with open(part, "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DownloadError(f"{name} is being downloaded by another process: wait") from error
+        if file.tell() > size:
+            file.truncate(0)
+            file.seek(0)
+        http_get(
+            url,
+            file,
+            resume_size=file.tell(),
+            headers=build_hf_headers(),
+            expected_size=size,
+            displayed_filename=name,
+        )
+        file.flush()
+        if len(blob.name) == 64 and _sha256(part) != blob.name:  # large files: the etag is the sum
+            part.unlink()
+            raise DownloadError(f"{name} arrived damaged and was removed: start again")
+        part.replace(blob)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _cached(
+    repository: str,
+    revision: str | None,
+    parts: tuple[str, ...],
+    cache_dir: Path | None,
+    no_network: bool = False,
+) -> Path:
+    """The folder in the cache if it is complete; never asks the network."""
+    folder = _repository_folder(repository, cache_dir)
+    ref = folder / "refs" / (revision or "main")
+    commit = ref.read_text().strip() if ref.is_file() else (revision or "")
+    snapshot = folder / "snapshots" / commit
+    reason = "no network, and" if no_network else "offline, but"
+    advice = "connect and try again" if no_network else "run it once without --offline"
+    if not commit or not snapshot.is_dir():
+        raise DownloadError(f"{reason} {repository} isn't on this machine: {advice}")
+    available = {str(p.relative_to(snapshot)) for p in snapshot.rglob("*") if p.is_file()}
+    config_file = snapshot / "config.json"
+    config = _read_config(config_file, repository) if config_file.is_file() else None
+    names = list(file_names(config, available, parts).values())
+    if SHARD_INDEX in names:
+        names += shard_names(_read_config(snapshot / SHARD_INDEX, repository))
+    absent = sorted(set(names) - available)
+    if "weights" in parts and not any(name.endswith(".safetensors") for name in names):
+        absent.append("its weights")
+    if absent:
+        raise DownloadError(f"{reason} {repository} lacks {', '.join(absent)}: {advice}")
+    return snapshot
+
+
+def _read_config(path: Path, repository: str) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"{path.name} of {repository} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path.name} of {repository} is not a JSON object")
+    return config
+
+
+def _repository_folder(repository: str, cache_dir: Path | None) -> Path:
+    from huggingface_hub import constants
+
+    root = Path(cache_dir or constants.HF_HUB_CACHE)
+    return root / ("models--" + repository.replace("/", "--"))
+
+
+def _remember_revision(repository: str, revision: str, commit: str, cache_dir: Path | None) -> None:
+    """`refs/main`, so that the same name works offline."""
+    if revision == commit:
+        return
+    ref = _repository_folder(repository, cache_dir) / "refs" / revision
+    ref.parent.mkdir(parents=True, exist_ok=True)
+    ref.write_text(commit)
+
+
+def _check_disk(download: Download, cache_dir: Path | None) -> None:
+    folder = _repository_folder(download.repository, cache_dir)
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < download.missing_bytes:
+        raise DownloadError(
+            f"{download.repository} needs {download.missing_bytes / 1e9:.2f} GB and {folder} has "
+            f"{free / 1e9:.2f} GB free: make room, or set HF_HOME to another disk"
+        )
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("HF_ENDPOINT") or None
+
+
+def _offline_by_environment() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _is_no_network(error: Exception) -> bool:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return True
+    if isinstance(error, errors.HfHubHTTPError):
+        return error.response.status_code >= 500
+    return isinstance(error, (errors.HTTPError, ConnectionError, TimeoutError))
+
+
+@contextmanager
+def _mendable(repository: str, revision: str | None) -> Iterator[None]:
+    """huggingface_hub's failures as one line each."""
+    from huggingface_hub import errors
+
+    at = f" at revision {revision}" if revision else ""
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise DownloadError(
+            f"{repository} asks you to accept its terms: open https://huggingface.co/{repository}, "
+            "accept, then run `hf auth login`"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise DownloadError(f"{repository} has no revision {revision}: check --revision") from error
+    except errors.RepositoryNotFoundError as error:
+        raise DownloadError(
+            f"there is no repository {repository} (or it is private: run `hf auth login`)"
+        ) from error
+    except errors.EntryNotFoundError as error:
+        raise DownloadError(f"{repository}{at} lacks a file that it lists: try again") from error
+    except (errors.HTTPError, OSError) as error:
+        if getattr(error, "errno", None) == 28:  # ENOSPC
+            raise DownloadError(
+                f"the disk is full while downloading {repository}: make room and start again, "
+                "it goes on where it stopped"
+            ) from error
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DownloadError(
+            f"{repository} couldn't be downloaded ({line}): check the network and start again, "
+            "it goes on where it stopped"
+        ) from error
