@@ -11,14 +11,14 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, DownloadError
 from .files import PARTS, SHARD_INDEX, file_names, shard_names
+from .hub_errors import is_no_network, mendable
 
 NANO = Path(__file__).parent / "nano"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -72,14 +72,15 @@ def resolve(
         )
     if offline if offline is not None else _offline_by_environment():
         return _cached(repository, revision, tuple(files), cache_dir)
-    with _mendable(repository, revision):
+    with mendable(repository, revision):
         try:
-            return _fetch(repository, revision, tuple(files), cache_dir, announce)
+            download = _plan(repository, revision, tuple(files), cache_dir)
         except Exception as error:
-            if not _is_no_network(error):
+            if not is_no_network(error):
                 raise
             # Without a network a model that is here already still runs.
             return _cached(repository, revision, tuple(files), cache_dir, no_network=True)
+        return _fetch(download, revision or "main", cache_dir, announce)
 
 
 def plan(
@@ -89,7 +90,7 @@ def plan(
     cache_dir: Path | None = None,
 ) -> Download:
     """Size and licence of what `resolve` would fetch. Raises DownloadError."""
-    with _mendable(repository, revision):
+    with mendable(repository, revision):
         return _plan(repository, revision, tuple(files), cache_dir)
 
 
@@ -128,18 +129,17 @@ def _plan(repository: str, revision: str | None, parts: tuple[str, ...], cache_d
 
 
 def _fetch(
-    repository: str,
-    revision: str | None,
-    parts: tuple[str, ...],
+    download: Download,
+    revision: str,
     cache_dir: Path | None,
     announce: Callable[[Download], None] | None,
 ) -> Path:
-    download = _plan(repository, revision, parts, cache_dir)
+    repository, commit = download.repository, download.commit
     if download.missing_bytes:
         (announce or _announce_on_stderr)(download)
         _check_disk(download, cache_dir)
-    paths = [_download(repository, name, download.commit, cache_dir) for name in download.sizes]
-    _remember_revision(repository, revision or "main", download.commit, cache_dir)
+    paths = [_download(repository, name, commit, cache_dir) for name in download.sizes]
+    _remember_revision(repository, revision, commit, cache_dir)
     return next(p.parent for p, name in zip(paths, download.sizes, strict=True) if "/" not in name)
 
 
@@ -279,47 +279,3 @@ def _endpoint() -> str | None:
 
 def _offline_by_environment() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-
-
-def _is_no_network(error: Exception) -> bool:
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        return True
-    if isinstance(error, errors.HfHubHTTPError):
-        return error.response.status_code >= 500
-    return isinstance(error, (errors.HTTPError, ConnectionError, TimeoutError))
-
-
-@contextmanager
-def _mendable(repository: str, revision: str | None) -> Iterator[None]:
-    """huggingface_hub's failures as one line each."""
-    from huggingface_hub import errors
-
-    at = f" at revision {revision}" if revision else ""
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        raise DownloadError(
-            f"{repository} asks you to accept its terms: open https://huggingface.co/{repository}, "
-            "accept, then run `hf auth login`"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise DownloadError(f"{repository} has no revision {revision}: check --revision") from error
-    except errors.RepositoryNotFoundError as error:
-        raise DownloadError(
-            f"there is no repository {repository} (or it is private: run `hf auth login`)"
-        ) from error
-    except errors.EntryNotFoundError as error:
-        raise DownloadError(f"{repository}{at} lacks a file that it lists: try again") from error
-    except (errors.HTTPError, OSError) as error:
-        if getattr(error, "errno", None) == 28:  # ENOSPC
-            raise DownloadError(
-                f"the disk is full while downloading {repository}: make room and start again, "
-                "it goes on where it stopped"
-            ) from error
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DownloadError(
-            f"{repository} couldn't be downloaded ({line}): check the network and start again, "
-            "it goes on where it stopped"
-        ) from error
