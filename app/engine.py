@@ -1,0 +1,50 @@
+"""The model behind a conversation, as the session sees it: numpy in, numpy and str out.
+
+`make_engine` runs on the session's model thread and loads and warms there, since MLX arrays belong
+to the thread that made them. Everything here is called on that thread alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from .events import Settings
+
+
+@dataclass(frozen=True, eq=False)
+class Reply:
+    """What the model says to one frame of the user's."""
+
+    pcm: np.ndarray | None  # float32 [1920], None while the delays fill
+    text: str = ""  # a word piece with its leading space; "" for padding
+    text_token: int = 0
+
+
+class Talk(Protocol):
+    """One conversation: its state, its seed."""
+
+    seed: int
+
+    def step(self, frame: np.ndarray, hold: bool = False) -> Reply:
+        """frame float32 [1920] -> the reply; `hold` keeps Moshi silent in this frame."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Engine(Protocol):
+    """A loaded, warm model; may hold many conversations, one after the other."""
+
+    name: str
+    recipe: str
+
+    def begin(self, settings: Settings) -> Talk:
+        """A conversation with clean state. MoshiError for settings it can't honour."""
+        ...
+
+    def memory_bytes(self) -> int: ...
+
+
+MakeEngine = Callable[[], Engine]

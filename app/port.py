@@ -1,0 +1,164 @@
+"""Where a session's samples come from and go to: bounded, never blocking the audio side.
+
+One writer (an audio callback, a socket) calls `push_input`; one reader (the model thread) calls
+`read` and `play`. Counters have one writer each, so no lock is taken on the audio side.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from moshi_mlx.clock import FRAME_SAMPLES, SAMPLE_RATE_HZ
+
+RING_SAMPLES = 4 * SAMPLE_RATE_HZ  # what the input ring holds; more than any backlog kept
+MAX_BACKLOG_SAMPLES = 2 * FRAME_SAMPLES  # 160 ms beyond the frame at hand: more is dropped
+
+
+class EndOfInput(Exception):  # noqa: N818 (a signal, not an error)
+    """The port will never deliver another sample: the file ended, the visitor has gone."""
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """Input for one frame: the last 1920 samples count, older ones were dropped to catch up."""
+
+    mic: np.ndarray  # float32 [n], n >= 1920
+    played: np.ndarray  # float32 [n], what the speaker played at the same time
+    captured_s: float  # when the last sample arrived, on the port's clock
+
+    @property
+    def dropped_samples(self) -> int:
+        return len(self.mic) - FRAME_SAMPLES
+
+
+class Port(Protocol):
+    """What `Session` needs; both sides of a device, a file, a websocket."""
+
+    def now(self) -> float:
+        """Seconds on the port's clock (real, or virtual in tests)."""
+        ...
+
+    def read(self, timeout_s: float) -> Capture | None:
+        """The next frame's input; None after `timeout_s` without one. Raises EndOfInput."""
+        ...
+
+    def play(self, pcm: np.ndarray) -> float:
+        """Take one reply [1920]; returns the seconds until its first sample sounds."""
+        ...
+
+    def buffered_s(self) -> float:
+        """Seconds of replies that wait to be played."""
+        ...
+
+    def flush(self) -> None:
+        """Forget all queued input and output: a new conversation starts."""
+        ...
+
+
+class InputRing:
+    """The newest 4 s of input and of what was played meanwhile; the reader decides what to drop."""
+
+    def __init__(self, max_backlog_samples: int = MAX_BACKLOG_SAMPLES) -> None:
+        self._mic = np.zeros(RING_SAMPLES, np.float32)
+        self._played = np.zeros(RING_SAMPLES, np.float32)
+        self._max_backlog = max_backlog_samples
+        self.written = 0  # samples ever written; the writer's
+        self.taken = 0  # samples ever taken or dropped; the reader's
+        self.last_write_s = 0.0
+
+    def push(self, mic: np.ndarray, played: np.ndarray | None, now_s: float) -> None:
+        """Copy a block [n] in, n <= 2 s; the oldest samples are overwritten when nobody reads."""
+        n = len(mic)
+        start = self.written % RING_SAMPLES
+        head = min(n, RING_SAMPLES - start)
+        self._mic[start : start + head] = mic[:head]
+        self._mic[: n - head] = mic[head:]
+        if played is None:
+            self._played[start : start + head] = 0.0
+            self._played[: n - head] = 0.0
+        else:
+            self._played[start : start + head] = played[:head]
+            self._played[: n - head] = played[head:]
+        self.last_write_s = now_s
+        self.written += n
+
+    def available(self) -> int:
+        return self.written - self.taken
+
+    def take(self) -> Capture | None:
+        """A frame, or a longer stretch that ends in the newest frame when too much has piled up."""
+        written, captured_s = self.written, self.last_write_s
+        waiting = written - self.taken
+        if waiting < FRAME_SAMPLES:
+            return None
+        n = FRAME_SAMPLES if waiting <= FRAME_SAMPLES + self._max_backlog else waiting
+        lost = max(0, n - RING_SAMPLES // 2)  # overwritten, or about to be
+        start = self.taken + lost
+        self.taken += n
+        captured_s -= (written - self.taken) / SAMPLE_RATE_HZ
+        index = np.arange(start, self.taken) % RING_SAMPLES
+        mic, played = self._mic[index], self._played[index]
+        if lost:
+            pad = np.zeros(lost, np.float32)
+            mic, played = np.concatenate([pad, mic]), np.concatenate([pad, played])
+        return Capture(mic, played, captured_s)
+
+    def flush(self) -> None:
+        """Reader's side: forget everything that waits."""
+        self.taken = self.written
+
+
+class QueuePort:
+    """A port fed by `push_input` from any one thread; replies go to `on_play` on the model thread.
+
+    The web server makes one for each visitor: `on_play` hands the frame to its event loop.
+    """
+
+    def __init__(
+        self,
+        on_play: Callable[[np.ndarray], None],
+        max_backlog_samples: int = MAX_BACKLOG_SAMPLES,
+    ) -> None:
+        self._on_play = on_play
+        self._ring = InputRing(max_backlog_samples)
+        self._arrived = threading.Event()
+        self._ended = False
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def push_input(self, block: np.ndarray) -> None:
+        """Add float32 samples [n] in [-1, 1], any n up to 2 s; never blocks, NaN becomes 0."""
+        block = np.nan_to_num(np.asarray(block, np.float32), posinf=1.0, neginf=-1.0)
+        self._ring.push(block, None, self.now())
+        self._arrived.set()
+
+    def end_input(self) -> None:
+        """No more input will come: the conversation ends once what is queued has been heard."""
+        self._ended = True
+        self._arrived.set()
+
+    def read(self, timeout_s: float) -> Capture | None:
+        deadline = self.now() + timeout_s
+        while True:
+            self._arrived.clear()
+            if (capture := self._ring.take()) is not None:
+                return capture
+            if self._ended:
+                raise EndOfInput
+            if not self._arrived.wait(deadline - self.now()):
+                return None
+
+    def play(self, pcm: np.ndarray) -> float:
+        self._on_play(pcm)
+        return 0.0
+
+    def buffered_s(self) -> float:
+        return 0.0
+
+    def flush(self) -> None:
+        self._ring.flush()
