@@ -1,0 +1,78 @@
+"""Run as a process of its own: prints one line of JSON about MLX, sound devices or permissions.
+
+All can take their process down with them (MLX without a Metal device, PortAudio with a broken sound
+server, a wrong call into AVFoundation), and a doctor must live on to say so.
+"""
+
+import ctypes
+import ctypes.util
+import json
+import sys
+from typing import Any
+
+
+def mlx() -> dict[str, Any]:
+    """backend, device name and recommended working set; runs one operation to be sure."""
+    import mlx.core as mx
+
+    if mx.metal.is_available():
+        backend = "metal"
+    else:
+        cuda = getattr(mx, "cuda", None)
+        backend = "cuda" if cuda is not None and cuda.is_available() else "cpu"
+    mx.eval(mx.ones((2, 2)) @ mx.ones((2, 2)))
+    info = mx.device_info() if hasattr(mx, "device_info") else mx.metal.device_info()
+    return {
+        "backend": backend,
+        "device": info.get("device_name"),
+        "working_set_bytes": info.get("max_recommended_working_set_size"),
+    }
+
+
+def audio() -> dict[str, Any]:
+    """Every device PortAudio sees, with its default sample rate."""
+    try:
+        import sounddevice as sd
+
+        found, (first_in, first_out) = sd.query_devices(), sd.default.device
+    except Exception as error:  # no library, no host API, no device: all mean "no sound here"
+        return {"devices": [], "why": str(error).splitlines()[0][:200]}
+    devices = [
+        {
+            "name": device["name"],
+            "inputs": device["max_input_channels"],
+            "outputs": device["max_output_channels"],
+            "rate_hz": device["default_samplerate"],
+            "default_input": index == first_in,
+            "default_output": index == first_out,
+        }
+        for index, device in enumerate(found)
+    ]
+    return {"devices": devices, "why": None if devices else "no sound device"}
+
+
+def microphone() -> dict[str, Any]:
+    """What macOS lets this terminal do, without asking the person: AVCaptureDevice says it.
+
+    https://developer.apple.com/documentation/avfoundation/avcapturedevice
+    """
+    states = {0: "not asked", 1: "denied", 2: "denied", 3: "granted"}
+    objc = ctypes.CDLL(ctypes.util.find_library("objc"))
+    for framework in ("Foundation", "AVFoundation"):
+        ctypes.CDLL(f"/System/Library/Frameworks/{framework}.framework/{framework}")
+    objc.objc_getClass.restype = objc.sel_registerName.restype = ctypes.c_void_p
+    objc.objc_getClass.argtypes = objc.sel_registerName.argtypes = [ctypes.c_char_p]
+    pointer, send = ctypes.c_void_p, ctypes.cast(objc.objc_msgSend, ctypes.c_void_p).value
+    assert send is not None
+    make_string = ctypes.CFUNCTYPE(pointer, pointer, pointer, ctypes.c_char_p)(send)
+    ask_status = ctypes.CFUNCTYPE(ctypes.c_long, pointer, pointer, pointer)(send)
+    media_type = make_string(
+        objc.objc_getClass(b"NSString"), objc.sel_registerName(b"stringWithUTF8String:"), b"soun"
+    )  # AVMediaTypeAudio
+    selector = objc.sel_registerName(b"authorizationStatusForMediaType:")
+    code = ask_status(objc.objc_getClass(b"AVCaptureDevice"), selector, media_type)
+    return {"permission": states.get(code)}
+
+
+if __name__ == "__main__":
+    print(json.dumps({"mlx": mlx, "audio": audio, "microphone": microphone}[sys.argv[1]]()))
