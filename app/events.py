@@ -67,6 +67,7 @@ class FrameDone:
     lag_ms: float  # from the frame's last sample in to the first sample of its reply out
     dropped_frames: float  # input dropped so far in this conversation, in frames of 80 ms
     dropped_now_samples: int  # input dropped right before this frame
+    captured_s: float = 0.0  # when the frame's last sample arrived, on the port's clock
 
 
 @dataclass(frozen=True)

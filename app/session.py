@@ -243,6 +243,7 @@ class _Conversation:
             lag_ms=1000 * (end_s - capture.captured_s + wait_to_sound_s),
             dropped_frames=self._dropped_samples / FRAME_SAMPLES,
             dropped_now_samples=capture.dropped_samples,
+            captured_s=capture.captured_s,
         )
 
     def _step(self, heard: np.ndarray) -> Reply:
