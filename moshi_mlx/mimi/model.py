@@ -1,0 +1,176 @@
+"""Mimi: 24 kHz speech to codes at 12.5 frames a second and back, in MLX.
+
+Numpy in, numpy out; the `_lazy` forms take and give MLX arrays, so that codec and language model
+can share one evaluation. Weights never change and a stream's state is its own, so one Mimi serves
+any number of streams. Whole files go through the frames' code, many frames at a time: both give
+the same, and memory doesn't grow with the file.
+"""
+
+import mlx.core as mx
+import numpy as np
+
+from .checks import checked_codes, checked_frame, checked_pcm, cleaned
+from .config import MimiConfig
+from .convolution import Convolution, DepthwiseUpsample
+from .quantizer import Quantizer
+from .seanet import SeanetDecoder, SeanetEncoder
+from .state import POSITION, State, StateLayout
+from .tensors import Tensors
+from .transformer import Transformer
+
+CHUNK_FRAMES = 16  # frames of a file that go through the model at once
+
+
+class Mimi:
+    """The codec. Made by `load_mimi`; `num_codebooks` codebooks are encoded."""
+
+    def __init__(self, config: MimiConfig, tensors: Tensors, num_codebooks: int) -> None:
+        self.config = config
+        self.num_codebooks = num_codebooks
+        self.frame_samples = config.frame_samples
+        self.dtype = tensors.dtype
+        self._encoder_layout, self._decoder_layout = StateLayout(), StateLayout()
+        self._build_encoder(tensors)
+        self._build_decoder(tensors)
+        self._quantizer = Quantizer(config.quantizer, tensors, num_codebooks)
+        tensors.finish()
+
+    def _build_encoder(self, tensors: Tensors) -> None:
+        config, layout = self.config, self._encoder_layout
+        width, stride = config.seanet.dimension, config.frame_positions
+        self._encoder = SeanetEncoder(config.seanet, tensors, layout)
+        self._encoder_transformer = Transformer(
+            config.transformer, tensors, layout, "encoder_transformer"
+        )
+        self._downsample = None
+        if stride > 1:
+            self._downsample = Convolution(
+                tensors,
+                layout,
+                "downsample.conv.conv.conv",
+                (width, width),
+                2 * stride,
+                stride=stride,
+                bias=False,
+                pad_mode="replicate",
+            )
+
+    def _build_decoder(self, tensors: Tensors) -> None:
+        config, layout = self.config, self._decoder_layout
+        width, stride = config.seanet.dimension, config.frame_positions
+        self._upsample = None
+        if stride > 1:
+            self._upsample = DepthwiseUpsample(
+                tensors, layout, "upsample.convtr.convtr.convtr", width, stride
+            )
+        self._decoder_transformer = Transformer(
+            config.transformer, tensors, layout, "decoder_transformer"
+        )
+        self._decoder = SeanetDecoder(config.seanet, tensors, layout)
+
+    def encoder_state(self) -> State:
+        """The state of an encoder that has heard nothing."""
+        return self._encoder_layout.zeros(self.dtype)
+
+    def decoder_state(self) -> State:
+        """The state of a decoder that has said nothing."""
+        return self._decoder_layout.zeros(self.dtype)
+
+    def encode_step(self, pcm: mx.array, state: State) -> tuple[mx.array, State]:
+        """Whole frames, lazily: float [B, frames * frame_samples] -> int32 [B, K, frames], state."""
+        state = list(state)
+        latent = self._encoder(pcm.astype(self.dtype), state)
+        positions = latent.shape[1]
+        latent = self._encoder_transformer(latent, state)
+        if self._downsample is not None:
+            latent = self._downsample(latent, state)
+        codes = self._quantizer.encode(latent)
+        state[POSITION] = state[POSITION] + positions
+        return codes, state
+
+    def decode_step(self, codes: mx.array, state: State) -> tuple[mx.array, State]:
+        """Whole frames, lazily: int [B, K, frames] -> float32 [B, frames * frame_samples], state."""
+        state = list(state)
+        latent = self._quantizer.decode(codes).astype(self.dtype)
+        if self._upsample is not None:
+            latent = self._upsample(latent, state)
+        positions = latent.shape[1]
+        latent = self._decoder_transformer(latent, state)
+        pcm = self._decoder(latent, state)
+        state[POSITION] = state[POSITION] + positions
+        return pcm.astype(mx.float32), state
+
+    def encode(self, pcm: np.ndarray) -> np.ndarray:
+        """A whole recording: float [samples] -> int32 [K, frames], the last frame zero-padded.
+
+        Raises MoshiError for anything but one channel of finite floats.
+        """
+        pcm = checked_pcm(pcm)
+        pcm = np.pad(pcm, (0, -len(pcm) % self.frame_samples))
+        frames = len(pcm) // self.frame_samples
+        chunks, state = [np.zeros((self.num_codebooks, 0), np.int32)], self.encoder_state()
+        for start in range(0, frames, CHUNK_FRAMES):
+            stop = min(start + CHUNK_FRAMES, frames)
+            chunk = pcm[start * self.frame_samples : stop * self.frame_samples]
+            codes, state = self.encode_step(mx.array(chunk)[None], state)
+            mx.eval(codes, state)
+            chunks.append(np.array(codes[0]))
+        return np.concatenate(chunks, axis=1)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """All of a recording's codes: int [K, frames] -> float32 [frames * frame_samples].
+
+        K may be less than `num_codebooks`. Raises MoshiError for other shapes or code numbers.
+        """
+        codes = checked_codes(codes, self.num_codebooks, self.config.quantizer.bins)
+        chunks, state = [np.zeros(0, np.float32)], self.decoder_state()
+        for start in range(0, codes.shape[1], CHUNK_FRAMES):
+            chunk = codes[:, start : start + CHUNK_FRAMES]
+            pcm, state = self.decode_step(mx.array(chunk)[None], state)
+            mx.eval(pcm, state)
+            chunks.append(np.array(pcm[0]))
+        return np.concatenate(chunks)
+
+    def stream(self) -> "MimiStream":
+        """A new conversation: encodes and decodes frame by frame, independent of all others."""
+        return MimiStream(self)
+
+
+class MimiStream:
+    """One conversation's encoder and decoder, a frame at a time, for as long as one likes."""
+
+    def __init__(self, mimi: Mimi) -> None:
+        self._mimi = mimi
+        self.encoder_state = mimi.encoder_state()
+        self.decoder_state = mimi.decoder_state()
+
+    def encode(self, frame: np.ndarray) -> np.ndarray:
+        """float [frame_samples] -> int32 [K]. NaN and infinite samples count as silence."""
+        frame = cleaned(checked_frame(frame, self._mimi.frame_samples))
+        codes = self.encode_lazy(mx.array(frame))
+        mx.eval(codes, self.encoder_state)
+        return np.array(codes)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """int [K] -> float32 [frame_samples]. Raises MoshiError for codes there are none of."""
+        bins = self._mimi.config.quantizer.bins
+        codes = checked_codes(np.asarray(codes)[..., None], self._mimi.num_codebooks, bins)
+        pcm = self.decode_lazy(mx.array(codes[:, 0]))
+        mx.eval(pcm, self.decoder_state)
+        return np.array(pcm)
+
+    def encode_lazy(self, frame: mx.array) -> mx.array:
+        """float [frame_samples] -> int32 [K], nothing evaluated or checked."""
+        codes, self.encoder_state = self._mimi.encode_step(frame[None], self.encoder_state)
+        return codes[0, :, 0]
+
+    def decode_lazy(self, codes: mx.array) -> mx.array:
+        """int [K] -> float32 [frame_samples], nothing evaluated or checked."""
+        codes = codes[None, :, None]
+        pcm, self.decoder_state = self._mimi.decode_step(codes, self.decoder_state)
+        return pcm[0]
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        """All state; evaluate it with the outputs (`mx.eval(out, stream.arrays)`) every frame."""
+        return self.encoder_state + self.decoder_state
