@@ -1,0 +1,101 @@
+"""Stream a checkpoint into a quantized one: a few blocks of rows in memory, whatever the size.
+
+Blocks are rounded on two threads (MLX arrays never leave the thread that made them: numpy comes
+out) and written in order. Rows are independent, so blocks give the same bits as whole tensors.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+
+from .plan import Planned, all_slots
+from .rounding import Rounding, nearest, to_mlx, to_numpy
+from .safetensors_out import StreamingWriter, writing
+from .source import Mapped, Source
+
+BLOCK_BYTES = 32_000_000
+THREADS = 2
+BLOCKS_AHEAD = 2 * THREADS  # bounds the memory
+
+Blocks = list[tuple[np.ndarray, ...]]  # each: the rows of every tensor of one Planned
+
+
+def convert(
+    source: Source,
+    plan: list[Planned],
+    path: Path,
+    metadata: dict[str, str],
+    rounding: Rounding = nearest,
+    progress: Callable[[int], None] = lambda num_weights: None,
+) -> None:
+    """Write the planned tensors to `path`, going on with what an interrupted run left there.
+
+    `progress` is told how many weights each step has dealt with. Raises WeightsError for damaged
+    tensors, OSError for the disk.
+    """
+    cache_limit = mx.set_cache_limit(0)  # freed blocks go back to the system at once
+    try:
+        with writing(path, all_slots(plan), metadata) as writer:
+            done = set(writer.done)
+            todo = [p for p in plan if not set(p.slots) <= done]
+            progress(sum(p.num_weights for p in plan) - sum(p.num_weights for p in todo))
+            for planned, blocks in _rounded(source, todo, rounding, progress):
+                _write(writer, planned, blocks, done)
+    finally:
+        mx.set_cache_limit(cache_limit)
+
+
+def _rounded(
+    source: Source, todo: list[Planned], rounding: Rounding, progress: Callable[[int], None]
+) -> Iterator[tuple[Planned, Blocks]]:
+    """Each planned tensor with its rounded blocks, in order."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting: deque[tuple[Planned, int, bool, Future[tuple[np.ndarray, ...]]]] = deque()
+        blocks: Blocks = []
+
+        def take() -> Iterator[tuple[Planned, Blocks]]:
+            planned, num_weights, last, future = waiting.popleft()
+            blocks.append(future.result())
+            progress(num_weights)
+            if last:
+                yield planned, list(blocks)
+                blocks.clear()
+
+        try:
+            for planned in todo:
+                pieces = list(source.row_blocks(planned.entry, BLOCK_BYTES))
+                for number, (tensor, rows) in enumerate(pieces):
+                    last = number == len(pieces) - 1
+                    future = pool.submit(_round, planned, tensor, rows, rounding)
+                    waiting.append((planned, rows.size, last, future))
+                    if len(waiting) > BLOCKS_AHEAD:
+                        yield from take()
+            while waiting:
+                yield from take()
+        finally:
+            for *_, future in waiting:
+                future.cancel()
+
+
+def _round(
+    planned: Planned, tensor: Mapped, rows: np.ndarray, rounding: Rounding
+) -> tuple[np.ndarray, ...]:
+    """One block, wholly on a worker's thread."""
+    tensor.check_finite(rows)
+    if planned.chosen is None:
+        if tensor.dtype == "BF16":
+            return (np.array(rows),)
+        return (to_numpy(to_mlx(rows, tensor.dtype)),)
+    parts = rounding(planned.entry.module, to_mlx(rows, tensor.dtype), planned.chosen)
+    return tuple(to_numpy(part) for part in parts)
+
+
+def _write(writer: StreamingWriter, planned: Planned, blocks: Blocks, done: set[str]) -> None:
+    for number, name in enumerate(planned.slots):
+        if name not in done:
+            parts = [block[number] for block in blocks]
+            writer.write(name, parts[0] if len(parts) == 1 else np.concatenate(parts))
