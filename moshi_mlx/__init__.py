@@ -1,0 +1,36 @@
+"""Moshi on MLX: load a model, open a session, step through a conversation frame by frame.
+
+    moshi = moshi_mlx.load("kyutai/moshiko-mlx-q4")
+    with moshi.session(seed=0) as session:
+        reply = session.step(pcm)  # float32 [1920] in [-1, 1]
+
+Names are imported when they are used, so that `import moshi_mlx` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .codec import Codec
+    from .errors import MoshiError
+    from .loading import load_lm, save_lm
+    from .mimi import load_mimi
+
+_WHERE = {
+    "Codec": ".codec",
+    "MoshiError": ".errors",
+    "load_lm": ".loading",
+    "load_mimi": ".mimi",
+    "save_lm": ".loading",
+}
+__all__ = ["Codec", "MoshiError", "load_lm", "load_mimi", "save_lm"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_WHERE[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

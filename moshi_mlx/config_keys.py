@@ -1,0 +1,238 @@
+"""What each key of Kyutai's `config.json` means, as tables: required, defaulted, fixed, beside."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from .config import (
+    ConditionerConfig,
+    DepthConfig,
+    FuserConfig,
+    LmConfig,
+    SamplingConfig,
+    TransformerConfig,
+    suggest,
+)
+from .errors import ConfigError
+
+REQUIRED = (
+    *("dim", "text_card", "n_q", "dep_q", "card", "num_heads", "num_layers", "context", "delays"),
+    *("norm", "gating", "positional_embedding"),
+)
+REQUIRED_DEPTH = ("depformer_dim", "depformer_num_heads", "depformer_num_layers")
+# key -> what PyTorch takes when it is missing
+DEFAULTS: dict[str, Any] = {
+    **{"hidden_scale": 4, "max_period": 10_000, "text_card_out": None},
+    **{"existing_text_padding_id": 3, "existing_text_end_padding_id": 0},
+    **{"demux_second_stream": False, "extra_heads_num_heads": 0, "extra_heads_dim": 6},
+    **{"depformer_dim_feedforward": None, "depformer_weights_per_step_schedule": None},
+    **{"depformer_low_rank_embeddings": None, "depformer_pos_emb": "sin"},
+    **{"cross_attention": False, "conditioners": None, "fuser": None},
+    **{"lm_gen_config": None, "model_type": "moshi"},
+}
+# key -> the values that can be built (the first is the default); anything else is refused
+FIXED: dict[str, tuple[Any, ...]] = {
+    "causal": (True,),
+    "layer_scale": (None,),
+    "gating": ("silu",),
+    "positional_embedding": ("rope", "none"),
+    "norm": ("rms_norm_f32", "rms_norm"),
+    "norm_emb": (False,),
+    "bias_proj": (False,),
+    "kv_repeat": (1,),
+    "quantize": (False,),
+    "lora": (False,),
+    "lora_name": (None,),
+    "depformer_causal": (True,),
+    "depformer_layer_scale": (None,),
+    "depformer_gating": ("silu",),
+    "depformer_kv_repeat": (1,),
+    "depformer_norm": (None,),
+    "depformer_pos_emb": ("sin", "none"),
+    "depformer_multi_linear": (True,),
+    "depformer_weights_per_step": (True,),
+}
+NORM_EPS = {"rms_norm_f32": 1e-8, "rms_norm": 1e-5}
+# Keys that say nothing about the language model's shape: files, other programs, provenance.
+BESIDE = (
+    *("moshi_name", "mimi_name", "tokenizer_name", "mimi_config_name", "stt_config", "tts_config"),
+    *("model_id", "depformer_context", "depformer_max_period", "lora_rank", "lora_scaling"),
+    *("quantization", "moshi_local"),  # what `moshi quantize` writes down
+)
+KNOWN = sorted({*REQUIRED, *REQUIRED_DEPTH, *DEFAULTS, *FIXED, *BESIDE})
+GEN_KEYS = {
+    "temp": "audio_temperature",
+    "temp_text": "text_temperature",
+    "top_k": "audio_top_k",
+    "top_k_text": "text_top_k",
+}
+GEN_BESIDE = ("use_sampling", "cfg_coef", "check")
+
+
+def gated_hidden(dim: int, feedforward: int) -> int:
+    """Width of a gated MLP (PyTorch `modules/gating.py`, ActivationGating)."""
+    return 21 * dim // 8 if feedforward == 4 * dim else 2 * feedforward // 3
+
+
+class Reader:
+    """Reads one config; every refusal names the file, the key and what would do."""
+
+    def __init__(self, raw: Mapping[str, Any], source: str) -> None:
+        self.raw, self.source = raw, source
+
+    def fail(self, message: str) -> ConfigError:
+        return ConfigError(f"{self.source}: {message}")
+
+    def get(self, key: str) -> Any:
+        return self.raw.get(key, DEFAULTS.get(key))
+
+    def number(self, key: str, at_least: int = 1) -> int:
+        value = self.get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+            raise self.fail(f"{key} must be a whole number of at least {at_least}, not {value!r}")
+        return value
+
+    def check_keys(self) -> None:
+        if unknown := sorted(set(self.raw) - set(KNOWN)):
+            raise self.fail(f"unknown keys: {', '.join(suggest(key, KNOWN) for key in unknown)}")
+        required = REQUIRED + (REQUIRED_DEPTH if self.raw.get("dep_q") else ())
+        if missing := [key for key in required if key not in self.raw]:
+            raise self.fail(f"missing keys: {', '.join(missing)}")
+        for key, allowed in FIXED.items():
+            if key.startswith("depformer_") and not self.raw.get("dep_q"):
+                continue
+            if (value := self.raw.get(key, allowed[0])) not in allowed:
+                names = " or ".join(repr(a) for a in allowed)
+                raise self.fail(f"{key} = {value!r} can't be built here, only {names}")
+
+    def lm_config(self) -> LmConfig:
+        self.check_keys()
+        n_q, dep_q = self.number("n_q", 0), self.number("dep_q", 0)
+        if dep_q > n_q:
+            raise self.fail(f"dep_q = {dep_q} is more than n_q = {n_q}")
+        conditioners, fuser = self.conditioners(), self.fuser()
+        for name in (*fuser.sum, *fuser.cross):
+            if name not in conditioners:
+                raise self.fail(f"fuser names {name!r}, which is not among the conditioners")
+        if fuser.cross and not self.get("cross_attention"):
+            raise self.fail("fuser has cross conditions, but cross_attention is false")
+        return LmConfig(
+            transformer=self.temporal(),
+            depth=self.depth() if dep_q else None,
+            text_card=self.number("text_card"),
+            text_card_out=self.get("text_card_out") or self.number("text_card"),
+            card=self.number("card"),
+            n_q=n_q,
+            delays=self.delays(n_q),
+            text_padding_id=self.number("existing_text_padding_id", 0),
+            text_end_padding_id=self.number("existing_text_end_padding_id", 0),
+            demux_second_stream=bool(self.get("demux_second_stream")),
+            extra_heads=self.number("extra_heads_num_heads", 0),
+            extra_heads_dim=self.number("extra_heads_dim"),
+            conditioners=MappingProxyType(conditioners),
+            fuser=fuser,
+            sampling=self.sampling(),
+            model_type=str(self.get("model_type")),
+        )
+
+    def delays(self, n_q: int) -> tuple[int, ...]:
+        delays = self.raw["delays"]
+        if not isinstance(delays, list) or not all(isinstance(d, int) and d >= 0 for d in delays):
+            raise self.fail("delays must be a list of frames (whole numbers from 0 up)")
+        if len(delays) != n_q + 1:
+            raise self.fail(f"delays needs {n_q + 1} entries (text and {n_q} codebooks)")
+        return tuple(delays)
+
+    def heads(self, dim_key: str, heads_key: str) -> tuple[int, int]:
+        dim, heads = self.number(dim_key), self.number(heads_key)
+        if dim % heads or (dim // heads) % 2:
+            raise self.fail(f"{dim_key} = {dim} can't be cut into {heads} heads of even width")
+        return dim, heads
+
+    def temporal(self) -> TransformerConfig:
+        dim, heads = self.heads("dim", "num_heads")
+        rope = self.raw["positional_embedding"] == "rope"
+        return TransformerConfig(
+            dim=dim,
+            num_heads=heads,
+            num_layers=self.number("num_layers"),
+            hidden=(gated_hidden(dim, int(self.get("hidden_scale") * dim)),),
+            norm_eps=NORM_EPS[self.raw["norm"]],
+            max_period=float(self.get("max_period")) if rope else None,
+            context=self.number("context"),
+            cross_attention=bool(self.get("cross_attention")),
+        )
+
+    def depth(self) -> DepthConfig:
+        dim, heads = self.heads("depformer_dim", "depformer_num_heads")
+        dep_q = self.raw["dep_q"]
+        schedule = self.get("depformer_weights_per_step_schedule") or list(range(dep_q))
+        if len(schedule) != dep_q or set(schedule) != set(range(max(schedule) + 1)):
+            raise self.fail(
+                f"depformer_weights_per_step_schedule must name a set of weights for each of "
+                f"{dep_q} slices, counted from 0 without a gap"
+            )
+        return DepthConfig(
+            transformer=TransformerConfig(
+                dim=dim,
+                num_heads=heads,
+                num_layers=self.number("depformer_num_layers"),
+                hidden=self.depth_hidden(dim, max(schedule) + 1),
+                norm_eps=NORM_EPS[self.raw["norm"]],
+                max_period=None,
+                context=None,  # the cache lives for one frame: depformer_context has no effect
+            ),
+            schedule=tuple(schedule),
+            low_rank=self.get("depformer_low_rank_embeddings"),
+            sin_positions=self.get("depformer_pos_emb") == "sin",
+        )
+
+    def depth_hidden(self, dim: int, num_sets: int) -> tuple[int, ...]:
+        feedforward = self.get("depformer_dim_feedforward")
+        if feedforward is None:
+            feedforward = int(self.get("hidden_scale") * dim)
+        if not isinstance(feedforward, list):
+            feedforward = [feedforward] * num_sets
+        if len(feedforward) != num_sets:
+            raise self.fail(f"depformer_dim_feedforward needs {num_sets} entries, one per weights")
+        return tuple(gated_hidden(dim, width) for width in feedforward)
+
+    def conditioners(self) -> dict[str, ConditionerConfig]:
+        found = {}
+        for name, entry in (self.get("conditioners") or {}).items():
+            kind = entry.get("type")
+            if kind not in ("lut", "tensor") or kind not in entry:
+                raise self.fail(f"conditioner {name!r} has type {kind!r}; known: lut, tensor")
+            inner = entry[kind]
+            if kind == "lut" and inner.get("tokenizer") != "noop":
+                raise self.fail(f"conditioner {name!r}: tokenizer must be 'noop'")
+            values = inner.get("possible_values")
+            found[name] = ConditionerConfig(
+                kind=kind,
+                dim=inner["dim"],
+                num_bins=inner.get("n_bins", 0),
+                possible_values=tuple(values) if values is not None else None,
+            )
+        return found
+
+    def fuser(self) -> FuserConfig:
+        raw = self.get("fuser") or {}
+        if raw.get("prepend"):
+            raise self.fail("fuser method 'prepend' can't be built here, only sum and cross")
+        return FuserConfig(
+            sum=tuple(raw.get("sum", ())),
+            cross=tuple(raw.get("cross", ())),
+            cross_pos_emb=bool(raw.get("cross_attention_pos_emb", False)),
+            cross_pos_emb_scale=float(raw.get("cross_attention_pos_emb_scale", 1.0)),
+        )
+
+    def sampling(self) -> SamplingConfig:
+        raw = self.get("lm_gen_config") or {}
+        known = [*GEN_KEYS, *GEN_BESIDE]
+        if unknown := sorted(set(raw) - set(known)):
+            names = ", ".join(suggest(key, known) for key in unknown)
+            raise self.fail(f"unknown keys in lm_gen_config: {names}")
+        found = {name: raw[key] for key, name in GEN_KEYS.items() if key in raw}
+        if raw.get("use_sampling") is False:
+            found |= {"text_temperature": 0.0, "audio_temperature": 0.0}
+        return SamplingConfig(**found)

@@ -1,0 +1,136 @@
+"""The step of a frame as a function of plain arrays: traced once per cache length, compiled.
+
+MLX's CPU backend calls a C++ compiler for compiled functions; where there is none the function
+runs uncompiled instead of failing.
+"""
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from .cache import Position, lengths
+from .config import NO_INPUT, SamplingConfig
+from .lm import Buffers, Conditions, Lm
+from .sampling import samplers
+
+
+def can_compile() -> bool:
+    """Whether `mx.compile` works here: always on a GPU, with a C++ compiler on the CPU."""
+    return mx.default_device() != mx.Device(mx.cpu) or shutil.which("g++") is not None
+
+
+class FrameFunction:
+    """Calls of `Lm.step` for one model and one way of sampling; shared by its conversations."""
+
+    def __init__(self, lm: Lm, sampling: SamplingConfig) -> None:
+        self.lm = lm
+        self.samplers = samplers(sampling)
+        self.temperatures = mx.array([sampling.text_temperature, sampling.audio_temperature])
+        context = lm.config.transformer.context
+        assert context is not None
+        self.context, self.lengths = context, lengths(context)
+        self.compiled: dict[tuple[int, bool], Callable] = {}
+
+    @classmethod
+    def of(cls, lm: Lm, sampling: SamplingConfig) -> "FrameFunction":
+        """The function of this model for these settings, made on first use."""
+        cache = lm.__dict__.setdefault("_frame_functions", {})
+        if sampling not in cache:
+            if len(cache) >= 8:  # settings that are not used again must not pile up
+                cache.pop(next(iter(cache)))
+            cache[sampling] = cls(lm, sampling)
+        return cache[sampling]
+
+    def __call__(
+        self, tokens: np.ndarray, step: int, seed: int, buffers: Buffers, given: Conditions
+    ) -> tuple[mx.array, mx.array | None]:
+        """Input tokens [1 + n_q] -> lazy tokens [1, 1 + dep_q] and extra heads; buffers replaced."""
+        full = step + 1 >= self.context
+        length = next(n for n in self.lengths if n > step % self.context or n == self.context)
+        length = self.context if full else length
+        call = self.traced(length, full)
+        key = mx.array(np.array([seed, step], np.uint32))
+        extras = [a for a in (given.sum, given.cross) if a is not None]
+        drawn, extra, rings, depth = call(
+            self.host_inputs(tokens, step),
+            key,
+            self.temperatures,
+            buffers.rings,
+            buffers.depth,
+            extras,
+        )
+        buffers.rings, buffers.depth = rings, depth
+        return drawn, extra[0] if extra else None
+
+    def host_inputs(self, tokens: np.ndarray, step: int) -> mx.array:
+        """All integers of a step in one array: slot, RoPE positions of q, k, v, count, text, rows."""
+        config = self.lm.config
+        first = np.arange(config.n_q) * (config.card + 1)
+        codes = tokens[1:]
+        rows = np.where(codes == NO_INPUT, config.n_q * (config.card + 1), codes + first)
+        head = [step % self.context, step, step, 0, min(step + 1, self.context), tokens[0]]
+        return mx.array(np.concatenate([head, rows]).astype(np.int32))
+
+    def traced(self, length: int, full: bool) -> Callable:
+        """The function for one slice length, compiled where that works."""
+        if (length, full) not in self.compiled:
+
+            def call(
+                ints: mx.array,
+                key: mx.array,
+                temperatures: mx.array,
+                rings: list[mx.array],
+                depth: list[mx.array],
+                extras: list[mx.array],
+            ) -> tuple[Any, ...]:
+                return self.run(ints, key, temperatures, rings, depth, extras, length, full)
+
+            self.compiled[length, full] = mx.compile(call) if can_compile() else call
+        return self.compiled[length, full]
+
+    def run(
+        self,
+        ints: mx.array,
+        key: mx.array,
+        temperatures: mx.array,
+        rings: list[mx.array],
+        depth: list[mx.array],
+        extras: list[mx.array],
+        length: int,
+        full: bool,
+    ) -> tuple[Any, ...]:
+        """The graph of one frame."""
+        slot, rotations, count, text, rows = mx.split(ints, [1, 4, 5, 6])
+        at = Position(
+            slot=slot.reshape(1, 1, 1, 1, 1),
+            rotations=rotations,
+            length=length,
+            mask=None if full else (mx.arange(length) < count).reshape(1, 1, 1, length),
+        )
+        fuser = self.lm.config.fuser
+        given = Conditions(
+            sum=extras[0] if fuser.sum else None, cross=extras[-1] if fuser.cross else None
+        )
+        buffers = Buffers(list(rings), list(depth))
+        drawn, extra = self.lm.step(
+            text.reshape(1, 1),
+            rows.reshape(1, 1, -1),
+            buffers,
+            at,
+            self.samplers,
+            temperatures,
+            key,
+            given,
+        )
+        return drawn, [] if extra is None else [extra], buffers.rings, buffers.depth
+
+    def warm_up(self, buffers: Buffers, given: Conditions) -> None:
+        """Trace and run once at every slice length."""
+        tokens = np.zeros(1 + self.lm.config.n_q, np.int32)
+        steps = [length - 2 for length in self.lengths if length >= 2] + [self.context - 1]
+        for step in sorted(set(steps)):
+            drawn, _ = self(tokens, step, 0, buffers, given)
+            mx.eval(drawn, buffers.arrays())

@@ -1,0 +1,229 @@
+"""The language model: 80 ms of codes in, the next text token and codes out. Weights never change.
+
+`forward` runs whole sequences teacher forced, `step` one frame of a conversation; `generator`
+makes the object that holds a conversation's state.
+Source: PyTorch `moshi/models/lm.py`.
+Shapes: B batch, T steps, K codebooks, C width, V vocabulary, S depth slices.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from .cache import Position, new_ring
+from .conditions import ConditionProvider
+from .config import NO_INPUT, LmConfig
+from .depth import DepthTransformer
+from .embedding import StackedEmbedding, TokenEmbedding
+from .errors import MoshiError
+from .sampling import Sampler
+from .transformer import Transformer
+
+if TYPE_CHECKING:
+    from .generator import LmGenerator
+
+SEQUENCE_CHUNK = 512  # steps whose logits are computed at once: bounds memory
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the conditioners made: a sum [1, 1, C] and a cross attention source [1, S, C]."""
+
+    sum: mx.array | None = None
+    cross: mx.array | None = None
+
+
+@dataclass
+class Buffers:
+    """All device memory of one conversation: a ring a temporal layer, a buffer a depth layer."""
+
+    rings: list[mx.array]
+    depth: list[mx.array]
+
+    def arrays(self) -> list[mx.array]:
+        return [*self.rings, *self.depth]
+
+
+class Lm(nn.Module):
+    """Moshi's language model as described by an LmConfig."""
+
+    def __init__(self, config: LmConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.transformer.dim
+        self.text_emb = TokenEmbedding(config.text_card + 1, dim, demux=config.demux_second_stream)
+        if config.n_q:
+            self.audio_emb = StackedEmbedding(config.n_q, config.card + 1, dim)
+        self.transformer = Transformer(config.transformer)
+        self.out_norm = nn.RMSNorm(dim, config.transformer.norm_eps)
+        self.text_linear = nn.Linear(dim, config.text_card_out, bias=False)
+        if config.depth:
+            self.depth = DepthTransformer(config, config.depth)
+        self.extra_heads = [
+            nn.Linear(dim, config.extra_heads_dim, bias=False) for _ in range(config.extra_heads)
+        ]
+        if config.conditioners:
+            self.condition_provider = ConditionProvider(config)
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        """The dtype that activations and caches have."""
+        return self.out_norm.weight.dtype
+
+    def conditions(self, values: Mapping[str, Any] | None) -> Conditions:
+        """Names and values of conditions -> tensors. Raises ConfigError for unknown ones."""
+        if "condition_provider" not in self:
+            if values:
+                raise MoshiError("this model takes no conditions; leave them out")
+            return Conditions()
+        total, cross = self.condition_provider(values or {})
+        to = lambda x: None if x is None else x.astype(self.dtype)  # noqa: E731
+        return Conditions(to(total), to(cross))
+
+    def new_buffers(self, B: int = 1) -> Buffers:
+        """Empty caches for one conversation."""
+        t = self.config.transformer
+        assert t.context is not None
+        rings = [
+            new_ring(B, t.num_heads, t.context, t.head_dim, self.dtype) for _ in range(t.num_layers)
+        ]
+        return Buffers(rings, self.depth.new_buffers(B, self.dtype) if self.config.depth else [])
+
+    def temporal_step(
+        self, text: mx.array, rows: mx.array, buffers: Buffers, at: Position, given: Conditions
+    ) -> mx.array:
+        """Text [B, 1], rows [B, 1, K] -> normed output [B, 1, C]; the rings are replaced."""
+        x = self.text_emb(text)
+        if self.config.n_q:
+            x = x + self.audio_emb(rows)
+        if given.sum is not None:
+            x = x + given.sum
+        x, buffers.rings = self.transformer.step(x, buffers.rings, at, given.cross)
+        return self.out_norm(x)
+
+    def step(
+        self,
+        text: mx.array,
+        rows: mx.array,
+        buffers: Buffers,
+        at: Position,
+        samplers: tuple[Sampler, Sampler],
+        temperatures: mx.array,
+        key: mx.array,
+        given: Conditions,
+    ) -> tuple[mx.array, mx.array | None]:
+        """One frame: tokens [B, 1 + S] (text, then own codes) and the extra heads' softmax.
+
+        Everything stays lazy; `buffers` is brought up to date in place.
+        """
+        out = self.temporal_step(text, rows, buffers, at, given)
+        logits = self.text_linear(out)
+        noise = frame_noise(key, samplers, logits.shape[0], self.config)
+        token = samplers[0](logits, temperatures[:1], noise[0])
+        tokens = [token]
+        if self.config.depth:
+
+            def choose(s: int, logits: mx.array) -> mx.array:
+                return samplers[1](logits, temperatures[1:], noise[1 + s])
+
+            codes, buffers.depth = self.depth.frame(out, token, buffers.depth, choose)
+            tokens.append(codes)
+        heads = [mx.softmax(head(out), axis=-1, precise=True) for head in self.extra_heads]
+        extra = mx.stack(heads, axis=2).astype(mx.float32) if heads else None
+        return mx.concatenate(tokens, axis=1), extra
+
+    def forward(
+        self, codes: Any, conditions: Mapping[str, Any] | None = None
+    ) -> tuple[mx.array, mx.array | None]:
+        """Teacher forced over whole sequences.
+
+        codes: integers [B, 1 + n_q, T], text first, undelayed, -1 = no input. Returns text logits
+        [B, T, V] and audio logits [B, S, T, card] (None without a depth transformer), float32:
+        entry t predicts codes[..., t]; NaN where the delays leave no prediction.
+        Raises MoshiError for codes of another shape or range.
+        """
+        delayed = delay(check_codes(codes, self.config), self.config)
+        inputs, targets = mx.array(delayed[:, :, :-1]), mx.array(delayed[:, :, 1:])
+        given = self.conditions(conditions)
+        x = self.text_emb(inputs[:, 0])
+        if self.config.n_q:
+            x = x + self.audio_emb(self.audio_emb.rows(inputs[:, 1:]))
+        if given.sum is not None:
+            x = x + given.sum
+        out = self.out_norm(self.transformer(x, given.cross))
+        text, audio = [], []
+        for start in range(0, out.shape[1], SEQUENCE_CHUNK):
+            part = slice(start, start + SEQUENCE_CHUNK)
+            text.append(self.text_linear(out[:, part]).astype(mx.float32))
+            if self.config.depth:
+                own = targets[:, 1 : 1 + self.config.dep_q, part]
+                logits = self.depth(out[:, part], targets[:, 0, part], own)
+                audio.append(logits.astype(mx.float32))
+                mx.eval(audio[-1])
+        text_logits = undelay(mx.concatenate(text, axis=1), self.config.delays[0])
+        if not audio:
+            return text_logits, None
+        by_slice = mx.split(mx.concatenate(audio, axis=1), self.config.dep_q, axis=2)
+        aligned = [
+            undelay(logits.squeeze(2), self.config.delays[1 + s])
+            for s, logits in enumerate(by_slice)
+        ]
+        return text_logits, mx.stack(aligned, axis=1)
+
+    def generator(self, seed: int | None = None, **options: Any) -> "LmGenerator":
+        """A conversation on this model; options as in LmGenerator."""
+        from .generator import LmGenerator
+
+        return LmGenerator(self, seed=seed, **options)
+
+
+def frame_noise(
+    key: mx.array, samplers: tuple[Sampler, Sampler], B: int, config: LmConfig
+) -> list[mx.array]:
+    """Gumbel noise for the text token and each slice, drawn at once; [B, 1, V] each."""
+    sizes = [0 if samplers[0].greedy else config.text_card_out]
+    sizes += [0 if samplers[1].greedy else config.card] * config.dep_q
+    if not any(sizes):
+        return [mx.array(0.0)] * len(sizes)
+    noise = mx.random.gumbel((B, 1, sum(sizes)), key=key)
+    ends = np.cumsum(sizes)[:-1].tolist()
+    return mx.split(noise, ends, axis=-1)
+
+
+def check_codes(codes: Any, config: LmConfig) -> np.ndarray:
+    """Codes as int32 [B, 1 + n_q, T]; MoshiError unless every one is -1 or in its vocabulary."""
+    array = np.array(codes)
+    if array.ndim != 3 or array.shape[1] != config.n_q + 1 or array.shape[2] == 0:
+        raise MoshiError(
+            f"codes must have the shape [batch, {config.n_q + 1}, steps], not {list(array.shape)}"
+        )
+    if not np.issubdtype(array.dtype, np.integer):
+        raise MoshiError(f"codes must be integers, not {array.dtype}")
+    text_limit = (config.text_card + 1) ** (2 if config.demux_second_stream else 1)
+    for part, limit in ((array[:, :1], text_limit), (array[:, 1:], config.card + 1)):
+        if part.size and (part.min() < NO_INPUT or part.max() >= limit):
+            raise MoshiError(f"codes must lie between -1 and {limit - 1}")
+    return array.astype(np.int32)
+
+
+def delay(codes: np.ndarray, config: LmConfig) -> np.ndarray:
+    """[B, K, T] -> [B, K, T + 1]: each codebook behind its delay, initial tokens before it."""
+    B, K, T = codes.shape
+    initial = np.array([config.text_card] + [config.card] * (K - 1), np.int32)
+    delayed = np.broadcast_to(initial[None, :, None], (B, K, T + 1)).copy()
+    for k, frames in enumerate(config.delays):
+        delayed[:, k, 1 + frames :] = codes[:, k, : max(T - frames, 0)]
+    return delayed
+
+
+def undelay(logits: mx.array, frames: int) -> mx.array:
+    """[B, T, V] moved `frames` to the front, NaN at the end."""
+    if frames == 0:
+        return logits
+    B, T, V = logits.shape
+    frames = min(frames, T)
+    return mx.concatenate([logits[:, frames:], mx.full((B, frames, V), mx.nan)], axis=1)

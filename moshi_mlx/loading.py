@@ -1,0 +1,104 @@
+"""From a folder or repository to a language model: the config says what, the file says how."""
+
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from .config import LmConfig, parse_config, read_config
+from .errors import WeightsError
+from .files import PARTS, file_names
+from .layout import pack, unpack
+from .lm import Lm
+from .names import expected
+from .quantization import Quantization
+from .weights import check_tensors, read_safetensors, to_mlx_layout
+
+DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
+
+
+def load_lm(
+    name_or_folder: str | Path,
+    dtype: str | None = None,
+    *,
+    revision: str | None = None,
+    offline: bool | None = None,
+) -> Lm:
+    """The language model alone, of a folder, a repository or "nano".
+
+    dtype: "float32", "float16" or "bfloat16"; None as stored. Quantized layers keep their bits,
+    their scales (and so all arithmetic) take the dtype. Raises ConfigError, WeightsError,
+    DownloadError.
+    """
+    from .hub import resolve
+
+    folder = resolve(name_or_folder, revision, offline, files=("weights",))
+    raw = read_config(folder)
+    config = parse_config(raw, str(folder / "config.json"))
+    return lm_from_file(weights_path(folder, raw), config, dtype)
+
+
+def weights_path(folder: Path, raw: dict) -> Path:
+    """The language model's file in a folder. Raises WeightsError when there is none."""
+    return part_path(folder, raw, "weights")
+
+
+def part_path(folder: Path, raw: dict, part: str) -> Path:
+    """The file of one part ("weights", "mimi", "tokenizer") of a model folder."""
+    names = file_names(raw, [p.name for p in folder.iterdir()], PARTS)
+    if part not in names:
+        raise WeightsError(f"{folder} has no {part} file; fetch the model again")
+    path = folder / names[part]
+    if not path.is_file():
+        raise WeightsError(f"{path} is missing ({part}); fetch the model again")
+    return path
+
+
+def lm_from_file(path: Path, config: LmConfig, dtype: str | None = None) -> Lm:
+    """Build the model and fill it from a file in either layout. Raises WeightsError."""
+    if dtype is not None and dtype not in DTYPES:
+        raise WeightsError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
+    tensors = to_mlx_layout(read_safetensors(path), config, str(path))
+    quantized = check_tensors(tensors, expected(config), str(path))
+    packed, modes = pack(tensors, quantized, config)
+    del tensors
+    lm = Lm(config)
+    quantize_layers(lm, modes)
+    to = DTYPES[dtype] if dtype else stored_dtype(packed)
+    lm.load_weights([(name, cast(name, t, to, modes)) for name, t in packed.items()], strict=True)
+    lm.eval()
+    mx.eval(lm.parameters())
+    return lm
+
+
+def stored_dtype(packed: dict[str, mx.array]) -> mx.Dtype:
+    """The dtype of the last norm stands for the file's."""
+    return packed["out_norm.weight"].dtype
+
+
+def cast(name: str, tensor: mx.array, dtype: mx.Dtype, modes: dict[str, Quantization]) -> mx.array:
+    """Floating point tensors to `dtype`; packed bits and one-byte scales stay; conditions in fp32."""
+    if not mx.issubdtype(tensor.dtype, mx.floating):
+        return tensor
+    if name.startswith("condition_provider.") and name.rpartition(".")[0] not in modes:
+        return tensor.astype(mx.float32)
+    return tensor.astype(dtype)
+
+
+def quantize_layers(lm: nn.Module, modes: dict[str, Quantization]) -> None:
+    """Make the layers in `modes` (of the model's own names) quantized ones; nothing is computed."""
+
+    def how(path: str, module: nn.Module) -> bool | dict:
+        if path not in modes:
+            return False
+        mode = modes[path]
+        return {"bits": mode.bits, "group_size": mode.group_size, "mode": mode.mode}
+
+    if modes:
+        nn.quantize(lm, class_predicate=how)
+
+
+def save_lm(lm: Lm, path: str | Path) -> None:
+    """Write Kyutai's MLX layout, as `moshi_mlx` reads it (quantized layers as they are)."""
+    mx.save_safetensors(str(path), unpack(dict(tree_flatten(lm.parameters())), lm.config))

@@ -1,0 +1,49 @@
+"""Drawing tokens: temperature and top-k (or top-p) as in PyTorch, in fp32, without a full sort.
+
+A draw is an argmax over logits / temperature + Gumbel noise, which has exactly the distribution
+of PyTorch's `multinomial`. Source: PyTorch `moshi/utils/sampling.py`.
+"""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from .config import SamplingConfig
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """What shapes the graph of a draw; the temperature itself is an input of the graph."""
+
+    greedy: bool
+    top_k: int
+    top_p: float
+
+    def __call__(self, logits: mx.array, temperature: mx.array, noise: mx.array) -> mx.array:
+        """Logits [..., V] and Gumbel noise of the same shape -> tokens [...]."""
+        if self.greedy:
+            return mx.argmax(logits, axis=-1)
+        logits = logits.astype(mx.float32) / temperature
+        if self.top_p > 0:
+            logits = keep_top_p(logits, self.top_p)
+        elif 0 < self.top_k < logits.shape[-1]:
+            smallest = mx.partition(logits, -self.top_k, axis=-1)[..., -self.top_k :][..., :1]
+            logits = mx.where(logits >= smallest, logits, -mx.inf)
+        return mx.argmax(logits + noise, axis=-1)
+
+
+def keep_top_p(logits: mx.array, top_p: float) -> mx.array:
+    """-inf for all but the likeliest tokens whose probabilities, those before it summed, <= p."""
+    probs = mx.softmax(logits, axis=-1, precise=True)
+    ordered = -mx.sort(-probs, axis=-1)
+    dropped = mx.cumsum(ordered, axis=-1) - ordered > top_p
+    smallest = mx.where(dropped, mx.inf, ordered).min(axis=-1, keepdims=True)
+    return mx.where(probs >= smallest, logits, -mx.inf)
+
+
+def samplers(config: SamplingConfig) -> tuple[Sampler, Sampler]:
+    """The samplers of text and audio."""
+    return (
+        Sampler(config.text_temperature == 0, config.text_top_k, config.text_top_p),
+        Sampler(config.audio_temperature == 0, config.audio_top_k, config.audio_top_p),
+    )
