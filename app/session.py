@@ -37,6 +37,7 @@ from .events import (
     Stopped,
 )
 from .meters import SpeechDetector, StepTimes, peak_db
+from .pace import PaceWatch
 from .port import Capture, EndOfInput, Port
 
 FADE_SAMPLES = 120  # 5 ms, where input was cut out
@@ -103,9 +104,13 @@ class Session:
         """End the conversation; the model stays loaded."""
         self._commands.put(_HangUp())
 
+    def finish(self) -> None:
+        """Ask the thread to end, without waiting; listeners may call this."""
+        self._commands.put(_Stop())
+
     def stop(self, timeout_s: float = 5.0) -> bool:
         """End the thread; True when it has ended within `timeout_s`."""
-        self._commands.put(_Stop())
+        self.finish()
         return self.join(timeout_s)
 
     def join(self, timeout_s: float | None = None) -> bool:
@@ -196,6 +201,9 @@ class Session:
         done = conversation.frame(capture, self.muted)
         self.status = conversation.status(done, self.status, self.muted)
         self._emit(done)
+        notice = conversation.pace.add(done.step_ms)
+        if notice is not None:
+            self._emit(notice)
 
 
 def _reason(command: object) -> str:
@@ -213,6 +221,7 @@ class _Conversation:
         self.number, self.settings, self.frames = number, settings, 0
         self._talk, self._port, self._clean, self._engine = talk, begin.port, begin.clean, engine
         self._speech, self._steps = SpeechDetector(), StepTimes()
+        self.pace = PaceWatch(engine.recipe)
         self._dropped_samples = 0
         self._hears_speech = False
         self._holding = not settings.greeting

@@ -10,7 +10,7 @@ from app.events import Settings
 
 class FakeTalk:
     def __init__(self, engine, settings: Settings) -> None:
-        self.engine, self.seed = engine, settings.seed
+        self.engine, self.seed = engine, settings.seed or 0
         self.closed = False
 
     def step(self, frame: np.ndarray, hold: bool = False) -> Reply:
