@@ -30,7 +30,7 @@ def convert(
     path: Path,
     metadata: dict[str, str],
     rounding: Rounding = nearest,
-    progress: Callable[[int], None] = lambda num_weights: None,
+    progress: Callable[[int], object] = lambda num_weights: None,
 ) -> None:
     """Write the planned tensors to `path`, going on with what an interrupted run left there.
 
@@ -50,7 +50,7 @@ def convert(
 
 
 def _rounded(
-    source: Source, todo: list[Planned], rounding: Rounding, progress: Callable[[int], None]
+    source: Source, todo: list[Planned], rounding: Rounding, progress: Callable[[int], object]
 ) -> Iterator[tuple[Planned, Blocks]]:
     """Each planned tensor with its rounded blocks, in order."""
     with ThreadPoolExecutor(THREADS) as pool:

@@ -1,22 +1,25 @@
-"""Which source tensors, and which rows of them, make a tensor of Kyutai's MLX layout: a table.
+"""Which rows of which source tensors make each tensor of Kyutai's MLX layout.
 
-Three layouts come in: Kyutai's MLX one (taken as it is), Kyutai's PyTorch one (norms named alpha,
-the depth transformer's slices fused along the rows) and transformers' HeliumForCausalLM (q, k, v
-and gate, up apart; its rotary embedding is interleaved too, so rows keep their order).
+Three layouts come in: Kyutai's MLX and PyTorch ones (by the table in moshi_mlx/names.py) and
+transformers' HeliumForCausalLM (q, k, v and gate, up apart; its rotary embedding is interleaved
+as Kyutai's is, so the rows keep their order).
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .recipes import QuantizeError
+from moshi_mlx.config import LmConfig
+from moshi_mlx.errors import WeightsError
+from moshi_mlx.names import Shape, expected, is_pytorch_layout, source_of
+from moshi_mlx.weights import check_names
 
-Shape = tuple[int, ...]
+from .recipes import QuantizeError
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows `start` to `stop` of a source tensor; `count` of them are all there are."""
+    """Rows `start` to `stop` of a source tensor."""
 
     source: str
     start: int
@@ -36,27 +39,6 @@ class Entry:
         return self.name.rpartition(".")[0]
 
 
-# Source pattern -> target name; {s} stands for every slice that uses the weight set {p}.
-PYTORCH: tuple[tuple[str, str], ...] = (
-    (r"(out_norm|transformer\..*)\.alpha", "{0}.weight"),
-    (r"(transformer\..*)\.(in|out)_proj_weight", "{0}.{1}_proj.weight"),
-    (r"(transformer\..*)\.(in|out)_projs\.0\.weight", "{0}.{1}_proj.weight"),
-    (r"emb\.(\d+)\.(.*)", "audio_embs.{0}.{1}"),
-    (r"((?:transformer|text_emb|text_linear|extra_heads|condition_provider)\..*)", "{0}"),
-)
-DEPTH: tuple[tuple[str, str], ...] = (  # named group p: weight set, s: slice, e: slice less one
-    (r"depformer_in\.(?P<p>\d+)\.(.*)", "linear_in.{1}"),
-    (r"linears\.(?P<s>\d+)\.(.*)", "linear_out.{1}"),
-    (r"(?P<t>depformer_text_emb)\.(.*)", "emb.{1}"),
-    (r"depformer_emb\.(?P<e>\d+)\.(.*)", "emb.{1}"),
-    (r"depformer\.(layers\.\d+\.norm\d)\.alpha", "transformer.{0}.weight"),
-    (r"depformer\.(layers\.\d+\.gating)\.(?P<p>\d+)\.(.*)", "transformer.{0}.{2}"),
-    (
-        r"depformer\.(layers\.\d+\.self_attn)\.(in|out)_projs\.(?P<p>\d+)\.weight",
-        "transformer.{0}.{1}_proj.weight",
-    ),
-)
-FUSED = re.compile(r"depformer\.(layers\.\d+\.self_attn)\.(in|out)_proj[._]weight")
 # transformers' Helium: target -> its pieces, in the order of their rows
 HELIUM_ENDS = {
     "text_emb.weight": "model.embed_tokens.weight",
@@ -73,98 +55,57 @@ HELIUM_LAYER: dict[str, tuple[str, ...]] = {
 }
 
 
-def layout_of(names: Iterable[str]) -> str:
-    """ "mlx", "pytorch" or "transformers". Raises QuantizeError for what isn't a model."""
-    names = set(names)
-    for mark, layout in (
-        ("out_norm.weight", "mlx"),
-        ("out_norm.alpha", "pytorch"),
-        ("model.embed_tokens.weight", "transformers"),
-    ):
-        if mark in names:
-            return layout
-    raise QuantizeError(
-        "the source isn't a model this tool knows: its weights have neither Kyutai's names "
-        "(out_norm) nor those of Helium in transformers (model.embed_tokens)"
-    )
+def is_transformers_layout(names: Iterable[str]) -> bool:
+    return "model.embed_tokens.weight" in set(names)
 
 
-def entries_of(shapes: Mapping[str, Shape], schedule: Sequence[int]) -> list[Entry]:
+def check_is_model(names: Iterable[str], where: str) -> None:
+    """Raises QuantizeError for weights of something else (Mimi, say)."""
+    if not {"out_norm.weight", "out_norm.alpha", "model.embed_tokens.weight"} & set(names):
+        raise QuantizeError(
+            f"{where} isn't a model this tool knows: its weights have neither Kyutai's names "
+            "(out_norm) nor those of Helium in transformers (model.embed_tokens)"
+        )
+
+
+def entries_of(shapes: Mapping[str, Shape], config: LmConfig, path: str) -> list[Entry]:
     """Every target tensor, in a fixed order; each source tensor is used or refused.
 
-    `schedule`: slice -> weight set of the depth transformer, empty without one.
+    Raises WeightsError for missing, unknown and misshapen tensors.
     """
-    build: dict[str, Callable[[], list[Entry]]] = {
-        "mlx": lambda: [_whole(name, name, shape) for name, shape in shapes.items()],
-        "pytorch": lambda: _from_pytorch(shapes, schedule),
-        "transformers": lambda: _from_transformers(shapes),
-    }
-    entries = build[layout_of(shapes)]()
+    if is_transformers_layout(shapes):
+        entries = _from_transformers(shapes, path)
+    else:
+        wanted = expected(config)
+        entries = [_entry(name, shape, shapes, config, path) for name, shape in wanted.items()]
+        used = {piece.source for entry in entries for piece in entry.pieces}
+        check_names(set(shapes), used, path)
     return sorted(entries, key=lambda entry: _natural(entry.name))
 
 
-def _from_pytorch(shapes: Mapping[str, Shape], schedule: Sequence[int]) -> list[Entry]:
-    entries, unknown = [], []
-    for source, shape in shapes.items():
-        if match := FUSED.fullmatch(source):
-            target = f"transformer.{match[1]}.{match[2]}_proj.weight"
-            entries += _cut_by_slice(source, shape, target, schedule)
-        elif targets := _pytorch_targets(source, schedule):
-            entries += [_whole(target, source, shape) for target in targets]
-        elif targets is None:
-            unknown.append(source)
-    if unknown:
-        raise QuantizeError(
-            f"the source holds tensors that no part of the model uses: {', '.join(unknown[:3])}"
-            + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
-        )
-    return entries
+def _entry(
+    name: str, shape: Shape, shapes: Mapping[str, Shape], config: LmConfig, path: str
+) -> Entry:
+    """`name` from the first of its sources that is there."""
+    sources = ((name, 1, 0),)
+    if is_pytorch_layout(set(shapes)):
+        sources = source_of(name, config).names
+    for source, parts, part in sources:
+        if source not in shapes:
+            continue
+        fused = (shape[0] * parts, *shape[1:])
+        if shapes[source] == (1, 1, *shape):
+            return Entry(name, (Rows(source, 0, 1),), shape)
+        if shapes[source] != fused:
+            raise WeightsError(
+                f"{path}: {source} has shape {list(shapes[source])}, the config asks for "
+                f"{list(fused)}"
+            )
+        return Entry(name, (Rows(source, part * shape[0], (part + 1) * shape[0]),), shape)
+    raise WeightsError(f"{path} lacks {sources[0][0]}: it does not fit its config.json")
 
 
-def _pytorch_targets(source: str, schedule: Sequence[int]) -> list[str] | None:
-    """Target names of a tensor that is not fused; None if the name is unknown."""
-    for pattern, target in DEPTH:
-        if match := re.fullmatch(pattern, source):
-            tail = target.format(*match.groups())
-            return [f"depformer.slices.{s}.{tail}" for s in _slices(match.groupdict(), schedule)]
-    for pattern, target in PYTORCH:
-        if match := re.fullmatch(pattern, source):
-            return [target.format(*match.groups())]
-    return None
-
-
-def _slices(found: Mapping[str, str], schedule: Sequence[int]) -> list[int]:
-    if "s" in found:
-        return [int(found["s"])]
-    if "e" in found:
-        return [int(found["e"]) + 1]
-    if "t" in found:
-        return [0]
-    if "p" in found:
-        return [s for s, weight_set in enumerate(schedule) if weight_set == int(found["p"])]
-    return list(range(len(schedule)))  # norms: one for all slices
-
-
-def _cut_by_slice(source: str, shape: Shape, target: str, schedule: Sequence[int]) -> list[Entry]:
-    """Fused over the weight sets along the rows: slice s takes those of set schedule[s]."""
-    num_sets = max(schedule, default=-1) + 1
-    if not num_sets or shape[0] % num_sets:
-        raise QuantizeError(
-            f"{source} has {shape[0]} rows, which {num_sets} sets of depth weights can't share: "
-            "do config.json and weights belong together?"
-        )
-    rows = shape[0] // num_sets
-    return [
-        Entry(
-            f"depformer.slices.{s}.{target}",
-            (Rows(source, weight_set * rows, (weight_set + 1) * rows),),
-            (rows, *shape[1:]),
-        )
-        for s, weight_set in enumerate(schedule)
-    ]
-
-
-def _from_transformers(shapes: Mapping[str, Shape]) -> list[Entry]:
+def _from_transformers(shapes: Mapping[str, Shape], path: str) -> list[Entry]:
     table: dict[str, tuple[str, ...]] = {
         target: (source,) for target, source in HELIUM_ENDS.items()
     }
@@ -178,9 +119,8 @@ def _from_transformers(shapes: Mapping[str, Shape]) -> list[Entry]:
             )
     used = {source for sources in table.values() for source in sources}
     if missing := sorted(used - set(shapes)):
-        raise QuantizeError(f"the source lacks {missing[0]}: is it complete?")
-    if unknown := sorted(set(shapes) - used):
-        raise QuantizeError(f"the source holds {unknown[0]}, which Helium doesn't have")
+        raise WeightsError(f"{path} lacks {missing[0]}: fetch it again")
+    check_names(set(shapes), used, path)
     return [_stacked(target, sources, shapes) for target, sources in table.items()]
 
 
@@ -188,13 +128,6 @@ def _stacked(target: str, sources: Sequence[str], shapes: Mapping[str, Shape]) -
     pieces = tuple(Rows(source, 0, shapes[source][0]) for source in sources)
     shape = (sum(piece.stop for piece in pieces), *shapes[sources[0]][1:])
     return Entry(target, pieces, shape)
-
-
-def _whole(target: str, source: str, shape: Shape) -> Entry:
-    """PyTorch's norms are [1, 1, D], here [D]."""
-    if source.endswith(".alpha"):
-        return Entry(target, (Rows(source, 0, 1),), shape[-1:])
-    return Entry(target, (Rows(source, 0, shape[0] if shape else 1),), shape)
 
 
 def _natural(name: str) -> list[tuple[int, str | int]]:

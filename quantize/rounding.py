@@ -21,11 +21,11 @@ def nearest(name: str, weight: mx.array, chosen: Format) -> tuple[mx.array, ...]
 
 def dequantized(parts: tuple[mx.array, ...], chosen: Format) -> mx.array:
     """The weights that a quantized tensor stands for, [rows, width]."""
-    biases = parts[2] if len(parts) > 2 else None
+    weight, scales, *rest = parts
     return mx.dequantize(
-        parts[0],
-        scales=parts[1],
-        biases=biases,
+        weight,
+        scales=scales,
+        biases=rest[0] if rest else None,
         group_size=chosen.group_size,
         bits=chosen.bits,
         mode=chosen.mode,
