@@ -80,7 +80,7 @@ class TransformerConfig:
 
 @dataclass(frozen=True)
 class MimiConfig:
-    """A whole Mimi. Raises ConfigError when the parts can't be joined or ask for what isn't built."""
+    """A whole Mimi. Raises ConfigError for parts that don't fit or that this library lacks."""
 
     sample_rate: int = 24000
     channels: int = 1
@@ -110,7 +110,7 @@ class MimiConfig:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "MimiConfig":
-        """The config in `raw`. Raises ConfigError for unknown or missing keys and for bad values."""
+        """The config in `raw`. Raises ConfigError for unknown or missing keys, or bad values."""
         return _strict(cls, raw, "")
 
     @classmethod

@@ -103,7 +103,7 @@ class DepthwiseUpsample:
         self.slot = layout.add(1, 1, channels)
 
     def __call__(self, x: mx.array, state: State) -> mx.array:
-        B, T, C = x.shape
+        B, _, C = x.shape
         before = mx.concatenate([state[self.slot], x[:, :-1]], axis=1)
         state[self.slot] = x[:, -1:]
         y = x[:, :, None] * self.now + before[:, :, None] * self.before  # [B, T, s, C]

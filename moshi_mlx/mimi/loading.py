@@ -1,14 +1,18 @@
 """Loading Mimi: the config beside the file, every tensor accounted for, MLX or rustymimi."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
 
+from ..codec import Codec, RustCodec, choose_codec, rust_available
 from ..errors import ConfigError, MoshiError
+from ..weights import read_safetensors
 from .config import CONFIG_NAME, KYUTAI, MimiConfig
 from .model import Mimi
 from .tensors import Tensors
-from ..weights import read_safetensors
+
+BACKENDS = ("mlx", "rust", "auto")
 
 
 def config_beside(path: Path) -> MimiConfig:
@@ -23,22 +27,56 @@ def load_mimi(
     num_codebooks: int = 8,
     backend: str = "mlx",
     dtype: mx.Dtype = mx.float32,
-) -> Mimi:
+) -> Codec:
     """The Mimi in the safetensors file `path` (Kyutai's PyTorch layout), encoding `num_codebooks`.
 
-    `config` None means `mimi_config.json` beside the file, else Kyutai's sizes; `dtype` is what
-    is computed in. Raises WeightsError when file and config don't fit, ConfigError for a bad
-    config, MoshiError for a number of codebooks or a backend that isn't there.
+    `config` None means `mimi_config.json` beside the file, else Kyutai's sizes. `backend` is
+    "mlx", "rust" (rustymimi, Kyutai's sizes only) or "auto" (the faster one here, as measured).
+    `dtype` is what MLX computes in. Raises WeightsError when file and config don't fit, ConfigError
+    for a bad config, MoshiError for codebooks or a backend that there aren't.
     """
+    if backend not in BACKENDS:
+        raise MoshiError(f"no codec {backend!r}; there are {', '.join(BACKENDS)}")
     path = Path(path)
     config = config_beside(path) if config is None else config
-    check_num_codebooks(num_codebooks, config)
-    return Mimi(config, Tensors(read_safetensors(path), path.name, dtype), num_codebooks)
-
-
-def check_num_codebooks(num_codebooks: int, config: MimiConfig) -> None:
-    """Raises MoshiError unless the model has that many codebooks."""
+    if not isinstance(config, MimiConfig):
+        raise ConfigError("config must be a MimiConfig; MimiConfig.from_dict makes one of a dict")
     if not 1 <= num_codebooks <= config.quantizer.n_q:
         raise MoshiError(
             f"num_codebooks is {num_codebooks}; this Mimi has 1 to {config.quantizer.n_q}"
         )
+    if backend == "rust":
+        return _rust(path, config, num_codebooks)
+    mimi = load_mlx_mimi(path, config, num_codebooks, dtype)
+    if backend == "mlx" or not rust_available() or not _is_kyutai(config):
+        return mimi
+    return choose_codec([mimi, RustCodec(path, num_codebooks)])
+
+
+def load_mlx_mimi(path: Path, config: MimiConfig, num_codebooks: int, dtype: mx.Dtype) -> Mimi:
+    """The MLX one, whose streams have lazy forms too. Raises WeightsError."""
+    return Mimi(config, Tensors(read_safetensors(path), path.name, dtype), num_codebooks)
+
+
+def _rust(path: Path, config: MimiConfig, num_codebooks: int) -> RustCodec:
+    if not _is_kyutai(config):
+        raise MoshiError(
+            "rustymimi can only load a Mimi of Kyutai's sizes, and this one has others; "
+            "use the codec mlx or auto"
+        )
+    if not path.is_file():
+        read_safetensors(path)  # raises, with the advice every other reader gives
+    return RustCodec(path, num_codebooks)
+
+
+def _is_kyutai(config: MimiConfig) -> bool:
+    """Whether these are the sizes built into rustymimi; `layer_scale` is a mere start value."""
+    scaled = KYUTAI.transformer.layer_scale if config.transformer.layer_scale is not None else None
+    return (
+        replace(
+            config,
+            quantizer=replace(config.quantizer, n_q=KYUTAI.quantizer.n_q),
+            transformer=replace(config.transformer, layer_scale=scaled),
+        )
+        == KYUTAI
+    )

@@ -9,7 +9,7 @@ the same, and memory doesn't grow with the file.
 import mlx.core as mx
 import numpy as np
 
-from .checks import checked_codes, checked_frame, checked_pcm, cleaned
+from ..codec import checked_codes, checked_frame, checked_pcm
 from .config import MimiConfig
 from .convolution import Convolution, DepthwiseUpsample
 from .quantizer import Quantizer
@@ -77,7 +77,7 @@ class Mimi:
         return self._decoder_layout.zeros(self.dtype)
 
     def encode_step(self, pcm: mx.array, state: State) -> tuple[mx.array, State]:
-        """Whole frames, lazily: float [B, frames * frame_samples] -> int32 [B, K, frames], state."""
+        """Whole frames, lazily: float [B, samples] -> int32 [B, K, frames], and the new state."""
         state = list(state)
         latent = self._encoder(pcm.astype(self.dtype), state)
         positions = latent.shape[1]
@@ -89,7 +89,7 @@ class Mimi:
         return codes, state
 
     def decode_step(self, codes: mx.array, state: State) -> tuple[mx.array, State]:
-        """Whole frames, lazily: int [B, K, frames] -> float32 [B, frames * frame_samples], state."""
+        """Whole frames, lazily: int [B, K, frames] -> float32 [B, samples], and the new state."""
         state = list(state)
         latent = self._quantizer.decode(codes).astype(self.dtype)
         if self._upsample is not None:
@@ -146,7 +146,7 @@ class MimiStream:
 
     def encode(self, frame: np.ndarray) -> np.ndarray:
         """float [frame_samples] -> int32 [K]. NaN and infinite samples count as silence."""
-        frame = cleaned(checked_frame(frame, self._mimi.frame_samples))
+        frame = checked_frame(frame, self._mimi.frame_samples)
         codes = self.encode_lazy(mx.array(frame))
         mx.eval(codes, self.encoder_state)
         return np.array(codes)
