@@ -11,19 +11,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .codec import Codec
     from .errors import MoshiError
     from .loading import load_lm, save_lm
     from .mimi import load_mimi
+    from .moshi import Moshi, Reply, Session, load
 
 _WHERE = {
-    "Codec": ".codec",
+    "Moshi": ".moshi",
     "MoshiError": ".errors",
+    "Reply": ".moshi",
+    "Session": ".moshi",
+    "load": ".moshi",
     "load_lm": ".loading",
     "load_mimi": ".mimi",
     "save_lm": ".loading",
 }
-__all__ = ["Codec", "MoshiError", "load_lm", "load_mimi", "save_lm"]
+__all__ = sorted(_WHERE)
 
 
 def __getattr__(name: str) -> Any:

@@ -10,13 +10,17 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 
 from .config import ConditionerConfig, LmConfig
 from .errors import ConfigError
 
 
 class Conditioner(nn.Module):
-    """One condition -> [1, S, C]; without a value it gives the learnt padding."""
+    """One condition -> [1, S, C]; without a value it gives the learnt padding.
+
+    A tensor condition is an array [S, dim], or a pair of it and a mask [S] of the steps that count.
+    """
 
     def __init__(self, config: ConditionerConfig, output_dim: int) -> None:
         super().__init__()
@@ -39,15 +43,18 @@ class Conditioner(nn.Module):
             return self.learnt_padding
         if self.config.kind == "lut":
             return self.output_proj(self.embed(mx.array([[self.word(name, str(value))]])))
-        tensor = mx.array(value, mx.float32)
-        if tensor.ndim == 2:
-            tensor = tensor[None]
-        if tensor.ndim != 3 or tensor.shape[-1] != self.config.dim:
+        tensor, mask = value if isinstance(value, tuple) else (value, None)
+        tensor = mx.array(tensor, mx.float32).reshape(1, -1, np.shape(tensor)[-1])
+        if tensor.shape[-1] != self.config.dim:
             raise ConfigError(
                 f"condition {name!r} needs an array [steps, {self.config.dim}], "
-                f"not {list(tensor.shape)}"
+                f"not {list(np.shape(value))}"
             )
-        return self.output_proj(tensor)
+        out = self.output_proj(tensor)
+        if mask is None:
+            return out
+        kept = mx.array(mask, mx.float32).reshape(1, -1, 1)
+        return out * kept + self.learnt_padding * (1 - kept)
 
 
 class ConditionProvider(nn.Module):

@@ -31,6 +31,7 @@ class TokenEmbedding(nn.Module):
         """Without the test for -1: for tokens that were just sampled."""
         if "out1" in self:
             # Both streams share the table: token = (second + 1) * num + first, second -1 = none.
+            ids = ids.astype(mx.int32)  # argmax gives unsigned ones
             second = ids // self.num - 1
             heard = (second >= 0)[..., None]
             y = self.out2(self.emb(mx.maximum(second, 0)))

@@ -83,7 +83,7 @@ class LmGenerator:
         """
         tokens = self.line.inputs(check_user_codes(user_codes, self.lm))
         drawn, extra = self._frame(tokens, self.line.step, self.seed, self._buffers, self._given)
-        sampled = np.array(drawn)[0]  # the one host sync of a frame
+        sampled = np.array(drawn)[0].astype(np.int32)  # the one host sync of a frame
         if forced is not None:
             sampled = apply_forced(sampled, forced)
         complete = self.line.outputs(sampled)

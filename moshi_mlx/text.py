@@ -1,0 +1,64 @@
+"""Text tokens to words: SentencePiece pieces as they come, PAD and EPAD silent."""
+
+import re
+from pathlib import Path
+
+from .errors import WeightsError
+
+WORD_START = "▁"  # SentencePiece writes a leading space as this
+BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+class TextTokenizer:
+    """A SentencePiece model: ids to pieces and text to ids. Raises WeightsError when unreadable."""
+
+    def __init__(self, path: Path) -> None:
+        import sentencepiece
+
+        try:
+            self._model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        except (OSError, RuntimeError) as error:
+            raise WeightsError(
+                f"{path} is no SentencePiece model ({error}); fetch it again"
+            ) from None
+
+    def __len__(self) -> int:
+        return self._model.get_piece_size()
+
+    def encode(self, text: str) -> list[int]:
+        return self._model.encode(text)
+
+    def stream(self, silent: tuple[int, ...] = ()) -> "TextStream":
+        """A decoder of one stream of tokens; `silent` ids print nothing."""
+        return TextStream(self._model, silent)
+
+
+class TextStream:
+    """Turns tokens into text one at a time; bytes of one character are held until it is whole."""
+
+    def __init__(self, model, silent: tuple[int, ...]) -> None:
+        self._model, self._silent = model, frozenset(silent)
+        self._bytes = b""
+
+    def push(self, token: int) -> str:
+        """The text that `token` completes: "" for silent, control and unknown ids."""
+        if token in self._silent or not 0 <= token < self._model.get_piece_size():
+            return ""
+        piece = self._model.id_to_piece(token)
+        if match := BYTE_PIECE.fullmatch(piece):
+            return self._push_byte(int(match[1], 16))
+        self._bytes = b""
+        if self._model.is_control(token) or self._model.is_unknown(token):
+            return ""
+        return piece.replace(WORD_START, " ")
+
+    def _push_byte(self, byte: int) -> str:
+        self._bytes += bytes([byte])
+        try:
+            text = self._bytes.decode("utf-8")
+        except UnicodeDecodeError:
+            if len(self._bytes) >= 4:
+                self._bytes = b""
+            return ""
+        self._bytes = b""
+        return text
