@@ -1,0 +1,207 @@
+// The page: buttons, keys and figures around one Talk.
+
+import { explain, obstacle } from "./audio.js";
+import { CLOSE_BUSY } from "./protocol.js";
+import { Settings } from "./settings.js";
+import { Stage } from "./stage.js";
+import { Talk } from "./talk.js";
+import { Transcript, clock } from "./transcript.js";
+
+const $ = (id) => document.getElementById(id);
+const stage = new Stage($("voices"));
+const transcript = new Transcript($("transcript"));
+const settings = new Settings(changed);
+const lost = "The connection to the server is lost. Is moshi web still running?";
+let talk = null, muted = false, begunMs = 0, shownMs = 0, recording = "", tooBusy = null;
+
+const SAID = { idle: "Ready when you are", connecting: "Connecting", talking: "Moshi is listening" };
+
+function show(state, said = SAID[state]) {
+  document.body.dataset.state = state;
+  $("status").textContent = said;
+  $("talk").setAttribute("aria-label", state === "idle" ? "Talk" : "Hang up");
+  $("mute").disabled = $("hold").disabled = state !== "talking";
+  $("clock").hidden = state !== "talking";
+}
+
+function warn(text, canTakeOver = false) {
+  $("alert-text").textContent = text;
+  $("take-over").hidden = !canTakeOver;
+  $("alert").hidden = !text;
+}
+
+async function start(options = {}) {
+  const problem = obstacle();
+  if (problem) return warn(problem);
+  warn("");
+  clearInterval(tooBusy);
+  show("connecting");
+  const mine = talk = new Talk({ started, word, level, heard, figures, notice: warn, ended });
+  try {
+    await mine.start(settings.sound(), { ...settings.query(), ...options });
+    settings.listDevices();
+  } catch (error) {
+    mine.hangUp();
+    warn(explain(error));
+  }
+}
+
+function started(facts) {
+  transcript.clear();
+  $("welcome").hidden = true;
+  $("downloads").hidden = true;
+  recording = facts.recording;
+  begunMs = performance.now();
+  $("seed").textContent = facts.seed;
+  $("mic-facts").textContent = talk.audio.facts();
+  model(facts);
+  setMuted(false);
+  show("talking");
+  stage.run({ moshi: talk.audio.voice, you: talk.audio.ears });
+}
+
+function ended(code, why) {
+  stage.stop();
+  transcript.finish();
+  talk = null;
+  level("moshi", 0, 0);
+  level("you", 0, 0);
+  show("idle", begunMs ? "The conversation has ended" : SAID.idle);
+  if (code === CLOSE_BUSY) waitForLine(why);
+  else if (code !== 1000) warn(why || lost);
+  if (recording) offer(recording);
+  begunMs = 0;
+}
+
+function offer(id) {
+  for (const [link, file] of [["get-wav", "recording.wav"], ["get-vtt", "transcript.vtt"], ["get-jsonl", "transcript.jsonl"]])
+    $(link).href = `/api/recordings/${id}/${file}`;
+  $("downloads").hidden = false;
+  recording = "";
+}
+
+// Someone else talks: say so, offer to take over when they have gone, call out when the line is free.
+function waitForLine(why) {
+  warn(`${why}.`);
+  clearInterval(tooBusy);
+  tooBusy = setInterval(async () => {
+    const status = await ask();
+    if (!status || talk) return;
+    if (status.busy) return warn(status.can_take_over ? "The other visitor has gone quiet." : `${why}.`, status.can_take_over);
+    clearInterval(tooBusy);
+    warn("");
+    show("idle", "The line is free");
+  }, 1500);
+}
+
+async function ask() {
+  try {
+    const answer = await fetch("/api/status");
+    if (!answer.ok) return warn(await answer.text());
+    return await answer.json();
+  } catch {
+    return warn(lost);
+  }
+}
+
+function model({ model, recipe }) {
+  $("model").textContent = [model?.split("/").pop(), recipe].filter(Boolean).join(" · ");
+  $("model").hidden = !model;
+}
+
+function word(piece, atS) { transcript.word(piece, atS); }
+
+function heard(rms, atS) { transcript.heard(rms, atS); }
+
+function level(voice, rms, peak) {
+  stage.level(voice, peak);
+  const db = Math.max(-60, 20 * Math.log10(rms + 1e-6)), bar = $(`${voice}-level`);
+  bar.firstElementChild.style.transform = `scaleX(${(db + 60) / 60})`;
+  if (performance.now() - shownMs > 400) bar.setAttribute("aria-valuenow", Math.round(db));
+}
+
+function figures() {
+  const nowMs = performance.now();
+  if (nowMs - shownMs < 500 || !talk) return;
+  shownMs = nowMs;
+  const sum = talk.meter.summary(), own = talk.figures;
+  const put = (id, ms, digits = 0) => { $(id).textContent = Number.isFinite(ms) ? ms.toFixed(digits) : "–"; };
+  put("added-p50", sum.addedP50);
+  put("added-p95", sum.addedP95);
+  put("step-p50", sum.computedP50);
+  put("answer", sum.answer);
+  put("buffer", own.bufferMs);
+  put("round-trip", sum.roundTrip, 1);
+  $("gaps").textContent = `${own.gaps}, ${Math.round(own.skippedMs)} ms`;
+  $("dropped").textContent = `${Math.round((own.droppedFrames ?? 0) * 80)} ms`;
+  $("added-p95").dataset.frames = sum.frames;
+  $("clock").textContent = clock((nowMs - begunMs) / 1000);
+  if (Number.isFinite(sum.answer))
+    $("figures-line").textContent = `answers after ${sum.answer.toFixed(0)} ms · added ${sum.addedP50.toFixed(0)} ms`
+      + ` · buffer ${own.bufferMs.toFixed(0)} ms`;
+}
+
+function setMuted(now) {
+  muted = now;
+  talk?.mute(now);
+  $("mute").setAttribute("aria-pressed", now);
+  $("mute").lastElementChild.textContent = now ? "Unmute" : "Mute";
+  $("status").textContent = now ? "You are muted" : SAID.talking;
+}
+
+// Hold to talk: heard while pressed, muted after. Unmute gives the open microphone back.
+function hold(pressed) {
+  if (!talk?.ready) return;
+  $("hold").setAttribute("aria-pressed", pressed);
+  setMuted(!pressed);
+  if (pressed) $("status").textContent = "Speak; let go when you are done";
+}
+
+function changed(id) {
+  if (id === "theme") stage.colour();
+  if (!talk?.ready) return;
+  if (id === "speaker") talk.audio.useSpeaker($("speaker").value);
+  if (["microphone", "echo", "noise"].includes(id))
+    talk.audio.useMicrophone(settings.sound()).then(
+      () => { if (talk) $("mic-facts").textContent = talk.audio.facts(); }, (error) => warn(explain(error)));
+}
+
+$("talk").addEventListener("click", () => (talk ? talk.hangUp() : start()));
+$("mute").addEventListener("click", () => setMuted(!muted));
+$("take-over").addEventListener("click", () => start({ takeover: "1" }));
+$("alert-close").addEventListener("click", () => { clearInterval(tooBusy); warn(""); });
+$("view").addEventListener("click", () => {
+  stage.showsSpectrum = !stage.showsSpectrum;
+  $("view").setAttribute("aria-pressed", stage.showsSpectrum);
+  stage.draw();
+});
+$("hold").addEventListener("pointerdown", (event) => { $("hold").setPointerCapture(event.pointerId); hold(true); });
+for (const end of ["pointerup", "pointercancel"]) $("hold").addEventListener(end, () => hold(false));
+$("hold").addEventListener("contextmenu", (event) => event.preventDefault());
+
+const typing = (event) => event.target.closest?.("input, select, textarea, dialog") || event.ctrlKey || event.metaKey || event.altKey;
+const onButton = (event) => event.target.closest?.("button, a, summary") && event.target.id !== "hold";
+addEventListener("keydown", (event) => {
+  if (typing(event)) return;
+  if (event.code === "Space" && !onButton(event) && talk?.ready) {
+    event.preventDefault();
+    if (!event.repeat) hold(true);
+  } else if (event.key.toLowerCase() === "t" && !event.repeat) $("talk").click();
+  else if (event.key.toLowerCase() === "m" && !event.repeat && !$("mute").disabled) $("mute").click();
+});
+addEventListener("keyup", (event) => {
+  if (event.code === "Space" && $("hold").getAttribute("aria-pressed") === "true") hold(false);
+});
+addEventListener("pagehide", () => talk?.hangUp());
+
+const problem = obstacle();
+if (problem) {
+  warn(problem);
+  $("talk").disabled = true;
+}
+ask().then((status) => {
+  if (!status) return;
+  model(status);
+  if (status.state === "loading") $("status").textContent = "The model is loading; you can press the button already";
+  if (status.state === "failed") warn("The model has failed; see the terminal.");
+});

@@ -1,0 +1,105 @@
+// One conversation: microphone -> socket -> speaker. Tells the page what happens through `on`.
+
+import { Audio } from "./audio.js";
+import { LatencyMeter } from "./meter.js";
+import * as wire from "./protocol.js";
+
+const FRAME_S = 0.08, BLOCK_S = 0.02, PING_EVERY_MS = 1000;
+const MOST_UNSENT_BYTES = 48000; // a second of sound: older is useless to the model
+
+export class Talk {
+  constructor(on) {
+    this.on = on; // {started, word, level, heard, figures, notice, ended}
+    this.audio = new Audio();
+    this.meter = new LatencyMeter();
+    this.figures = { gaps: 0, skippedMs: 0, bufferMs: 0, unsent: 0 };
+    this.atS = 0; // Moshi's time: frames so far
+    this.spokenS = 0; // yours
+    this.muted = false;
+    this.over = false;
+  }
+
+  async start(sound, query) {
+    await this.audio.open(sound);
+    if (this.over) return this.audio.close();
+    this.audio.capture.port.onmessage = ({ data }) => this.fromMicrophone(data);
+    this.audio.playback.port.onmessage = ({ data }) => this.fromSpeaker(data);
+    this.socket = new WebSocket(wire.chatUrl(query));
+    this.socket.binaryType = "arraybuffer";
+    this.socket.onmessage = ({ data }) => this.receive(wire.parse(data));
+    this.socket.onclose = ({ code, reason }) => this.end(code, this.lastError ?? reason);
+  }
+
+  receive(message) {
+    const nowMs = performance.now();
+    if (message.kind === wire.PCM) {
+      this.atS = (message.frame + 1) * FRAME_S;
+      this.meter.arrived(message.frame, message.waitedMs, message.computedMs, nowMs);
+      this.audio.playback.port.postMessage({ pcm: message.pcm, frame: message.frame }, [message.pcm.buffer]);
+    } else if (message.kind === wire.TEXT) {
+      this.on.word(message.text, this.atS);
+    } else if (message.kind === wire.METADATA) {
+      this.tell(message.data);
+    } else if (message.kind === wire.PING) {
+      this.meter.roundTrip(nowMs - message.sentMs);
+    } else if (message.kind === wire.ERROR) {
+      this.lastError = message.text;
+    }
+  }
+
+  tell(data) {
+    if (data.type === "started") {
+      this.ready = true; // what is sent before isn't heard
+      this.pings = setInterval(() => this.ping(), PING_EVERY_MS);
+      this.ping();
+      this.on.started(data);
+    } else if (data.type === "status") {
+      this.figures.stepMs = data.step_ms_p50;
+      this.figures.droppedFrames = data.dropped_frames;
+    } else if (data.type === "notice") {
+      this.on.notice(data.message);
+    }
+  }
+
+  ping() {
+    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(wire.pingMessage(performance.now()));
+  }
+
+  fromMicrophone({ pcm, rms, peak }) {
+    this.on.level("you", rms, peak);
+    if (!this.ready || this.socket.readyState !== WebSocket.OPEN) return;
+    this.spokenS += BLOCK_S;
+    this.on.heard(rms, this.spokenS);
+    if (this.socket.bufferedAmount > MOST_UNSENT_BYTES) this.figures.unsent++;
+    else this.socket.send(wire.pcmMessage(pcm));
+  }
+
+  fromSpeaker(data) {
+    if (data.played !== undefined) {
+      this.meter.played(data.played, this.audio.soundsAtMs(data.atS));
+      return;
+    }
+    this.on.level("moshi", data.rms, data.peak);
+    Object.assign(this.figures, { gaps: data.gaps, skippedMs: data.skippedMs, bufferMs: data.bufferMs });
+    this.on.figures();
+  }
+
+  mute(muted) {
+    this.muted = muted;
+    this.audio.capture?.port.postMessage({ muted });
+  }
+
+  hangUp() { this.end(1000, ""); }
+
+  end(code, why) {
+    if (this.over) return;
+    this.over = true;
+    clearInterval(this.pings);
+    if (this.socket) {
+      this.socket.onclose = this.socket.onmessage = null;
+      this.socket.close();
+    }
+    this.audio.close();
+    this.on.ended(code, why);
+  }
+}
