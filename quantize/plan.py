@@ -3,6 +3,8 @@
 The file's layout follows from the plan alone, so sizes are known and the disk is checked first.
 """
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -45,14 +47,6 @@ class Planned:
     def num_bytes(self) -> int:
         return sum(slot.num_bytes for slot in self.slots.values())
 
-    @property
-    def fallback(self) -> str | None:
-        """What had to differ from the recipe, for the reader."""
-        if self.chosen == self.asked:
-            return None
-        stored = self.chosen or "kept in bf16"
-        return f"{self.entry.module}: width {self.entry.shape[-1]}, {stored} (not {self.asked})"
-
 
 def quantizable(entries: Iterable[Entry]) -> set[str]:
     """Names that mlx.nn.quantize would quantize: matrices of leaf modules (linear, embedding).
@@ -94,3 +88,16 @@ def bits_per_weight(plan: Iterable[Planned]) -> float:
     """Bits of the file for each weight of the model, scales and kept tensors included."""
     plan = list(plan)
     return 8 * sum(p.num_bytes for p in plan) / sum(p.num_weights for p in plan)
+
+
+def fallbacks(plan: Iterable[Planned]) -> list[str]:
+    """What had to differ from the recipe, one line for layers that differ alike."""
+    counts = Counter(
+        (re.sub(r"\d+", "*", p.entry.module), p.entry.shape[-1], p.chosen, p.asked)
+        for p in plan
+        if p.chosen != p.asked
+    )
+    return [
+        f"{layers} ({count}), width {width}: {chosen or 'kept in bf16'} instead of {asked}"
+        for (layers, width, chosen, asked), count in counts.items()
+    ]

@@ -52,7 +52,7 @@ class Source:
         self.num_bytes = sum(path.stat().st_size for path in paths)
         for path in paths:
             header, data = _read_header(path)
-            self.metadata |= header.pop("__metadata__", {})
+            self.metadata |= header.pop("__metadata__", None) or {}  # MLX writes null
             for name, entry in header.items():
                 self.tensors[name] = _mapped(path, name, entry, data)
 

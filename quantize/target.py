@@ -21,7 +21,7 @@ from moshi_mlx.hub import resolve
 
 from .convert import convert
 from .names import check_is_model, entries_of
-from .plan import Planned, bits_per_weight, make_plan
+from .plan import Planned, bits_per_weight, fallbacks, make_plan
 from .recipes import QuantizeError, Recipe
 from .rounding import Rounding, nearest
 from .source import Source, weight_files
@@ -58,7 +58,7 @@ class Outcome:
 
     @property
     def fallbacks(self) -> list[str]:
-        return [planned.fallback for planned in self.plan if planned.fallback]
+        return fallbacks(self.plan)
 
 
 def open_checkpoint(
