@@ -47,7 +47,7 @@ class FrameFunction:
     def __call__(
         self, tokens: np.ndarray, step: int, seed: int, buffers: Buffers, given: Conditions
     ) -> tuple[mx.array, mx.array | None]:
-        """Input tokens [1 + n_q] -> lazy tokens [1, 1 + dep_q] and extra heads; buffers replaced."""
+        """Input tokens [1 + n_q] -> lazy tokens [1, 1 + dep_q], extra heads; replaces buffers."""
         full = step + 1 >= self.context
         length = next(n for n in self.lengths if n > step % self.context or n == self.context)
         length = self.context if full else length
@@ -66,7 +66,7 @@ class FrameFunction:
         return drawn, extra[0] if extra else None
 
     def host_inputs(self, tokens: np.ndarray, step: int) -> mx.array:
-        """All integers of a step in one array: slot, RoPE positions of q, k, v, count, text, rows."""
+        """All integers of a step in one array: slot, RoPE of q, k, v, live slots, text, rows."""
         config = self.lm.config
         first = np.arange(config.n_q) * (config.card + 1)
         codes = tokens[1:]

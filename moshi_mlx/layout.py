@@ -120,10 +120,10 @@ def unpack(packed: Mapping[str, mx.array], config: LmConfig) -> Tensors:
     }
     found = {}
     for name in expected(config):
-        layer, _, kind = name.rpartition(".")
+        layer, _, own_kind = name.rpartition(".")
         first = first_copy(layer, config)
         ours, i = members.get(first, (layer_name(first, config), None))
-        for kind in (kind, "scales", "biases"):
+        for kind in (own_kind, "scales", "biases"):
             if (tensor := packed.get(f"{ours}.{kind}")) is None:
                 continue
             rows = tensor.shape[0] // len(stacks(config)[str(ours)]) if i is not None else 0

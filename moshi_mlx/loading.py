@@ -78,7 +78,7 @@ def stored_dtype(packed: dict[str, mx.array]) -> mx.Dtype:
 
 
 def cast(name: str, tensor: mx.array, dtype: mx.Dtype, modes: dict[str, Quantization]) -> mx.array:
-    """Floating point tensors to `dtype`; packed bits and one-byte scales stay; conditions in fp32."""
+    """Floating point tensors to `dtype`; packed bits and byte scales stay; conditions fp32."""
     if not mx.issubdtype(tensor.dtype, mx.floating):
         return tensor
     if name.startswith("condition_provider.") and name.rpartition(".")[0] not in modes:

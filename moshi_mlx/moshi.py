@@ -5,7 +5,6 @@ with moshi.session(seed=0) as session:
     reply = session.step(pcm)  # 80 ms of the user in, 80 ms of Moshi and a piece of text out
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +14,13 @@ import mlx.core as mx
 import numpy as np
 
 from .clock import FRAME_SAMPLES
+from .codec import Codec, CodecStream
 from .config import LmConfig, parse_config, read_config
 from .errors import MoshiError
 from .generator import Forced, LmGenerator
 from .lm import Lm
 from .loading import lm_from_file, part_path
-from .mimi import Mimi, MimiConfig, MimiStream, load_mimi
+from .mimi import MimiConfig, load_mimi
 from .text import TextTokenizer
 
 
@@ -41,7 +41,7 @@ class Reply:
 class Moshi:
     """A language model, a codec and a tokenizer. Weights never change; sessions hold all state."""
 
-    def __init__(self, lm: Lm, codec: Mimi, tokenizer: TextTokenizer, folder: Path) -> None:
+    def __init__(self, lm: Lm, codec: Codec, tokenizer: TextTokenizer, folder: Path) -> None:
         self.lm, self.codec, self.tokenizer, self.folder = lm, codec, tokenizer, folder
         self._silence: np.ndarray | None = None
 
@@ -74,7 +74,7 @@ class Session:
     def __init__(self, moshi: Moshi, seed: int | None = None, **options: Any) -> None:
         self.moshi = moshi
         self._generator: LmGenerator = moshi.lm.generator(seed=seed, **options)
-        self._stream: MimiStream | None = moshi.codec.stream()
+        self._stream: CodecStream | None = moshi.codec.stream()
         config = moshi.config
         self._text = moshi.tokenizer.stream((config.text_padding_id, config.text_end_padding_id))
 
@@ -109,7 +109,7 @@ class Session:
     def _forced(self) -> Forced:
         return Forced(self.moshi.config.text_padding_id, self.moshi.silence())
 
-    def _open(self) -> MimiStream:
+    def _open(self) -> CodecStream:
         if self._stream is None:
             raise MoshiError("this session is closed; open a new one with moshi.session()")
         return self._stream

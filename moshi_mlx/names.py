@@ -124,7 +124,7 @@ SOURCES: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 def source_of(name: str, config: LmConfig) -> Source:
-    """Where PyTorch's layout has the MLX tensor `name`; the same name where nothing else is said."""
+    """Where PyTorch's layout has the MLX tensor `name`; the same name by default."""
     for pattern, targets in SOURCES:
         match = re.fullmatch(pattern, name)
         if match is None:

@@ -1,4 +1,4 @@
-"""Weight files: a checked safetensors reader, PyTorch -> MLX layout, and every tensor accounted for.
+"""Weight files: a checked safetensors reader, PyTorch -> MLX layout, all tensors accounted.
 
 Shapes: D width. Formats: Kyutai's MLX layout (`names.expected`) and PyTorch layout.
 """

@@ -1,0 +1,120 @@
+"""Let Moshi answer a recording: a sound file in, Moshi's side out, the transcript beside it."""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE_HZ
+from moshi_mlx.errors import AudioError
+
+from .model_options import add_model_options, add_sampling_options, load_from, sampling_from
+from .sound_file import read_mono, whole_file, write_wav
+
+if TYPE_CHECKING:
+    from moshi_mlx import Moshi
+
+TAIL_SECONDS = 4.0  # silence after the recording, so that the answer isn't cut off
+
+
+@dataclass
+class Answer:
+    """Moshi's side of a recording, sample-aligned with it. `words`: (seconds, text), in order."""
+
+    pcm: np.ndarray
+    words: list[tuple[float, str]] = field(default_factory=list)
+    seed: int = 0
+
+    @property
+    def text(self) -> str:
+        return "".join(text for _, text in self.words).strip()
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", type=Path, help="a recording: wav, flac or mp3, any rate")
+    parser.add_argument("output", type=Path, help="where Moshi's side goes: .wav or .flac")
+    parser.add_argument(
+        "--stereo", action="store_true", help="write both: the user left, Moshi right"
+    )
+    parser.add_argument(
+        "--tail",
+        type=float,
+        default=TAIL_SECONDS,
+        metavar="SECONDS",
+        help=f"silence added after the recording, room for the answer (default {TAIL_SECONDS:g})",
+    )
+    add_model_options(parser)
+    add_sampling_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    check_output(args)
+    heard = read_mono(args.input)
+    heard = np.append(heard, np.zeros(int(max(args.tail, 0) * SAMPLE_RATE_HZ), np.float32))
+    moshi = load_from(args)
+    moshi.warm_up()
+    started = time.perf_counter()
+    answer = answer_recording(moshi, heard, progress=sys.stderr.isatty(), **sampling_from(args))
+    took = time.perf_counter() - started
+    if args.stereo:
+        write_wav(args.output, np.stack([heard, answer.pcm], axis=1))
+    else:
+        write_wav(args.output, answer.pcm)
+    transcript = args.output.with_suffix(".jsonl")
+    write_transcript(transcript, answer)
+    print(answer.text or "(Moshi said nothing)")
+    print(
+        f"{args.output} and {transcript.name}: {len(heard) / SAMPLE_RATE_HZ:.1f} s, "
+        f"seed {answer.seed}, real-time factor {took * SAMPLE_RATE_HZ / len(heard):.2f}",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def check_output(args: argparse.Namespace) -> None:
+    """Before the model is loaded: an ending that can be written, a folder that is there."""
+    if args.output.suffix.lower() not in (".wav", ".flac"):
+        raise AudioError(f"{args.output}: sound is written as .wav or .flac; choose one of these")
+    if not args.output.absolute().parent.is_dir():
+        raise AudioError(f"{args.output.parent} is no folder; make it first")
+    if args.output.exists() and args.input.exists() and args.output.samefile(args.input):
+        raise AudioError(f"{args.output} is the recording itself; choose another name")
+
+
+def answer_recording(
+    moshi: "Moshi", heard: np.ndarray, progress: bool = False, **options
+) -> Answer:
+    """Run a session over float32 [samples]; Moshi's side [samples], aligned to the same clock.
+
+    One frame of silence goes first, since the model ignores a session's first frame, and is taken
+    out of the alignment: sample n of the answer sounds while sample n of the recording is heard.
+    """
+    frames = -(-len(heard) // FRAME_SAMPLES)
+    padded = np.zeros((frames + 1) * FRAME_SAMPLES, np.float32)
+    padded[FRAME_SAMPLES : FRAME_SAMPLES + len(heard)] = heard
+    said = np.zeros((frames + 1, FRAME_SAMPLES), np.float32)
+    with moshi.session(**options) as session:
+        answer = Answer(np.empty(0, np.float32), seed=session.seed)
+        blocks = padded.reshape(-1, FRAME_SAMPLES)
+        for i, block in enumerate(tqdm(blocks, unit="frame", disable=not progress)):
+            reply = session.step(block)
+            if reply.pcm is not None:
+                said[i] = reply.pcm
+            if reply.text:
+                answer.words.append((max(i - 1, 0) * FRAME_SECONDS, reply.text))
+    answer.pcm = said[1:].reshape(-1)[: len(heard)]
+    return answer
+
+
+def write_transcript(path: Path, answer: Answer) -> None:
+    """One JSON object a piece of text: {"time_s": ..., "speaker": "moshi", "text": ...}."""
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for seconds, text in answer.words:
+            row = {"time_s": round(seconds, 2), "speaker": "moshi", "text": text}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")

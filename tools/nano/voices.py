@@ -1,0 +1,87 @@
+"""Who speaks: the pools of user voices (trained and held out) and Moshi's own voice in three renditions."""
+
+import random
+from fractions import Fraction
+
+import numpy as np
+from engines import Espeak, Flite, Utterance, festival
+from scipy.signal import resample_poly
+
+ACCENTS = ("en-us", "en-us", "en-us", "en", "en", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029", "en-us-nyc")  # fmt: skip
+VARIANTS = (
+    "adam Alex Alicia Andy Annie antonio aunty benjamin boris caleb david Denis Diogo ed edward edward2 Gene gustave "
+    "announcer Henrique Hugo iven iven2 iven4 Jacky john kaukovalta Lee marcelo Marco Mario max Michael michel miguel Mr "
+    "Nguyen pablo pedro quincy RicishayMax RicishayMax2 RicishayMax3 robert robosoft robosoft3 robosoft5 robosoft7 steph "
+    "steph3 Storm Tweaky zac anika f2 f3 f5 f1 grandpa klatt klatt2 klatt3 klatt5 klatt6 m1 m2 m4 m5 m7 m8 norbert sandro "
+    "shelby travis grandma"
+).split()
+HELD_VARIANTS = (
+    "f4 m3 m6 klatt4 linda steph2 Gene2 paul victor belinda Mike rob iven3 Andrea".split()
+)
+USER_FLITE = ("kal", "kal16", "awb")
+HELD_ENGINE = (  # the other engine, and the speaker that no training sentence has
+    ("festival", "voice_ked_diphone"),
+    ("festival", "voice_cmu_us_slt_arctic_hts"),
+    ("flite", "slt"),
+)
+OWN_FLITE = "rms"
+OWN_RENDITIONS = (
+    (0.86, 0.0),
+    (0.93, 0.0),
+    (1.0, 0.0),
+)  # duration stretch, F0 mean (0: the voice's own)
+
+
+def resampled(utterance: Utterance, factor: float) -> Utterance:
+    """Another speaker: pitch, formants and tempo times `factor`."""
+    ratio = Fraction(1 / factor).limit_denominator(24)
+    scale = float(ratio)
+    pcm = resample_poly(utterance.pcm, ratio.numerator, ratio.denominator).astype(np.float32)
+    phones = [(p, a * scale, b * scale) for p, a, b in utterance.phones]
+    return Utterance(pcm, phones, [(w, t * scale) for w, t in utterance.words])
+
+
+class Speakers:
+    """All engines of one process."""
+
+    def __init__(self) -> None:
+        self.espeak, self.flite = Espeak(), Flite()
+
+    def _espeak(self, text: str, rng: random.Random, variants: list[str]) -> tuple[Utterance, str]:
+        voice = rng.choice(ACCENTS) + ("" if rng.random() < 0.12 else "+" + rng.choice(variants))
+        gap = 0 if rng.random() < 0.8 else rng.randint(1, 10)
+        utterance = self.espeak.speak(
+            text, voice, rng.randint(115, 205), rng.randint(10, 95), rng.randint(20, 90), gap
+        )
+        return utterance, voice
+
+    def user(self, text: str, rng: random.Random) -> tuple[Utterance, str]:
+        """A training user: two thirds espeak-ng, one third flite, often resampled into another speaker."""
+        if rng.random() < 0.66:
+            utterance, voice = self._espeak(text, rng, VARIANTS)
+            spread = 0.07
+        else:
+            voice = rng.choice(USER_FLITE)
+            f0_hz = 0.0 if voice == "awb" or rng.random() < 0.4 else rng.uniform(80, 180)
+            utterance = self.flite.speak(text, voice, rng.uniform(0.85, 1.35), f0_hz)
+            spread = 0.2
+        if rng.random() < 0.6:
+            utterance = resampled(utterance, 1 + rng.uniform(-spread, 1.2 * spread))
+        return utterance, voice
+
+    def unseen_espeak(self, text: str, rng: random.Random) -> tuple[Utterance, str]:
+        """A test user whose espeak-ng variant was never trained."""
+        voice = rng.choice(ACCENTS) + "+" + rng.choice(HELD_VARIANTS)
+        return self.espeak.speak(text, voice, rng.randint(130, 190), rng.randint(25, 80)), voice
+
+    def unseen_engine(self, text: str, rng: random.Random) -> tuple[Utterance, str]:
+        """A test user of another engine or an unheard speaker."""
+        engine, voice = rng.choice(HELD_ENGINE)
+        if engine == "festival":
+            return festival(text, voice), voice
+        return self.flite.speak(text, voice, rng.uniform(0.9, 1.2)), f"flite {voice}"
+
+    def own(self, text: str, rendition: int) -> Utterance:
+        """Moshi's voice."""
+        stretch, f0_hz = OWN_RENDITIONS[rendition]
+        return self.flite.speak(text, OWN_FLITE, stretch, f0_hz)

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# An environment of its own with Kyutai's packages from PyPI, as peers: tools/peer_env.sh .venv-peer
+# Without torch: their Python client and moshi_mlx don't need it, so dependencies are named here.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=${1:-.venv-peer}
+[ -e "$venv/.installed" ] && exit 0
+if command -v uv >/dev/null; then
+    uv venv -q --seed --clear "$venv"
+    install=(uv pip install -q --python "$venv/bin/python")
+else
+    "${PYTHON:-python3}" -m venv "$venv"
+    install=("$venv/bin/python" -m pip install -q --disable-pip-version-check)
+fi
+mlx=mlx
+[ "$(uname -s)" = Linux ] && mlx='mlx[cpu]'
+"${install[@]}" "$mlx" numpy safetensors sentencepiece huggingface_hub sounddevice aiohttp tqdm \
+    'sphn>=0.2,<0.3' 'rustymimi>=0.4.1'
+"${install[@]}" --no-deps moshi_mlx==0.3.0 moshi==0.2.13
+touch "$venv/.installed"

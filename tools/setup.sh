@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Sets up a development environment: tools/setup.sh .venv
+# PortAudio comes from the system on Linux: installed when that can be done, else said.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=${1:-.venv}
+
+need_portaudio() {
+    [ "$(uname -s)" = Linux ] && ! ldconfig -p 2>/dev/null | grep -q libportaudio.so.2
+}
+
+if need_portaudio; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y -qq --no-install-recommends libportaudio2 >/dev/null \
+            || echo "could not install libportaudio2: install it yourself to use a sound card" >&2
+    else
+        echo "PortAudio is missing: install the package libportaudio2 (Debian, Ubuntu) or" \
+            "portaudio (Fedora, Arch) to use a sound card" >&2
+    fi
+fi
+
+if [ ! -x "$venv/bin/python" ]; then
+    if command -v uv >/dev/null && uv venv -q --seed "$venv"; then :; else
+        "${PYTHON:-python3}" -m venv "$venv"
+    fi
+fi
+"$venv/bin/python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || {
+    echo "moshi-local needs Python 3.11 to 3.14; set PYTHON=/path/to/python3.12 and try again" >&2
+    exit 1
+}
+install=("$venv/bin/python" -m pip install -q --disable-pip-version-check)
+command -v uv >/dev/null && install=(uv pip install -q --python "$venv/bin/python")
+"${install[@]}" -e ".[webrtc]" --group dev
