@@ -27,7 +27,7 @@ lint: $(STAMP)
 	$(VENV)/bin/pyright
 
 demo: $(STAMP)
-	$(PY) tools/demo.py
+	$(PY) -m tools.demo
 
 wheels: $(STAMP)
 	bash tools/check_wheels.sh
