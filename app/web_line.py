@@ -12,8 +12,9 @@ from aiohttp import WSCloseCode
 
 from moshi_mlx.errors import MoshiError
 
-from .events import ConversationEnded, Event, Failed, Ready, Refused, Stopped
+from .events import ConversationEnded, Event, Failed, Notice, Ready, Refused, Stopped
 from .session import Session
+from .web_recordings import Recordings
 from .web_visit import LeftError, Visit
 
 QUIET_S = 3.0  # a visitor who sends nothing for so long may be taken over from
@@ -29,9 +30,12 @@ class BusyError(MoshiError):
 class Line:
     """Hands one session to one visitor at a time."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, recordings: Recordings | None = None) -> None:
+        """`recordings`: where conversations are kept for those who ask for it; None: nowhere."""
         self.session = session
-        self.ready = asyncio.Event()
+        self._recordings = recordings
+        self.ready = asyncio.Event()  # loaded, or failed
+        self.model: Ready | None = None
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
         self._holder: Visit | None = None
@@ -50,6 +54,7 @@ class Line:
         """The whole stay of one visitor. Raises BusyError at once when someone else talks."""
         await self._enter(visit)
         try:
+            await self._record(visit)
             self.session.begin(visit.port, visit.settings)
             return await visit.converse()
         finally:
@@ -81,6 +86,7 @@ class Line:
     def _on_event(self, event: Event) -> None:
         holder = self._holder
         if isinstance(event, Ready):
+            self.model = event
             self.ready.set()
         elif isinstance(event, Failed):
             self._on_failure(event.message)
@@ -90,10 +96,22 @@ class Line:
             self._release()
         elif isinstance(event, ConversationEnded | Stopped):
             self._on_end(event)
-        elif holder is not None and not self._leaving:
+        elif holder is not None:
             holder.on_event(event)
 
+    async def _record(self, visit: Visit) -> None:
+        if not (visit.query.record and self._recordings):
+            return
+
+        def tell(notice: Notice) -> None:  # called on the recorder's thread
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(visit.notice, notice)
+
+        visit.recording = await self._recordings.begin(self.model, tell)
+
     def _on_end(self, event: ConversationEnded | Stopped) -> None:
+        if self._holder is not None:
+            self._holder.on_event(event)
         if isinstance(event, ConversationEnded) and event.reason == "failed":
             return  # Failed follows, with the reason
         if self._holder is not None:

@@ -13,6 +13,7 @@ from moshi_mlx.errors import MoshiError
 from . import web_protocol
 from .web_line import CLOSE_BUSY, CLOSE_FAILED, CLOSE_REFUSED, BusyError, Line
 from .web_params import RefusedError, parse
+from .web_recordings import FILES, Recordings
 from .web_security import (
     COMMON_HEADERS,
     OWN_PAGE_CSP,
@@ -41,6 +42,7 @@ class WebServer:
 
     line: Line
     guard: Guard
+    recordings: Recordings | None = None
     port: int = 0  # part of the cookie's name: cookies are shared between ports
     static: Path | None = None
     _page: dict[str, tuple[bytes, str]] = field(default_factory=dict)
@@ -54,6 +56,7 @@ class WebServer:
         app = web.Application(middlewares=[self._dress], client_max_size=1024)
         app.router.add_get("/api/chat", self._chat)
         app.router.add_get("/api/status", self._status)
+        app.router.add_get("/api/recordings/{id}/{name}", self._recording)
         app.router.add_get("/{path:.*}", self._file if self.static else self._own_file)
         app.on_shutdown.append(self._shut)
         return app
@@ -72,7 +75,8 @@ class WebServer:
             except web.HTTPException as status:
                 response = web.Response(status=status.status, text=f"{status.reason}\n")
         if not response.prepared:
-            response.headers.update(COMMON_HEADERS)
+            for header, value in COMMON_HEADERS.items():
+                response.headers.setdefault(header, value)
             csp = STATIC_PAGE_CSP if self.static else OWN_PAGE_CSP
             response.headers["Content-Security-Policy"] = csp
         return response
@@ -141,6 +145,21 @@ class WebServer:
             }
         )
 
+    async def _recording(self, request: web.Request) -> web.StreamResponse:
+        """A file of the last recorded conversation, for the visitor who was told its address."""
+        name = request.match_info["name"]
+        path = None
+        if self.recordings is not None:
+            path = await self.recordings.file(request.match_info["id"], name)
+        if path is None:
+            raise web.HTTPNotFound
+        headers = {
+            "Content-Type": FILES[name][1],
+            "Content-Disposition": f'attachment; filename="moshi-{name}"',
+            "Cache-Control": "no-store",
+        }
+        return web.FileResponse(path, headers=headers)
+
     async def _chat(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(
             max_msg_size=web_protocol.MAX_MESSAGE_BYTES,
@@ -170,6 +189,8 @@ class WebServer:
 
     async def _shut(self, app: web.Application) -> None:
         self.line.send_all_away("the server stops")
+        if self.recordings is not None:
+            await self.recordings.close()
 
 
 async def say(socket: web.WebSocketResponse, message: bytes) -> None:

@@ -14,11 +14,20 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from moshi_mlx.errors import MoshiError
 
 from . import web_protocol
-from .events import ConversationStarted, Event, FrameDone, Notice, Settings, Status
+from .events import (
+    ConversationEnded,
+    ConversationStarted,
+    Event,
+    FrameDone,
+    Notice,
+    Settings,
+    Status,
+)
 from .port import QueuePort
 from .web_limits import InputLimit, Pacer
 from .web_params import ChatQuery
 from .web_protocol import Kind, ProtocolError
+from .web_recordings import Recording
 
 MAX_QUEUED_FRAMES = 25  # 2 s of replies
 SEND_TIMEOUT_S = 5.0  # a client that takes nothing for so long has gone
@@ -46,7 +55,7 @@ class Visit:
         self.talks_ours = query.codec == "pcm"  # our own page: metadata and timing are welcome
         self.settings = Settings(seed=query.seed, **query.sampling)  # type: ignore[arg-type]
         self.dropped_replies = 0
-        self.recording_id = ""
+        self.recording: Recording | None = None
         self._socket, self._status = socket, status
         self._limit, self._pacer = InputLimit(), Pacer()
         self._out: deque[FrameDone | bytes] = deque()
@@ -71,6 +80,10 @@ class Visit:
 
     def on_event(self, event: Event) -> None:
         """A session event of this visitor's conversation, on the event loop."""
+        if self.recording is not None:
+            self.recording.on_event(event)
+            if isinstance(event, ConversationEnded):
+                self.recording.close()
         if isinstance(event, FrameDone):
             self._queue_frame(event)
         elif isinstance(event, ConversationStarted):  # what was sent before isn't heard
@@ -78,8 +91,12 @@ class Visit:
             if self.talks_ours:
                 self.tell(web_protocol.metadata(self._started(event)))
         elif self.talks_ours and isinstance(event, Notice):
-            notice = {"type": "notice", "kind": event.kind, "message": event.message}
-            self.tell(web_protocol.metadata(notice))
+            self.notice(event)
+
+    def notice(self, notice: Notice) -> None:
+        """Only for clients of ours."""
+        told = {"type": "notice", "kind": notice.kind, "message": notice.message}
+        self.tell(web_protocol.metadata(told))
 
     def _started(self, event: ConversationStarted) -> dict:
         status = self._status()
@@ -89,7 +106,7 @@ class Visit:
             "model": status.model,
             "recipe": status.recipe,
             "sampling": event.settings.sampling(),
-            "recording": self.recording_id,
+            "recording": self.recording.id if self.recording else "",
         }
 
     def _queue_frame(self, frame: FrameDone) -> None:

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import json
+import os
 import struct
 
 import aiohttp
 import numpy as np
 import pytest
+import soundfile
 import sphn
 from web_fakes import FakeEngine, close_of, eventually, pcm_message, receive, running
 
@@ -205,3 +207,49 @@ async def test_kyutais_client_gets_no_bursts_and_ours_gets_frames_as_they_come()
                     times.append(asyncio.get_running_loop().time())
                 gaps[query] = times[1] - times[0]
         assert gaps[""] > 0.06 > gaps["?codec=pcm"]
+
+
+async def test_a_recording_can_be_downloaded_by_its_visitor_only(tmp_path):
+    async with running() as site:
+        async with site.chat("?codec=pcm&record=1&seed=3") as socket:
+            recording = json.loads(await receive(socket, Kind.METADATA))["recording"]
+            for _ in range(10):
+                await speak(socket, 1)
+                await receive(socket, Kind.PCM if _ else Kind.METADATA)
+            base = f"{site.url}/api/recordings/{recording}"
+            assert (await site.http.get(f"{base}/recording.wav")).status == 404  # not over yet
+        answer = await site.http.get(f"{base}/recording.wav")
+        assert answer.status == 200
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert "attachment" in answer.headers["Content-Disposition"]
+        (tmp_path / "a.wav").write_bytes(await answer.read())
+        sound, rate = soundfile.read(tmp_path / "a.wav", dtype="float32")
+        assert (rate, sound.shape) == (24_000, (10 * 1920, 2))
+        assert np.abs(sound[:, 0] - 0.1).max() < 1e-3  # what was said
+        assert np.sqrt(np.mean(sound[1920:, 1] ** 2)) > 0.03  # what was answered
+        vtt = await (await site.http.get(f"{base}/transcript.vtt")).text()
+        assert vtt.startswith("WEBVTT")
+        assert "! I am" in vtt
+        lines = (await (await site.http.get(f"{base}/transcript.jsonl")).text()).splitlines()
+        assert [json.loads(line)["text"] for line in lines] == ["!", " I", " am"]
+        for wrong in (
+            f"{base}/manifest.json",
+            f"{base}/..%2f..%2f",
+            f"{base[:-3]}abc/recording.wav",
+        ):
+            assert (await site.http.get(aiohttp.client.URL(wrong, encoded=True))).status == 404
+        async with site.chat("?codec=pcm&record=1") as socket:
+            await receive(socket, Kind.METADATA)
+            assert (await site.http.get(f"{base}/recording.wav")).status == 404  # replaced
+
+
+async def test_nothing_is_recorded_unasked_and_nothing_is_left():
+    async with running() as site:
+        folder = site.server.recordings._folder.name
+        async with site.chat("?codec=pcm") as socket:
+            assert json.loads(await receive(socket, Kind.METADATA))["recording"] == ""
+            assert os.listdir(folder) == []
+        async with site.chat("?codec=pcm&record=1") as socket:
+            await receive(socket, Kind.METADATA)
+            assert len(os.listdir(folder)) == 1
+    assert not os.path.exists(folder)

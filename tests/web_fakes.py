@@ -15,6 +15,7 @@ from app.engine import Reply
 from app.events import Settings
 from app.session import Session
 from app.web_line import Line
+from app.web_recordings import Recordings
 from app.web_security import Guard
 from app.web_server import WebServer
 from moshi_mlx.errors import MoshiError
@@ -98,7 +99,8 @@ async def running(
 ) -> AsyncIterator[Running]:
     engine = engine or FakeEngine()
     session = Session(lambda: engine)
-    server = WebServer(Line(session), guard or Guard.make("127.0.0.1"))
+    recordings = Recordings()
+    server = WebServer(Line(session, recordings), guard or Guard.make("127.0.0.1"), recordings)
     change(server)
     runner = web.AppRunner(server.app(), access_log=None)
     await runner.setup()
@@ -112,6 +114,8 @@ async def running(
     finally:
         await runner.cleanup()
         await asyncio.to_thread(session.stop)
+        with recordings:
+            pass
 
 
 def pcm_message(samples: np.ndarray) -> bytes:

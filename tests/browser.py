@@ -1,0 +1,65 @@
+"""A headless Chromium with a fake microphone, for the tests of the page."""
+
+import contextlib
+import importlib.util
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+PHONE = {"width": 390, "height": 844}
+DESKTOP = {"width": 1200, "height": 780}
+QUIET = [  # no traffic of Chromium's own; the page's is what the tests watch
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+    "--no-first-run",
+]
+
+
+def missing() -> str:
+    """Why no browser test can run here, or ""."""
+    if importlib.util.find_spec("playwright") is None:
+        return "playwright isn't installed"
+    if not Path(CHROMIUM).exists():
+        return "there is no chromium (apt-get install chromium)"
+    return ""
+
+
+@contextlib.contextmanager
+def chromium(microphone: Path) -> Iterator:
+    """A playwright browser whose microphone plays a wav file once, then silence."""
+    from playwright.sync_api import sync_playwright
+
+    flags = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-audio-capture={microphone.resolve()}%noloop",
+        "--autoplay-policy=no-user-gesture-required",
+        *QUIET,
+    ]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=flags, ignore_default_args=["--mute-audio"]
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def microphone_wav(path: Path, question: Path, lead_s: float, tail_s: float) -> Path:
+    """A 48 kHz wav for the fake microphone: silence, the question, silence."""
+    import soundfile
+    import soxr
+
+    speech, rate = soundfile.read(question, dtype="float32")
+    speech = soxr.resample(speech, rate, 48_000)
+    silence = [np.zeros(int(48_000 * seconds), np.float32) for seconds in (lead_s, tail_s)]
+    soundfile.write(path, np.concatenate([silence[0], speech, silence[1]]), 48_000, "PCM_16")
+    return path
