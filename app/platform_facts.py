@@ -148,7 +148,7 @@ def _mlx() -> Mlx:
     version = _version("mlx")
     if version is None:
         return Mlx(None, None, why="not installed")
-    answer = readers.ask_child("mlx")
+    answer = readers.ask_child("platform_probe", "mlx")
     if answer is None:
         return Mlx(version, None, why="it ended while starting: no Metal device is visible here")
     return Mlx(version, **answer)
@@ -156,7 +156,7 @@ def _mlx() -> Mlx:
 
 def _audio() -> Audio:
     """In a child: PortAudio can hang or abort on a broken sound server."""
-    answer = readers.ask_child("audio")
+    answer = readers.ask_child("platform_probe", "audio")
     if answer is None:
         return Audio(why="PortAudio could not be started")
     return Audio(tuple(AudioDevice(**d) for d in answer["devices"]), answer.get("why"))

@@ -26,18 +26,22 @@ def output_of(*command: str) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
-def ask_child(question: str) -> dict[str, Any] | None:
-    """`platform_probe`'s answer from a process of its own; None if that process died or hung."""
+def ask_child(*command: str, timeout_s: float | None = None) -> dict[str, Any] | None:
+    """The JSON line that a module of this package prints in a process of its own.
+
+    `command`: the module's name and its arguments. None if that process died or hung.
+    """
+    module, *arguments = command
     environment = dict(os.environ)
     if __package__ == "app":  # a checkout that isn't installed
         root = str(Path(__file__).resolve().parents[1])
         environment["PYTHONPATH"] = os.pathsep.join([root, environment.get("PYTHONPATH", "")])
     try:
         done = subprocess.run(
-            [sys.executable, "-m", f"{__package__}.platform_probe", question],
+            [sys.executable, "-m", f"{__package__}.{module}", *arguments],
             capture_output=True,
             text=True,
-            timeout=CHILD_TIMEOUT_S,
+            timeout=timeout_s or CHILD_TIMEOUT_S,
             check=False,
             env=environment,
         )
@@ -70,7 +74,7 @@ def darwin() -> dict[str, Any]:
         "memory_pressure": {"1": "normal", "2": "warning", "4": "critical"}.get(level or ""),
         "gpu_cores": int(cores[1]) if cores else None,
         "big_processes": parse_ps(output_of("/bin/ps", "-axo", "rss=,comm=")),
-        "microphone": (ask_child("microphone") or {}).get("permission"),
+        "microphone": (ask_child("platform_probe", "microphone") or {}).get("permission"),
     }
 
 

@@ -18,11 +18,18 @@ class Precision:
 
     bits: int
     group_size: int = 64
+    mode: str = "affine"
+
+    @property
+    def quantized(self) -> bool:
+        return self.bits < 16
 
     @property
     def bits_per_weight(self) -> float:
-        """An affine quantization adds a scale and a bias of 16 bits to every group."""
-        return self.bits if self.bits >= 16 else self.bits + 32 / self.group_size
+        """With each group's scale and bias of 16 bits (affine), or its scale of 8 (the others)."""
+        if not self.quantized:
+            return self.bits
+        return self.bits + (32 if self.mode == "affine" else 8) / self.group_size
 
 
 # Kyutai's own choices for q4 and q8 (groups of 32 and 64), MLX's default group elsewhere.
@@ -32,6 +39,9 @@ RECIPES: Mapping[str, Precision] = {
     "q5": Precision(5),
     "q6": Precision(6),
     "q8": Precision(8),
+    "mxfp4": Precision(4, 32, "mxfp4"),
+    "nvfp4": Precision(4, 16, "nvfp4"),
+    "mxfp8": Precision(8, 32, "mxfp8"),
     "bf16": Precision(16),
     "fp32": Precision(32),
 }

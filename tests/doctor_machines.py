@@ -19,21 +19,21 @@ AIRPODS = Audio(
 )
 
 
-def mac(chip: str, memory_gb: int, gpu_cores: int, **changes) -> Facts:
+def mac(name: str, memory_gb: int, gpu_cores: int | None, **changes) -> Facts:
     """A healthy Mac with this chip and memory."""
     facts = Facts(
         system="Darwin",
         os_version="15.6",
         machine="arm64",
         python="3.12.11",
-        chip=f"Apple {chip}",
+        chip=f"Apple {name}",
         gpu_cores=gpu_cores,
         memory_bytes=memory_gb * 2**30,
         memory_free_bytes=memory_gb * 2**30 * 7 // 10,
         swap_used_bytes=0,
         memory_pressure="normal",
         disk_free_bytes=200 * 10**9,
-        mlx=Mlx("0.31.2", "metal", f"Apple {chip}", memory_gb * 2**30 * 7 // 10),
+        mlx=Mlx("0.31.2", "metal", f"Apple {name}", memory_gb * 2**30 * 7 // 10),
         audio=BUILT_IN,
         microphone="granted",
         network=True,
@@ -54,9 +54,7 @@ NO_MICROPHONE = mac(
 )
 NO_NETWORK = mac("M2 Pro", 32, 19, network=False)
 VM_WITHOUT_METAL = mac(
-    *("M2 Pro", 8, 0),
-    chip="Apple M2 Pro (Virtual)",
-    gpu_cores=None,
+    *("M2 Pro (Virtual)", 8, None),
     virtual_machine=True,
     mlx=Mlx("0.31.2", None, why="it ended while starting: no Metal device is visible here"),
 )

@@ -44,7 +44,7 @@ def test_a_macs_tools_are_read(monkeypatch):
     monkeypatch.setattr(
         platform_readers, "output_of", lambda tool, *_: printed[tool.rpartition("/")[2]]
     )
-    monkeypatch.setattr(platform_readers, "ask_child", lambda _: {"permission": "denied"})
+    monkeypatch.setattr(platform_readers, "ask_child", lambda *_: {"permission": "denied"})
     assert platform_readers.darwin() == {
         "chip": "Apple M2",
         "rosetta": True,
@@ -61,7 +61,7 @@ def test_a_macs_tools_are_read(monkeypatch):
 
 def test_a_mac_whose_tools_are_silent_leaves_everything_unknown(monkeypatch):
     monkeypatch.setattr(platform_readers, "output_of", lambda *_: "")
-    monkeypatch.setattr(platform_readers, "ask_child", lambda _: None)
+    monkeypatch.setattr(platform_readers, "ask_child", lambda *_: None)
     known = {k: v for k, v in platform_readers.darwin().items() if v}
     assert known == {}
 
@@ -116,7 +116,7 @@ def test_a_probe_that_dies_is_an_answer_not_a_crash(monkeypatch):
         "run",
         lambda command, **options: run([sys.executable, "-c", code], **options),
     )
-    assert platform_readers.ask_child("mlx") is None
+    assert platform_readers.ask_child("platform_probe", "mlx") is None
     mlx = platform_facts._mlx()
     assert mlx.backend is None and mlx.version and "Metal" in (mlx.why or "")
 
@@ -129,7 +129,7 @@ def test_a_probe_that_hangs_is_ended(monkeypatch):
         "run",
         lambda command, **options: run([sys.executable, "-c", "input()"], **options),
     )
-    assert platform_readers.ask_child("audio") is None
+    assert platform_readers.ask_child("platform_probe", "audio") is None
 
 
 def test_a_reader_that_raises_leaves_its_fact_unknown(monkeypatch):
@@ -138,7 +138,7 @@ def test_a_reader_that_raises_leaves_its_fact_unknown(monkeypatch):
 
     monkeypatch.setattr(platform_readers, "linux", broken)
     monkeypatch.setattr(platform_readers, "darwin", broken)
-    monkeypatch.setattr(platform_readers, "ask_child", lambda _: None)
+    monkeypatch.setattr(platform_readers, "ask_child", lambda *_: None)
     facts = platform_facts.gather(network=False)
     assert facts.memory_bytes is None and facts.network is None
 

@@ -1,0 +1,69 @@
+"""Will Moshi run here: one screen about this machine, each line with what to do about it."""
+
+import argparse
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from moshi_mlx.errors import MoshiError
+
+from . import doctor_checks, doctor_screen, doctor_speed, platform_facts
+from .doctor_speed import Speed
+from .platform_facts import Facts
+
+VOICES, BITS = ("moshiko", "moshika"), ("q4", "q8", "bf16")
+MODELS = tuple(f"kyutai/{voice}-mlx-{bits}" for voice in VOICES for bits in BITS)
+SPEED_TEST_BYTES = 2 * 10**9  # free memory that the five-second benchmark may take
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="a report for a bug tracker (no names, no paths) instead of the screen",
+    )
+    parser.add_argument("--quick", action="store_true", help="leave the five-second benchmark out")
+    parser.add_argument("--offline", action="store_true", help="don't ask the network anything")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Always 0 when the report could be made: what it says is for people to judge."""
+    facts = platform_facts.gather(MODELS, network=not args.offline)
+    speed, why_not = (None, "--quick") if args.quick else test_speed(facts)
+    lines = [*doctor_checks.check(facts), doctor_screen.speed_line(speed, why_not)]
+    if args.json is None:
+        doctor_screen.show(lines, Console(highlight=False))
+        return 0
+    text = json.dumps(doctor_screen.as_json(facts, lines, speed))
+    if args.json == "-":
+        print(text)
+    else:
+        write(Path(args.json), text + "\n")
+    return 0
+
+
+def test_speed(facts: Facts) -> tuple[Speed | None, str]:
+    """The five-second benchmark where it can run, else the reason why not."""
+    if facts.mlx.backend is None:
+        return None, "MLX doesn't start here"
+    free = facts.memory_free_bytes
+    if free is not None and free < SPEED_TEST_BYTES:
+        return None, f"only {free / 1e9:.1f} GB of memory are free"
+    with Console(stderr=True).status("measuring for five seconds ..."):
+        speed = doctor_speed.measure()
+    return speed, "" if speed else "the test did not end in time"
+
+
+def write(path: Path, text: str) -> None:
+    """A whole file or none. Raises MoshiError where it can't be written."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        reason = error.strerror or type(error).__name__
+        raise MoshiError(f"{path} can't be written ({reason}): choose another place") from None
