@@ -146,8 +146,9 @@ class RustCodec:
     def _instance(self) -> Any:
         import rustymimi
 
+        tokenizer: Any = rustymimi.Tokenizer  # its stub knows no arguments
         try:
-            return rustymimi.Tokenizer(
+            return tokenizer(
                 str(self.path), num_codebooks=self.num_codebooks, max_seq_len=2 * self._frames_max
             )
         except BaseException as error:  # its panics are no Exceptions

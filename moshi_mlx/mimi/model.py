@@ -6,6 +6,8 @@ any number of streams. Whole files go through the frames' code, many frames at a
 the same, and memory doesn't grow with the file.
 """
 
+from collections.abc import Callable
+
 import mlx.core as mx
 import numpy as np
 
@@ -19,6 +21,8 @@ from .tensors import Tensors
 from .transformer import Transformer
 
 CHUNK_FRAMES = 16  # frames of a file that go through the model at once
+
+Step = Callable[[mx.array, State], tuple[mx.array, State]]
 
 
 class Mimi:
@@ -34,6 +38,9 @@ class Mimi:
         self._build_decoder(tensors)
         self._quantizer = Quantizer(config.quantizer, tensors, num_codebooks)
         tensors.finish()
+        on_gpu = mx.default_device() == mx.gpu  # on the CPU it costs a compiler and gains nothing
+        self._encode_frames: Step = mx.compile(self.encode_step) if on_gpu else self.encode_step
+        self._decode_frames: Step = mx.compile(self.decode_step) if on_gpu else self.decode_step
 
     def _build_encoder(self, tensors: Tensors) -> None:
         config, layout = self.config, self._encoder_layout
@@ -112,7 +119,7 @@ class Mimi:
         for start in range(0, frames, CHUNK_FRAMES):
             stop = min(start + CHUNK_FRAMES, frames)
             chunk = pcm[start * self.frame_samples : stop * self.frame_samples]
-            codes, state = self.encode_step(mx.array(chunk)[None], state)
+            codes, state = self._encode_frames(mx.array(chunk)[None], state)
             mx.eval(codes, state)
             chunks.append(np.array(codes[0]))
         return np.concatenate(chunks, axis=1)
@@ -126,7 +133,7 @@ class Mimi:
         chunks, state = [np.zeros(0, np.float32)], self.decoder_state()
         for start in range(0, codes.shape[1], CHUNK_FRAMES):
             chunk = codes[:, start : start + CHUNK_FRAMES]
-            pcm, state = self.decode_step(mx.array(chunk)[None], state)
+            pcm, state = self._decode_frames(mx.array(chunk)[None], state)
             mx.eval(pcm, state)
             chunks.append(np.array(pcm[0]))
         return np.concatenate(chunks)
@@ -161,13 +168,13 @@ class MimiStream:
 
     def encode_lazy(self, frame: mx.array) -> mx.array:
         """float [frame_samples] -> int32 [K], nothing evaluated or checked."""
-        codes, self.encoder_state = self._mimi.encode_step(frame[None], self.encoder_state)
+        codes, self.encoder_state = self._mimi._encode_frames(frame[None], self.encoder_state)
         return codes[0, :, 0]
 
     def decode_lazy(self, codes: mx.array) -> mx.array:
         """int [K] -> float32 [frame_samples], nothing evaluated or checked."""
         codes = codes[None, :, None]
-        pcm, self.decoder_state = self._mimi.decode_step(codes, self.decoder_state)
+        pcm, self.decoder_state = self._mimi._decode_frames(codes, self.decoder_state)
         return pcm[0]
 
     @property

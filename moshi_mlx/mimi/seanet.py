@@ -17,7 +17,8 @@ Layer = Callable[[mx.array, State], mx.array]
 
 
 def elu(x: mx.array) -> mx.array:
-    return mx.where(x > 0, x, mx.expm1(x))
+    """x above 0, else e^x - 1; two extrema are faster on the CPU than one `where`."""
+    return mx.maximum(x, mx.expm1(mx.minimum(x, 0)))
 
 
 class _Builder:

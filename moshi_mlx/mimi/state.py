@@ -7,7 +7,7 @@ its number when it was built. Layers never keep state, so any number of streams 
     position             [] int32                       positions (25 a second) heard so far
     convolution          [B, kernel - stride, C]        the input's last samples
     transposed conv      [B, 1, C]                      the input's last step
-    attention            [2, B, H, context - 1, D]      keys (after RoPE) and values, oldest first
+    keys, values         [B, H, context - 1, D]         keys after RoPE, oldest first
 """
 
 import mlx.core as mx

@@ -9,7 +9,6 @@ order of time, so one band mask serves frames and whole files alike.
 import math
 
 import mlx.core as mx
-import numpy as np
 
 from .config import TransformerConfig
 from .state import POSITION, State, StateLayout
@@ -23,28 +22,14 @@ def gelu(x: mx.array) -> mx.array:
     return x * (0.5 * (1 + mx.erf(x * math.sqrt(0.5))))
 
 
-class _Places:
-    """What all layers share in one call: rotation [T, D / 2] and attention mask [T, W + T]."""
+def attention_mask(context: int, steps: int, position: mx.array) -> mx.array:
+    """Which of W kept and T new keys each new position sees: bool [T, W + T].
 
-    def __init__(self, config: TransformerConfig, steps: int, position: mx.array) -> None:
-        D, W = config.head_dim, config.context - 1
-        frequencies = np.exp(np.arange(D // 2) * (-math.log(config.max_period) * 2 / D))
-        times = position + mx.arange(steps)
-        angles = times.astype(mx.float32)[:, None] * mx.array(frequencies.astype(np.float32))
-        self.cos, self.sin = mx.cos(angles), mx.sin(angles)
-        query, key = np.arange(steps)[:, None], np.arange(W + steps)
-        band = mx.array((key >= query) & (key <= query + W))
-        self.mask = band & (mx.arange(W + steps) >= W - position)
-
-    def rotate(self, x: mx.array) -> mx.array:
-        """RoPE on interleaved pairs, in float32: [..., T, D] -> [..., T, D]."""
-        pairs = x.astype(mx.float32).reshape(*x.shape[:-1], -1, 2)
-        real, imaginary = pairs[..., 0], pairs[..., 1]
-        rotated = [
-            real * self.cos - imaginary * self.sin,
-            real * self.sin + imaginary * self.cos,
-        ]
-        return mx.stack(rotated, axis=-1).reshape(x.shape).astype(x.dtype)
+    Exactly the `context` newest up to itself, and nothing from before the stream's start.
+    """
+    kept = context - 1
+    query, key = mx.arange(steps)[:, None], mx.arange(kept + steps)
+    return (key >= query) & (key <= query + kept) & (key >= kept - position)
 
 
 class Layer:
@@ -71,25 +56,32 @@ class Layer:
         self.out = linear("self_attn.out_proj.weight", width, width, "layer_scale_1")
         self.up = linear("linear1.weight", hidden, width)
         self.down = linear("linear2.weight", width, hidden, "layer_scale_2")
-        self.kept = config.context - 1
-        self.slot = layout.add(2, 1, self.num_heads, self.kept, self.head_dim)
+        self.max_period = float(config.max_period)
+        kept = (1, config.num_heads, config.context - 1, config.head_dim)
+        self.keys, self.values = layout.add(*kept), layout.add(*kept)
 
-    def __call__(self, x: mx.array, places: _Places, state: State) -> mx.array:
+    def __call__(self, x: mx.array, mask: mx.array, state: State) -> mx.array:
         h = mx.fast.layer_norm(x, *self.norm1, LAYER_NORM_EPS)
-        x = mx.addmm(x, self._attend(h, places, state), self.out)
+        x = mx.addmm(x, self._attend(h, mask, state), self.out)
         h = mx.fast.layer_norm(x, *self.norm2, LAYER_NORM_EPS)
         return mx.addmm(x, gelu(h @ self.up), self.down)
 
-    def _attend(self, x: mx.array, places: _Places, state: State) -> mx.array:
+    def _attend(self, x: mx.array, mask: mx.array, state: State) -> mx.array:
         B, T, width = x.shape
-        qkv = (x @ self.qkv).reshape(B, T, 3, self.num_heads, self.head_dim)
-        q, k, v = qkv.transpose(2, 0, 3, 1, 4)  # each [B, H, T, D]
-        q, k = places.rotate(mx.stack([q, k]))
-        kv = mx.concatenate([state[self.slot], mx.stack([k, v])], axis=3)
-        state[self.slot] = kv[:, :, :, T:]
-        y = mx.fast.scaled_dot_product_attention(
-            q, kv[0], kv[1], scale=self.head_dim**-0.5, mask=places.mask
+        H, D = self.num_heads, self.head_dim
+        qkv = (x @ self.qkv).reshape(B, T, 3 * H, D).transpose(0, 2, 1, 3)  # [B, 3 * H, T, D]
+        qk = mx.fast.rope(
+            qkv[:, : 2 * H],
+            D,
+            traditional=True,
+            base=self.max_period,
+            scale=1.0,
+            offset=state[POSITION],
         )
+        k = mx.concatenate([state[self.keys], qk[:, H:]], axis=2)
+        v = mx.concatenate([state[self.values], qkv[:, 2 * H :]], axis=2)
+        state[self.keys], state[self.values] = k[:, :, T:], v[:, :, T:]
+        y = mx.fast.scaled_dot_product_attention(qk[:, :H], k, v, scale=D**-0.5, mask=mask)
         return y.transpose(0, 2, 1, 3).reshape(B, T, width)
 
 
@@ -99,7 +91,7 @@ class Transformer:
     def __init__(
         self, config: TransformerConfig, tensors: Tensors, layout: StateLayout, part: str
     ) -> None:
-        self.config = config
+        self.context = config.context
         width, outer = config.d_model, config.input_dimension
         self.into = self.back = None
         if width != outer:
@@ -111,8 +103,8 @@ class Transformer:
         ]
 
     def __call__(self, x: mx.array, state: State) -> mx.array:
-        places = _Places(self.config, x.shape[1], state[POSITION])
+        mask = attention_mask(self.context, x.shape[1], state[POSITION])
         x = x if self.into is None else x @ self.into
         for layer in self.layers:
-            x = layer(x, places, state)
+            x = layer(x, mask, state)
         return x if self.back is None else x @ self.back
