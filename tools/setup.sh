@@ -30,5 +30,9 @@ fi
     exit 1
 }
 install=("$venv/bin/python" -m pip install -q --disable-pip-version-check)
-command -v uv >/dev/null && install=(uv pip install -q --python "$venv/bin/python")
+if command -v uv >/dev/null; then
+    install=(uv pip install -q --python "$venv/bin/python")
+else
+    "${install[@]}" 'pip>=25.1' # older ones don't know --group
+fi
 "${install[@]}" -e ".[webrtc]" --group dev
