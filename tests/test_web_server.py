@@ -229,7 +229,7 @@ async def test_a_recording_can_be_downloaded_by_its_visitor_only(tmp_path):
         assert np.sqrt(np.mean(sound[1920:, 1] ** 2)) > 0.03  # what was answered
         vtt = await (await site.http.get(f"{base}/transcript.vtt")).text()
         assert vtt.startswith("WEBVTT")
-        assert "! I am" in vtt
+        assert "<v Moshi>I am" in vtt
         lines = (await (await site.http.get(f"{base}/transcript.jsonl")).text()).splitlines()
         assert [json.loads(line)["text"] for line in lines] == ["!", " I", " am"]
         for wrong in (

@@ -137,8 +137,7 @@ function figures() {
   $("added-p95").dataset.frames = sum.frames;
   $("clock").textContent = clock((nowMs - begunMs) / 1000);
   if (Number.isFinite(sum.answer))
-    $("figures-line").textContent = `answers after ${sum.answer.toFixed(0)} ms · added ${sum.addedP50.toFixed(0)} ms`
-      + ` · buffer ${own.bufferMs.toFixed(0)} ms`;
+    $("figures-line").textContent = `answers after ${sum.answer.toFixed(0)} ms · added ${sum.addedP50.toFixed(0)} ms`;
 }
 
 function setMuted(now) {

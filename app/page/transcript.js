@@ -71,6 +71,7 @@ export class Transcript {
   }
 
   begin(atS) {
+    this.open = null; // Moshi's answer is a new paragraph
     this.you = this.add("you", atS - START_BLOCKS * BLOCK_S);
     this.you.append("You are speaking");
     this.levels = [];
@@ -84,7 +85,6 @@ export class Transcript {
     this.you.setAttribute("aria-label", `You spoke for ${seconds} seconds`);
     this.you = null;
     this.loud = 0;
-    this.open = null; // Moshi's answer is a new paragraph
     this.follow();
   }
 

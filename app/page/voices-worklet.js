@@ -21,11 +21,6 @@ class SincRing {
       const window = Math.cos(Math.PI * t / (2 * this.half)) ** 2;
       this.kernel[i] = scale * window * (x ? Math.sin(x) / x : 1);
     }
-    this.clear();
-  }
-
-  clear() {
-    this.ring.fill(0);
     this.written = this.half; // silence before the first sample, so that it is read at once
     this.at = 0;
   }
@@ -36,6 +31,8 @@ class SincRing {
 
   // input samples that can be read before more is needed
   left() { return this.written - this.half - this.at; }
+
+  ahead(samples) { return this.ring[(Math.floor(this.at) + samples) & this.mask]; }
 
   read(speed = 1) {
     const base = Math.floor(this.at), offset = this.at - base;
@@ -93,9 +90,12 @@ class Capture extends AudioWorkletProcessor {
 }
 
 // Plays frames as they come. The buffer is as deep as the measured jitter asks for: deeper after a
-// gap, shallower in quiet times; small excess melts by playing up to 1 % faster, large is skipped.
-const MIN_MARGIN_MS = 8, MAX_MARGIN_MS = 120, GAP_MARGIN_MS = 10;
-const SKIP_MS = 150, WINDOW_FRAMES = 25;
+// short gap, shallower in quiet times. Excess is left out where Moshi is silent, or melts by playing
+// up to 1 % faster; only a great excess is cut out of speech.
+const MIN_MARGIN_MS = 8, MAX_MARGIN_MS = 80;
+const STALL_MS = 80; // later than this is a stall, which no buffer should be deep enough for
+const TOLERANCE_MS = 4, CUT_MS = 160, WINDOW_FRAMES = 16;
+const QUIET = 0.004, QUIET_SAMPLES = 600; // -48 dBFS for 25 ms
 
 class Playback extends AudioWorkletProcessor {
   constructor() {
@@ -104,35 +104,39 @@ class Playback extends AudioWorkletProcessor {
     this.marginMs = 12;
     this.gaps = 0;
     this.skippedMs = 0;
-    this.reset();
-    this.port.onmessage = ({ data }) => (data.reset ? this.reset() : this.arrive(data));
-  }
-
-  reset() {
-    this.ring.clear();
     this.playing = false;
     this.waiting = 0; // input samples of silence before a start
     this.gain = 0;
     this.speed = 1;
-    this.skip = 0;
+    this.excess = 0; // samples in the buffer that jitter doesn't need
+    this.cut = false; // fading out to skip them
+    this.quiet = 0; // samples since the last loud one
     this.marks = []; // [position, frame]: whose first sample is where
-    this.lowMs = Infinity;
+    this.dryS = 0;
+    this.listen();
+    this.measure();
+    this.port.onmessage = ({ data }) => this.arrive(data);
+  }
+
+  ms(samples) { return samples * 1000 / WIRE_RATE_HZ; }
+
+  listen() {
+    this.lowMs = Infinity; // least left in the buffer when a frame came
     this.count = 0;
+  }
+
+  measure() {
     this.power = 0;
     this.peak = 0;
     this.samples = 0;
   }
 
-  ms(samples) { return samples * 1000 / WIRE_RATE_HZ; }
-
   arrive({ pcm, frame }) {
-    const left = Math.max(0, this.ring.left());
     if (this.playing) {
-      this.lowMs = Math.min(this.lowMs, this.ms(left));
+      this.lowMs = Math.min(this.lowMs, this.ms(Math.max(0, this.ring.left())));
       if (++this.count >= WINDOW_FRAMES) this.adapt();
     } else {
-      this.playing = true;
-      this.waiting = this.marginMs * WIRE_RATE_HZ / 1000;
+      this.restart();
     }
     this.marks.push([this.ring.written, frame]);
     const samples = new Float32Array(pcm.length);
@@ -140,20 +144,25 @@ class Playback extends AudioWorkletProcessor {
     this.ring.write(samples);
   }
 
+  restart() {
+    const lateMs = (currentTime - this.dryS) * 1000;
+    if (this.gaps && lateMs < STALL_MS) this.marginMs = Math.min(MAX_MARGIN_MS, this.marginMs + Math.min(lateMs, 20) + 2);
+    this.playing = true;
+    this.waiting = this.marginMs * WIRE_RATE_HZ / 1000;
+  }
+
   adapt() {
-    const excess = this.lowMs - this.marginMs;
-    if (excess > SKIP_MS) this.skip = (excess * WIRE_RATE_HZ) / 1000;
-    this.speed = excess > 4 ? 1 + Math.min(0.01, excess / 2000) : 1;
-    if (excess < -4) this.speed = 0.995;
+    const excessMs = this.lowMs - this.marginMs;
+    this.excess = excessMs > TOLERANCE_MS ? excessMs * WIRE_RATE_HZ / 1000 : 0;
+    this.cut = excessMs > CUT_MS;
+    this.speed = 1 + Math.max(-0.005, Math.min(0.01, Math.abs(excessMs) > TOLERANCE_MS ? excessMs / 2000 : 0));
     this.marginMs = Math.max(MIN_MARGIN_MS, this.marginMs * 0.97);
-    this.lowMs = Infinity;
-    this.count = 0;
+    this.listen();
   }
 
   process(_, outputs) {
     const out = outputs[0][0];
     for (let i = 0; i < out.length; i++) out[i] = this.next(i);
-    for (let channel = 1; channel < outputs[0].length; channel++) outputs[0][channel].set(out);
     this.samples += out.length;
     if (this.samples >= sampleRate / 50) this.report();
     return true;
@@ -167,46 +176,51 @@ class Playback extends AudioWorkletProcessor {
     }
     const left = this.ring.left();
     if (left < 1) return this.gap();
-    const target = left > RAMP && !this.skip ? 1 : 0; // fade out before the data ends
+    const target = left > RAMP && !this.cut ? 1 : 0; // fade out before the data ends
     this.gain += Math.max(-1 / RAMP, Math.min(1 / RAMP, target - this.gain));
-    if (this.skip && this.gain <= 0) this.jump();
+    if (this.excess > 0 && (this.quiet > QUIET_SAMPLES || (this.cut && this.gain <= 0))) this.skip();
     while (this.marks.length && this.ring.at >= this.marks[0][0]) {
       const [, frame] = this.marks.shift();
       this.port.postMessage({ played: frame, atS: currentTime + i / sampleRate });
     }
     const sample = this.ring.read(this.speed) * this.gain;
+    this.quiet = Math.abs(sample) < QUIET ? this.quiet + 1 : 0;
     this.power += sample * sample;
     this.peak = Math.max(this.peak, Math.abs(sample));
     return sample;
   }
 
-  gap() { // ran dry: start again with a deeper buffer when the next frame comes
+  gap() { // ran dry: start again when the next frame comes
     this.playing = false;
     this.gain = 0;
     this.speed = 1;
-    this.lowMs = Infinity;
-    this.count = 0;
+    this.excess = 0;
+    this.cut = false;
     this.gaps++;
-    this.marginMs = Math.min(MAX_MARGIN_MS, this.marginMs + GAP_MARGIN_MS);
+    this.dryS = currentTime;
+    this.listen();
     return 0;
   }
 
-  jump() {
-    const skipped = Math.max(0, Math.min(this.skip, this.ring.left() - 2 * RAMP));
+  skip() { // leave out the excess; in silence only as far as the silence goes
+    const most = Math.min(this.excess, this.ring.left() - 2 * RAMP);
+    let skipped = 0;
+    while (skipped < most && (this.cut || Math.abs(this.ring.ahead(skipped)) < QUIET)) skipped++;
     this.ring.at += skipped;
+    this.excess = this.cut || skipped >= most ? 0 : this.excess - skipped;
+    if (!this.excess) this.speed = 1;
+    this.cut = false;
+    this.quiet = 0;
     this.skippedMs += this.ms(skipped);
-    this.skip = 0;
+    this.listen();
   }
 
   report() {
     this.port.postMessage({
-      rms: Math.sqrt(this.power / this.samples), peak: this.peak, gaps: this.gaps,
+      rms: Math.sqrt(this.power / this.samples), peak: this.peak, gaps: this.gaps, skippedMs: this.skippedMs,
       bufferMs: this.playing ? this.ms(Math.max(0, this.ring.left())) : 0,
-      marginMs: this.marginMs, skippedMs: this.skippedMs,
     });
-    this.power = 0;
-    this.peak = 0;
-    this.samples = 0;
+    this.measure();
   }
 }
 
