@@ -1,0 +1,120 @@
+"""From frame times to figures: percentiles, share over 80 ms, drift, latency; plain numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from moshi_mlx.clock import FRAME_MS
+
+STAGES = ("encode", "lm", "decode", "host")
+ACOUSTIC_DELAY_MS = FRAME_MS  # codebooks 2 to 8 come one frame after the first
+# Round trip of a duplex stream with blocks of 480 samples and no hardware in it, measured with
+# PortAudio on Linux; the converters of a real device and Bluetooth come on top.
+AUDIO_BUFFERS_MS = 60.0
+MINUTE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Percentiles of a list of times, milliseconds."""
+
+    p50: float
+    p95: float
+    p99: float
+    max: float
+    mean: float
+    count: int
+
+
+@dataclass
+class Recording:
+    """What a run collects. All times in milliseconds, `started_s` counted from the first frame.
+
+    `frame_ms` and `started_s` have an entry a frame; `instrumented` says which of them also have
+    their stages in `stage_ms`.
+    """
+
+    frame_ms: list[float] = field(default_factory=list)
+    started_s: list[float] = field(default_factory=list)
+    instrumented: list[bool] = field(default_factory=list)
+    stage_ms: dict[str, list[float]] = field(default_factory=lambda: {s: [] for s in STAGES})
+    interrupted: bool = False
+
+    def of(self, instrumented: bool) -> list[float]:
+        """Times of the frames that were (not) instrumented."""
+        pairs = zip(self.frame_ms, self.instrumented, strict=True)
+        return [ms for ms, was in pairs if was == instrumented]
+
+
+def summarize(times_ms: Sequence[float]) -> Summary:
+    """Percentiles by linear interpolation; at least one time is needed."""
+    times = np.asarray(times_ms, np.float64)
+    p50, p95, p99 = map(float, np.percentile(times, (50, 95, 99)))
+    return Summary(p50, p95, p99, float(times.max()), float(times.mean()), len(times))
+
+
+def over_budget_percent(times_ms: Sequence[float]) -> float:
+    """Share of frames that took longer than the 80 ms they last."""
+    return 100.0 * float(np.mean(np.asarray(times_ms) > FRAME_MS))
+
+
+def real_time_factor(times_ms: Sequence[float]) -> float:
+    """Seconds of work per second of speech: below 1 keeps up."""
+    return float(np.mean(times_ms)) / FRAME_MS
+
+
+def response_latency_ms(compute_ms: float) -> float:
+    """From the end of the user's word to Moshi's first sample, as far as software decides it."""
+    return FRAME_MS + ACOUSTIC_DELAY_MS + compute_ms + AUDIO_BUFFERS_MS
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Medians of the first and the last minute: a machine that gets hot gets slower."""
+
+    first_ms: float
+    last_ms: float
+
+    @property
+    def percent(self) -> float:
+        return 100.0 * (self.last_ms / self.first_ms - 1.0)
+
+
+def drift(recording: Recording) -> Drift | None:
+    """None for runs shorter than two minutes."""
+    if not recording.started_s or recording.started_s[-1] < 2 * MINUTE_S:
+        return None
+    started, times = np.asarray(recording.started_s), np.asarray(recording.frame_ms)
+    first, last = times[started < MINUTE_S], times[started >= started[-1] - MINUTE_S]
+    return Drift(float(np.median(first)), float(np.median(last)))
+
+
+@dataclass(frozen=True)
+class TimerCheck:
+    """How far the figures can be trusted.
+
+    `sum_ms`: medians of the stages added up; `frame_ms`: median of frames nobody looked into;
+    `timer_ms`: what the stamps of one instrumented frame cost, measured on their own.
+    """
+
+    sum_ms: float
+    frame_ms: float
+    timer_ms: float
+
+    @property
+    def gap_percent(self) -> float:
+        return 100.0 * (self.sum_ms / self.frame_ms - 1.0)
+
+    @property
+    def cost_percent(self) -> float:
+        return 100.0 * self.timer_ms / self.frame_ms
+
+
+def timer_check(recording: Recording, timer_ms: float) -> TimerCheck | None:
+    """None unless both kinds of frames were seen."""
+    plain = recording.of(instrumented=False)
+    if not plain or not recording.stage_ms["lm"]:
+        return None
+    total = sum(float(np.median(recording.stage_ms[stage])) for stage in STAGES)
+    return TimerCheck(total, float(np.median(plain)), timer_ms)
