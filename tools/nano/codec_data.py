@@ -38,7 +38,7 @@ def pitch_labels(f0: np.ndarray, count: int, start_s: float) -> np.ndarray:
     """5 ms track beginning at start_s -> [count] half-frame labels."""
     out = np.full(count, -9.0, np.float32)
     for index in range(count):
-        a = int(round(((index - 1) * HALF_S - start_s) / 0.005))
+        a = round(((index - 1) * HALF_S - start_s) / 0.005)
         voiced = [v for v in f0[max(0, a) : max(0, a + 8)] if v > 0]
         if len(voiced) >= 3:
             out[index] = np.log2(np.mean(voiced) / 100.0)

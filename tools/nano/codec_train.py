@@ -77,7 +77,7 @@ def average_gradients(params: list[torch.Tensor]) -> None:
 
 def losses(
     codec: torch.nn.Module, heads: LatentHeads, spectral: SpectralLoss, batch, frozen: bool
-) -> dict:  # noqa: ANN001
+) -> dict:
     """All terms of one batch; `total` is what is minimized."""
     heard = torch.from_numpy(batch.heard)
     half = len(heard) if frozen else decoded_part(len(heard))

@@ -7,6 +7,7 @@ dicts (text, intent, voice, phones [P, 3] class/start/end, words).
 """
 
 import argparse
+import itertools
 import pickle
 import random
 import re
@@ -38,7 +39,7 @@ def load(path: Path) -> tuple[list[np.ndarray], list[dict]]:
     """-> float32 waveforms and their meta."""
     with np.load(path) as data:
         pcm, offsets, meta = data["pcm"], data["offsets"], pickle.loads(data["meta"].tobytes())
-    return [pcm[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)], meta
+    return [pcm[a:b] for a, b in itertools.pairwise(offsets)], meta
 
 
 def own_words(text: str, utterance: Utterance) -> list[tuple[str, float]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from math import gcd
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from scipy.io import wavfile
@@ -82,7 +83,7 @@ class Espeak:
         self._callback = _CALLBACK(self._receive)
         self.lib.espeak_SetSynthCallback(self._callback)
 
-    def _receive(self, samples, count, events) -> int:  # noqa: ANN001
+    def _receive(self, samples, count, events) -> int:
         if samples and count:
             self._pcm.append(np.ctypeslib.as_array(samples, (count,)).copy())
         index = 0
@@ -137,7 +138,7 @@ class _Voice(ctypes.Structure):
 class Flite:
     """flite; voices kal, kal16, awb, rms, slt."""
 
-    LIBRARIES = {
+    LIBRARIES: ClassVar = {
         "kal": "cmu_us_kal",
         "kal16": "cmu_us_kal16",
         "awb": "cmu_us_awb",
@@ -162,7 +163,7 @@ class Flite:
         register.restype = ctypes.c_void_p
         return register(None)
 
-    def _items(self, utt: int, relation: str):  # noqa: ANN202
+    def _items(self, utt: int, relation: str):
         item = self.lib.relation_head(
             ctypes.c_void_p(self.lib.utt_relation(ctypes.c_void_p(utt), relation.encode()))
         )
