@@ -24,7 +24,7 @@ test-peer: $(STAMP)
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/pyright
+	$(VENV)/bin/pyright --pythonpath $(PY)
 
 demo: $(STAMP)
 	$(PY) -m tools.demo

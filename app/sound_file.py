@@ -1,4 +1,4 @@
-"""Sound files in and out: any rate, mono or stereo, wav/flac/mp3 in; 24 kHz 16 bit out, whole or not."""
+"""Sound files: any rate, mono or stereo, wav/flac/mp3 in; 24 kHz 16 bit out, whole or not."""
 
 import os
 import tempfile

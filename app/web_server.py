@@ -110,10 +110,10 @@ class WebServer:
         try:
             path = (root / request.match_info["path"].lstrip("/")).resolve()
             path = path / "index.html" if path.is_dir() else path
-            outside = not path.is_relative_to(root) or not path.is_file()
+            inside = path.is_relative_to(root) and path.is_file()
         except (OSError, ValueError):
-            outside = True
-        if outside:
+            raise web.HTTPNotFound from None
+        if not inside:
             raise web.HTTPNotFound
         content_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         return web.FileResponse(path, headers={"Content-Type": content_type})

@@ -26,7 +26,16 @@ _WHERE = {
     "load_mimi": ".mimi",
     "save_lm": ".loading",
 }
-__all__ = sorted(_WHERE)
+__all__ = [
+    "Moshi",
+    "MoshiError",
+    "Reply",
+    "Session",
+    "load",
+    "load_lm",
+    "load_mimi",
+    "save_lm",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Kyutai's `config.json`, read strictly into frozen dataclasses: honoured or refused, never ignored.
+"""Kyutai's `config.json`, read strictly into frozen dataclasses: honoured or refused.
 
 Source of keys, defaults and meaning: PyTorch `moshi/models/loaders.py` and `lm.py` (0.2.13).
 """

@@ -191,7 +191,7 @@ def frame_noise(
         return [mx.array(0.0)] * len(sizes)
     noise = mx.random.gumbel((B, 1, sum(sizes)), key=key)
     ends = np.cumsum(sizes)[:-1].tolist()
-    return mx.split(noise, ends, axis=-1)
+    return list(mx.split(noise, ends, axis=-1))
 
 
 def check_codes(codes: Any, config: LmConfig) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The language model against Kyutai's PyTorch package: logits, greedy tokens, and what a step sees."""
+"""The language model against Kyutai's PyTorch: logits, greedy tokens, and what a step sees."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_greedy_tokens_equal_pytorchs_far_beyond_the_context(name: str) -> None:
 
 @pytest.mark.parametrize("changed", [0, 1, 7, 30])
 def test_a_change_of_the_users_frame_n_shows_in_step_n(changed: int) -> None:
-    """Not in step n + 1, as in Kyutai's MLX port; frame 0 lies in the model's past and never shows."""
+    """Not in n + 1, as in Kyutai's MLX port; frame 0 lies in the model's past: never shown."""
     lm, user = model("lm_moshi"), golden("lm_moshi")["user_codes"]
     # Several variants: a single changed code may leave the greedy tokens of its step as they are.
     first = []

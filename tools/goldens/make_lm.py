@@ -1,4 +1,4 @@
-"""Makes tests/golden/lm_*: tiny random language models and what Kyutai's PyTorch package says of them.
+"""Makes tests/golden/lm_*: tiny random language models and what Kyutai's PyTorch says of them.
 
 A developer's tool, never a test dependency. It needs torch and Kyutai's `moshi` 0.2.13:
 

@@ -2,8 +2,9 @@
 
     python tools/goldens/make_mimi.py tests/golden/tiny_mimi
 
-in an environment with `moshi` 0.2.13 and `safetensors`. Writes `model.safetensors` (random weights),
-`mimi_config.json` and `golden.safetensors`: `pcm` int16 (divide by 32768), `codes` int32 [n_q, frames],
+in an environment with `moshi` 0.2.13 and `safetensors`. Writes `model.safetensors` (random
+weights), `mimi_config.json` and `golden.safetensors`: `pcm` int16 (divide by 32768), `codes` int32
+[n_q, frames],
 `decoded` float32 of those codes, `codes_few` with the first `few` codebooks only, `decoded_few`,
 `codes_odd` of the first `odd` samples; all computed offline, without streaming.
 """
