@@ -13,6 +13,7 @@ from moshi_mlx.errors import MoshiError
 
 # command -> (module, one line for --help). A leading dot: relative to this package.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "chat": (".cli_chat", "talk with Moshi through microphone and speakers"),
     "file": (".cli_file", "let Moshi answer a recording, into a sound file and a transcript"),
     "text": (".cli_text", "continue a text with Helium, the language model inside Moshi"),
     "doctor": (".cli_doctor", "tell whether this machine can talk with Moshi, and what to mend"),

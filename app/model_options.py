@@ -1,12 +1,20 @@
 """Options that several commands share: which model, and how it samples."""
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, Any
+
+from moshi_mlx.errors import MoshiError
 
 if TYPE_CHECKING:
     from moshi_mlx import Moshi
+    from moshi_mlx.hub import Download
 
-DEFAULT_MODEL = "kyutai/moshiko-mlx-q4"
+    from .engine import MakeEngine
+
+VOICES = ("moshiko", "moshika")  # a man's and a woman's
+PRECISIONS = {4: "q4", 8: "q8", 16: "bf16"}
+DEFAULT_VOICE, DEFAULT_BITS = "moshiko", 4
 # option -> (type, help)
 SAMPLING: dict[str, tuple[type, str]] = {
     "seed": (int, "the same seed gives the same answer (default: a new one each time)"),
@@ -21,9 +29,15 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
-        default=DEFAULT_MODEL,
         help='a folder, a Hugging Face repository, or "nano", the small one in the package '
-        "(default: %(default)s)",
+        f"(default: {kyutai_name(DEFAULT_VOICE, DEFAULT_BITS)})",
+    )
+    group.add_argument("--voice", choices=VOICES, help=f"Kyutai's voices (default {DEFAULT_VOICE})")
+    group.add_argument(
+        "--bits",
+        type=int,
+        choices=tuple(PRECISIONS),
+        help=f"precision of Kyutai's models (default {DEFAULT_BITS})",
     )
     group.add_argument("--revision", help="a commit or branch of the repository")
     group.add_argument("--offline", action="store_true", default=None, help="never ask the network")
@@ -38,13 +52,50 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
 
 
+def kyutai_name(voice: str, bits: int) -> str:
+    return f"kyutai/{voice}-mlx-{PRECISIONS[bits]}"
+
+
+def model_from(args: argparse.Namespace) -> str:
+    """The model's name or folder. Raises MoshiError when two options name one."""
+    if args.model is None:
+        return kyutai_name(args.voice or DEFAULT_VOICE, args.bits or DEFAULT_BITS)
+    if args.voice or args.bits:
+        option = "--voice" if args.voice else "--bits"
+        raise MoshiError(f"--model {args.model} already says which: leave {option} out, or --model")
+    return args.model
+
+
 def load_from(args: argparse.Namespace) -> "Moshi":
-    """The model that the options name. Raises MoshiError."""
+    """The model that the options name, downloaded first where necessary. Raises MoshiError."""
     import moshi_mlx
 
     return moshi_mlx.load(
-        args.model, codec=args.codec, revision=args.revision, offline=args.offline
+        model_from(args), codec=args.codec, revision=args.revision, offline=args.offline
     )
+
+
+def engine_from(args: argparse.Namespace) -> "MakeEngine":
+    """What a Session takes; downloads here, loads on the session's thread. Raises MoshiError.
+
+    Before a download of gigabytes, what the doctor knows about this model here goes to stderr.
+    """
+    from moshi_mlx import load
+    from moshi_mlx.hub import resolve
+
+    from .model_engine import engine_maker
+
+    name = model_from(args)
+    folder = resolve(name, args.revision, args.offline, announce=_announce)
+    return engine_maker(lambda: load(folder, codec=args.codec), name)
+
+
+def _announce(download: "Download") -> None:
+    from .doctor_preflight import preflight
+
+    print(download, file=sys.stderr)
+    for line in preflight(download.repository).lines:
+        print(line, file=sys.stderr)
 
 
 def sampling_from(args: argparse.Namespace) -> dict[str, Any]:

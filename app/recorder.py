@@ -25,6 +25,7 @@ from .transcript import VTT_HEADER, CueMaker, json_line
 from .wav_writer import WavWriter
 
 QUEUE_FRAMES = 375  # 30 s; a disk that hangs for longer ends the recording
+FINISH_S = 0.5  # how soon the end is seen when the queue was full
 COMMIT_FRAMES = 6  # 480 ms: how often the files are brought up to date
 NOTE = "The right channel is synthetic speech made by a model; the left channel is the user."
 
@@ -47,6 +48,7 @@ class Recorder:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise AudioError(f"can't record to {folder}: {error.strerror}") from error
+        self._finished = threading.Event()
         self._thread = threading.Thread(target=self._run, name="moshi-recorder", daemon=True)
         self._thread.start()
 
@@ -58,10 +60,15 @@ class Recorder:
             except queue.Full:
                 self._fail(f"the disk of {self.folder} does not answer")
 
+    def finish(self) -> None:
+        """Write what is queued and end the thread, without waiting for it."""
+        self._finished.set()
+        with contextlib.suppress(queue.Full):  # then the thread sees `_finished` soon enough
+            self._queue.put_nowait(Stopped())
+
     def close(self, timeout_s: float = 10.0) -> None:
-        """Write what is queued and end the thread."""
-        with contextlib.suppress(queue.Full):
-            self._queue.put(Stopped(), timeout=timeout_s)
+        """The same, and wait."""
+        self.finish()
         self._thread.join(timeout_s)
 
     def _fail(self, why: str) -> None:
@@ -70,7 +77,7 @@ class Recorder:
             self._on_notice(Notice("recording-failed", self.failure))
 
     def _run(self) -> None:
-        while not isinstance(event := self._queue.get(), Stopped):
+        while not isinstance(event := self._next(), Stopped):
             if self.failure is None:
                 try:
                     self._write(event)
@@ -78,6 +85,15 @@ class Recorder:
                     self._fail(getattr(error, "strerror", None) or str(error))
                     self._end_take("disk failed")
         self._end_take("stopped")
+
+    def _next(self) -> Event:
+        """The next event; Stopped when asked to finish and everything has been written."""
+        while True:
+            try:
+                return self._queue.get(timeout=FINISH_S)
+            except queue.Empty:
+                if self._finished.is_set():
+                    return Stopped()
 
     def _write(self, event: Event) -> None:
         if isinstance(event, Ready):
@@ -135,17 +151,21 @@ class _Take:
         self._maker = CueMaker()
         self._start_s = time.monotonic()
         self._frames, self._dropped = 0, 0.0
+        self._first = 0  # index of the first frame recorded; times are the recording's
 
     def frame(self, done: FrameDone) -> None:
         stereo = np.zeros((FRAME_SAMPLES, 2), np.float32)
         stereo[:, 0] = done.heard
         if done.reply is not None:
             stereo[:, 1] = done.reply
+        if self._frames == 0:
+            self._first = done.index
+        index = done.index - self._first
         self._sound.write(stereo)
         self._frames, self._dropped = self._frames + 1, done.dropped_frames
         if done.text:
-            self._words.write(json_line(done.index, done.text))
-        if (cue := self._maker.add(done.index, done.text)) is not None:
+            self._words.write(json_line(index, done.text))
+        if (cue := self._maker.add(index, done.text)) is not None:
             self._cues.write(cue.vtt())
         self._timings.write(self._timing(done))
         if self._frames % COMMIT_FRAMES == 0:
@@ -169,6 +189,7 @@ class _Take:
         if flac:
             to_flac(self.folder / "talk.wav")
         self._manifest |= {"finished": True, "ended": reason, "frames": self._frames}
+        self._manifest |= {"first_frame": self._first}
         self._manifest |= {"dropped_frames": round(self._dropped, 3)}
         self._write_manifest()
 

@@ -66,7 +66,10 @@ class _FedPort(Duplex):
 
 
 class RealtimePort(_FedPort):
-    """A virtual device in real time; `start` and `stop` as with a real one."""
+    """A virtual device in real time; `start` and `stop` as with a real one.
+
+    Its time begins with the first conversation, so that nobody talks to a model that is loading.
+    """
 
     def __init__(
         self,
@@ -76,7 +79,7 @@ class RealtimePort(_FedPort):
         max_backlog_samples: int = MAX_BACKLOG_SAMPLES,
     ) -> None:
         super().__init__(source, sink, time.monotonic, block_samples, max_backlog_samples)
-        self._stop = threading.Event()
+        self._stop, self._begun = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="moshi-virtual", daemon=True)
         self.failure: Exception | None = None
 
@@ -86,10 +89,16 @@ class RealtimePort(_FedPort):
     def stop(self) -> None:
         """End once what waits to be played has been played."""
         self._stop.set()
+        self._begun.set()
         if self._thread.ident is not None:
             self._thread.join()
 
+    def flush(self) -> None:
+        super().flush()
+        self._begun.set()
+
     def _run(self) -> None:
+        self._begun.wait()
         due_s = time.monotonic()
         try:
             while not (self._stop.is_set() and self.playout.level() == 0):

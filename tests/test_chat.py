@@ -1,0 +1,38 @@
+"""`moshi chat` on virtual devices, in real time: real model, real process."""
+
+import json
+import subprocess
+import sys
+
+import soundfile
+
+from moshi_mlx.hub import NANO
+
+GREEDY = ["--seed", "0", "--text-temperature", "0", "--audio-temperature", "0"]
+
+
+def chat(*args, timeout=90, **options):
+    command = [sys.executable, "-m", "app.cli", "chat", "--model", "nano", "--plain", *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)
+
+
+def test_a_spoken_question_is_answered_recorded_and_transcribed(tmp_path):
+    out, talks = tmp_path / "out.wav", tmp_path / "talks"
+    question = NANO / "samples" / "four_plus_three.wav"
+    done = chat(
+        *("--virtual-input", str(question), "--virtual-output", str(out)),
+        *("--record", str(talks), "--echo", "off", *GREEDY),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "Four plus three is seven.\n"
+    assert "seed 0" in done.stderr
+    (take,) = talks.iterdir()
+    manifest = json.loads((take / "manifest.json").read_text())
+    assert manifest["finished"] and manifest["model"] == "nano" and manifest["seed"] == 0
+    words = [json.loads(line)["text"] for line in (take / "transcript.jsonl").open()]
+    assert "".join(words).strip() == "Four plus three is seven."
+    assert "<v Moshi>Four plus three is seven." in (take / "transcript.vtt").read_text()
+    sound, rate = soundfile.read(out)
+    question_s = soundfile.info(question).duration
+    assert rate == 24_000 and question_s + 3.5 < len(sound) / rate < question_s + 8
+    assert abs(sound).max() > 0.05
