@@ -25,11 +25,21 @@ SAMPLING: dict[str, tuple[type, str]] = {
 }
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
+def add_source_options(
+    parser: argparse.ArgumentParser, help_text: str, default: str | None = None
+) -> argparse._ArgumentGroup:
+    """--model, --revision, --offline: where a model comes from."""
     group = parser.add_argument_group("model")
-    group.add_argument(
-        "--model",
-        help='a folder, a Hugging Face repository, or "nano", the small one in the package '
+    group.add_argument("--model", default=default, help=help_text)
+    group.add_argument("--revision", help="a commit or branch of the repository")
+    group.add_argument("--offline", action="store_true", default=None, help="never ask the network")
+    return group
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    group = add_source_options(
+        parser,
+        'a folder, a Hugging Face repository, or "nano", the small one in the package '
         f"(default: {kyutai_name(DEFAULT_VOICE, DEFAULT_BITS)})",
     )
     group.add_argument("--voice", choices=VOICES, help=f"Kyutai's voices (default {DEFAULT_VOICE})")
@@ -39,8 +49,6 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         choices=tuple(PRECISIONS),
         help=f"precision of Kyutai's models (default {DEFAULT_BITS})",
     )
-    group.add_argument("--revision", help="a commit or branch of the repository")
-    group.add_argument("--offline", action="store_true", default=None, help="never ask the network")
     group.add_argument(
         "--codec", choices=("auto", "mlx", "rust"), default="auto", help="who runs Mimi"
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import MoshiError
+    from .helium import load_helium
     from .loading import load_lm, save_lm
     from .mimi import load_mimi
     from .moshi import Moshi, Reply, Session, load
@@ -22,6 +23,7 @@ _WHERE = {
     "Reply": ".moshi",
     "Session": ".moshi",
     "load": ".moshi",
+    "load_helium": ".helium",
     "load_lm": ".loading",
     "load_mimi": ".mimi",
     "save_lm": ".loading",
@@ -32,6 +34,7 @@ __all__ = [
     "Reply",
     "Session",
     "load",
+    "load_helium",
     "load_lm",
     "load_mimi",
     "save_lm",

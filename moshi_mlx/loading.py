@@ -39,6 +39,14 @@ def load_lm(
     return lm_from_file(weights_path(folder, raw), config, dtype)
 
 
+def working_dtype(dtype: str | None) -> str | None:
+    """None, as stored, on a GPU; float32 on MLX's CPU backend, which only emulates half precision.
+
+    A dtype that was asked for stays.
+    """
+    return "float32" if dtype is None and mx.default_device() == mx.Device(mx.cpu) else dtype
+
+
 def weights_path(folder: Path, raw: dict) -> Path:
     """The language model's file in a folder. Raises WeightsError when there is none."""
     return part_path(folder, raw, "weights")

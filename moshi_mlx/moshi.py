@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
 from .clock import FRAME_SAMPLES
@@ -19,7 +18,7 @@ from .config import LmConfig, parse_config, read_config
 from .errors import MoshiError
 from .generator import Forced, LmGenerator
 from .lm import Lm
-from .loading import lm_from_file, part_path
+from .loading import lm_from_file, part_path, working_dtype
 from .mimi import MimiConfig, load_mimi
 from .text import TextTokenizer
 
@@ -161,10 +160,8 @@ def load(
     folder = resolve(name_or_folder, revision, offline)
     raw = read_config(folder)
     config = parse_config(raw, str(folder / "config.json"))
-    if dtype is None and mx.default_device() == mx.Device(mx.cpu):
-        dtype = "float32"
     tokenizer = TextTokenizer(part_path(folder, raw, "tokenizer"))
-    lm = lm_from_file(part_path(folder, raw, "weights"), config, dtype)
+    lm = lm_from_file(part_path(folder, raw, "weights"), config, working_dtype(dtype))
     mimi_config = None
     if raw.get("mimi_config_name"):
         mimi_config = MimiConfig.from_file(folder / raw["mimi_config_name"])

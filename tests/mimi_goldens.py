@@ -1,4 +1,4 @@
-"""Mimis for the tests: the tiny one of tests/golden, and full-size random weights made on demand."""
+"""Mimis for the tests: the tiny one of tests/golden, and random ones of full size."""
 
 import json
 import tempfile
