@@ -8,6 +8,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 
 from moshi_mlx.errors import MoshiError
 
@@ -19,6 +20,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": (".cli_doctor", "tell whether this machine can talk with Moshi, and what to mend"),
     "quantize": ("quantize.cli", "make a smaller model and tell what it cost"),
 }
+
+
+def check_environment() -> None:
+    """Kyutai's own distribution has our import name: each overwrites the other's files."""
+    try:
+        theirs = version("moshi_mlx")
+    except PackageNotFoundError:
+        return
+    raise MoshiError(
+        f"Kyutai's own moshi_mlx {theirs} is installed here as well, and the two can't share an "
+        "environment: install moshi-local into one of its own (uvx or pipx do that)"
+    )
 
 
 def module_of(command: str):
@@ -44,8 +57,6 @@ def dispatch(argv: Sequence[str]) -> int:
         print(overview())
         return 0
     if argv[0] == "--version":
-        from importlib.metadata import version
-
         print(f"moshi-local {version('moshi-local')}")
         return 0
     if argv[0] not in COMMANDS:
@@ -59,6 +70,7 @@ def dispatch(argv: Sequence[str]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Expected failures become one line and exit code 1; bugs keep their traceback."""
     try:
+        check_environment()
         return dispatch(sys.argv[1:] if argv is None else argv)
     except MoshiError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,0 +1,166 @@
+"""The wheel: built, installed into a clean environment, every module imported, commands run there.
+
+The clean environment borrows this one's dependencies (no network), but nothing of the checkout.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from app.cli import COMMANDS
+
+ROOT = Path(__file__).parent.parent
+IMPORT_ALL = """
+import importlib, json, pkgutil, moshi_mlx
+names = ["moshi_mlx", *(m.name for m in pkgutil.walk_packages(moshi_mlx.__path__, "moshi_mlx."))]
+print(json.dumps({n: importlib.import_module(n).__file__ for n in names if "__main__" not in n}))
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    pytest.importorskip("setuptools", reason="building needs setuptools (make setup installs it)")
+    folder = tmp_path_factory.mktemp("wheel")
+    copy = folder / "source"
+    for name in ("moshi_mlx", "app", "quantize"):  # a copy: builds leave folders behind
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--disable-pip-version-check"]
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "-w", str(folder)]
+    subprocess.run([*pip, *options, str(copy)], check=True, timeout=200)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+class Clean:
+    """An environment that holds the wheel and, borrowed from this one, its dependencies."""
+
+    def __init__(self, folder: Path, wheel: Path) -> None:
+        self.folder = folder
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+        pip = [sys.executable, "-m", "pip", "--python", str(self.bin / "python")]
+        options = ["install", "-q", "--disable-pip-version-check", "--no-deps", "--no-index"]
+        subprocess.run([*pip, *options, str(wheel)], check=True, timeout=200)
+
+    @property
+    def bin(self) -> Path:
+        return self.folder / "bin"
+
+    def run(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        # A path entry, unlike a site folder, brings no .pth files: not the editable checkout.
+        borrowed = {"PYTHONPATH": sysconfig.get_paths()["purelib"], "HF_HUB_OFFLINE": "1"}
+        return subprocess.run(
+            [str(self.bin / command), *arguments],
+            **{"cwd": self.folder, "env": os.environ | borrowed, "timeout": 200},
+            **{"capture_output": True, "text": True},
+        )
+
+
+@pytest.fixture(scope="module")
+def clean(wheel: Path, tmp_path_factory) -> Clean:
+    return Clean(tmp_path_factory.mktemp("clean") / "venv", wheel)
+
+
+def test_the_wheel_installs_one_name_and_holds_all_data(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    tops = {name.split("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"moshi_mlx"}
+    places = {"moshi_mlx": "moshi_mlx", "app": "moshi_mlx/app", "quantize": "moshi_mlx/quantize"}
+    for folder, place in places.items():
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                assert f"{place}/{path.relative_to(ROOT / folder)}" in names
+    assert any(name.endswith("LICENSE") for name in names)
+
+
+def test_every_module_imports_from_the_wheel(clean: Clean) -> None:
+    done = clean.run("python", "-c", IMPORT_ALL)
+    assert done.returncode == 0, done.stderr
+    files = json.loads(done.stdout)
+    assert {"moshi_mlx.app.cli", "moshi_mlx.quantize.cli", "moshi_mlx.mimi.model"} <= set(files)
+    assert all(file.startswith(str(clean.folder)) for file in files.values())
+
+
+@pytest.mark.parametrize("script", ["moshi", "moshi-local"])
+def test_both_scripts_list_the_commands(clean: Clean, script: str) -> None:
+    done = clean.run(script, "--help")
+    assert done.returncode == 0, done.stderr
+    assert all(command in done.stdout for command in COMMANDS)
+    assert re.fullmatch(r"moshi-local \d+\.\d+\.\d+\n", clean.run(script, "--version").stdout)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_its_help(clean: Clean, command: str) -> None:
+    done = clean.run("moshi", command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: moshi {command}")
+
+
+def test_moshi_file_answers_with_the_model_in_the_wheel(clean: Clean) -> None:
+    question = ROOT / "moshi_mlx" / "nano" / "samples" / "four_plus_three.wav"
+    done = clean.run("moshi", "file", str(question), "out.wav", "--model", "nano", "--tail", "0")
+    assert done.returncode == 0, done.stderr
+    assert (clean.folder / "out.wav").stat().st_size > 10_000
+    assert (clean.folder / "out.jsonl").is_file()
+
+
+def test_kyutais_own_package_in_the_same_environment_is_told(clean: Clean) -> None:
+    (theirs,) = [p for p in clean.folder.glob("lib/python*/site-packages") if p.is_dir()]
+    info = theirs / "moshi_mlx-0.3.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: moshi_mlx\nVersion: 0.3.0\n")
+    try:
+        done = clean.run("moshi", "--help")
+    finally:
+        (info / "METADATA").unlink()
+        info.rmdir()
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: Kyutai's own moshi_mlx 0.3.0 is installed here")
+    assert done.stderr.count("\n") == 1
+
+
+def test_importing_is_fast_and_brings_in_nothing_heavy() -> None:
+    """The time is the least of several in one process: a loaded machine must not fail it."""
+    code = (
+        "import sys, time\n"
+        "best = 9.0\n"
+        "for _ in range(5):\n"
+        "    for name in [n for n in sys.modules if n.split('.')[0] == 'moshi_mlx']:\n"
+        "        del sys.modules[name]\n"
+        "    start = time.perf_counter()\n"
+        "    import moshi_mlx\n"
+        "    best = min(best, time.perf_counter() - start)\n"
+        "print(best, *sorted({n.split('.')[0] for n in sys.modules}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        **{"capture_output": True, "text": True, "check": True, "cwd": ROOT},
+    )
+    seconds, *modules = done.stdout.split()
+    assert float(seconds) < 0.5
+    heavy = {"transformers", "mlx_lm", "sounddevice", "torch", "huggingface_hub", "socket", "ssl"}
+    assert not heavy & set(modules)
+
+
+def test_loading_a_model_needs_neither_transformers_nor_sounddevice_nor_the_network() -> None:
+    code = (
+        "import socket, sys\n"
+        "def refuse(*args, **kwargs): raise AssertionError('the network was asked')\n"
+        "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
+        "import moshi_mlx; moshi_mlx.load('nano', codec='mlx')\n"
+        "print(*sorted({n.split('.')[0] for n in sys.modules}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        **{"capture_output": True, "text": True, "check": True, "cwd": ROOT},
+    )
+    assert not {"transformers", "sounddevice", "torch", "mlx_lm"} & set(done.stdout.split())
