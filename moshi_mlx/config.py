@@ -5,6 +5,7 @@ Source of keys, defaults and meaning: PyTorch `moshi/models/loaders.py` and `lm.
 
 import difflib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,12 +88,22 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         for name in ("text", "audio"):
-            if not getattr(self, f"{name}_temperature") >= 0:
-                raise ConfigError(f"{name}_temperature must be 0 (greedy) or more")
-            if getattr(self, f"{name}_top_k") < 0:
-                raise ConfigError(f"{name}_top_k must be 0 (all tokens) or more")
-            if not 0 <= getattr(self, f"{name}_top_p") <= 1:
-                raise ConfigError(f"{name}_top_p must lie between 0 and 1")
+            temperature = getattr(self, f"{name}_temperature")
+            top_k, top_p = getattr(self, f"{name}_top_k"), getattr(self, f"{name}_top_p")
+            if not _is_number(temperature) or not 0 <= temperature < math.inf:
+                raise ConfigError(
+                    f"{name}_temperature must be a number from 0 (greedy) up, not {temperature!r}"
+                )
+            if type(top_k) is not int or top_k < 0:
+                raise ConfigError(
+                    f"{name}_top_k must be a whole number from 0 (all tokens) up, not {top_k!r}"
+                )
+            if not _is_number(top_p) or not 0 <= top_p <= 1:
+                raise ConfigError(f"{name}_top_p must lie between 0 and 1, not {top_p!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)

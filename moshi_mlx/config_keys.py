@@ -1,13 +1,13 @@
 """What each key of Kyutai's `config.json` means, as tables: required, defaulted, fixed, beside."""
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from . import config_conditions
 from .config import (
-    ConditionerConfig,
     DepthConfig,
-    FuserConfig,
     LmConfig,
     SamplingConfig,
     TransformerConfig,
@@ -92,6 +92,32 @@ class Reader:
             raise self.fail(f"{key} must be a whole number of at least {at_least}, not {value!r}")
         return value
 
+    def positive(self, key: str) -> float:
+        value = self.get(key)
+        good = isinstance(value, int | float) and not isinstance(value, bool)
+        if not good or not 0 < value < math.inf:
+            raise self.fail(f"{key} must be a number above 0, not {value!r}")
+        return value
+
+    def optional(self, key: str) -> int | None:
+        """A whole number of at least 1; null or missing: None."""
+        return None if self.get(key) is None else self.number(key)
+
+    def flag(self, key: str) -> bool:
+        value = self.get(key)
+        if not isinstance(value, bool):
+            raise self.fail(f"{key} must be true or false, not {value!r}")
+        return value
+
+    def mapping(self, key: str) -> Mapping[str, Any]:
+        """A JSON object; null or missing: an empty one."""
+        value = self.get(key)
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            raise self.fail(f"{key} must be a JSON object, not {value!r}")
+        return value
+
     def check_keys(self) -> None:
         if unknown := sorted(set(self.raw) - set(KNOWN)):
             raise self.fail(f"unknown keys: {', '.join(suggest(key, KNOWN) for key in unknown)}")
@@ -110,27 +136,22 @@ class Reader:
         n_q, dep_q = self.number("n_q", 0), self.number("dep_q", 0)
         if dep_q > n_q:
             raise self.fail(f"dep_q = {dep_q} is more than n_q = {n_q}")
-        conditioners, fuser = self.conditioners(), self.fuser()
-        for name in (*fuser.sum, *fuser.cross):
-            if name not in conditioners:
-                raise self.fail(f"fuser names {name!r}, which is not among the conditioners")
-        if fuser.cross and not self.get("cross_attention"):
-            raise self.fail("fuser has cross conditions, but cross_attention is false")
+        conditioners = config_conditions.conditioners(self)
         return LmConfig(
             transformer=self.temporal(),
             depth=self.depth() if dep_q else None,
             text_card=self.number("text_card"),
-            text_card_out=self.get("text_card_out") or self.number("text_card"),
+            text_card_out=self.optional("text_card_out") or self.number("text_card"),
             card=self.number("card"),
             n_q=n_q,
             delays=self.delays(n_q),
             text_padding_id=self.number("existing_text_padding_id", 0),
             text_end_padding_id=self.number("existing_text_end_padding_id", 0),
-            demux_second_stream=bool(self.get("demux_second_stream")),
+            demux_second_stream=self.flag("demux_second_stream"),
             extra_heads=self.number("extra_heads_num_heads", 0),
             extra_heads_dim=self.number("extra_heads_dim"),
             conditioners=MappingProxyType(conditioners),
-            fuser=fuser,
+            fuser=config_conditions.fuser(self, conditioners),
             sampling=self.sampling(),
             model_type=str(self.get("model_type")),
         )
@@ -156,18 +177,19 @@ class Reader:
             dim=dim,
             num_heads=heads,
             num_layers=self.number("num_layers"),
-            hidden=(gated_hidden(dim, int(self.get("hidden_scale") * dim)),),
+            hidden=(gated_hidden(dim, int(self.positive("hidden_scale") * dim)),),
             norm_eps=NORM_EPS[self.raw["norm"]],
-            max_period=float(self.get("max_period")) if rope else None,
+            max_period=float(self.positive("max_period")) if rope else None,
             context=self.number("context"),
-            cross_attention=bool(self.get("cross_attention")),
+            cross_attention=self.flag("cross_attention"),
         )
 
     def depth(self) -> DepthConfig:
         dim, heads = self.heads("depformer_dim", "depformer_num_heads")
         dep_q = self.raw["dep_q"]
         schedule = self.get("depformer_weights_per_step_schedule") or list(range(dep_q))
-        if len(schedule) != dep_q or set(schedule) != set(range(max(schedule) + 1)):
+        whole = isinstance(schedule, list) and all(type(w) is int for w in schedule)
+        if not whole or len(schedule) != dep_q or set(schedule) != set(range(max(schedule) + 1)):
             raise self.fail(
                 f"depformer_weights_per_step_schedule must name a set of weights for each of "
                 f"{dep_q} slices, counted from 0 without a gap"
@@ -183,51 +205,26 @@ class Reader:
                 context=None,  # the cache lives for one frame: depformer_context has no effect
             ),
             schedule=tuple(schedule),
-            low_rank=self.get("depformer_low_rank_embeddings"),
+            low_rank=self.optional("depformer_low_rank_embeddings"),
             sin_positions=self.get("depformer_pos_emb") == "sin",
         )
 
     def depth_hidden(self, dim: int, num_sets: int) -> tuple[int, ...]:
         feedforward = self.get("depformer_dim_feedforward")
         if feedforward is None:
-            feedforward = int(self.get("hidden_scale") * dim)
+            feedforward = int(self.positive("hidden_scale") * dim)
         if not isinstance(feedforward, list):
             feedforward = [feedforward] * num_sets
         if len(feedforward) != num_sets:
             raise self.fail(f"depformer_dim_feedforward needs {num_sets} entries, one per weights")
+        if not all(type(width) is int and width > 0 for width in feedforward):
+            raise self.fail(
+                f"depformer_dim_feedforward must be a whole number above 0, not {feedforward!r}"
+            )
         return tuple(gated_hidden(dim, width) for width in feedforward)
 
-    def conditioners(self) -> dict[str, ConditionerConfig]:
-        found = {}
-        for name, entry in (self.get("conditioners") or {}).items():
-            kind = entry.get("type")
-            if kind not in ("lut", "tensor") or kind not in entry:
-                raise self.fail(f"conditioner {name!r} has type {kind!r}; known: lut, tensor")
-            inner = entry[kind]
-            if kind == "lut" and inner.get("tokenizer") != "noop":
-                raise self.fail(f"conditioner {name!r}: tokenizer must be 'noop'")
-            values = inner.get("possible_values")
-            found[name] = ConditionerConfig(
-                kind=kind,
-                dim=inner["dim"],
-                num_bins=inner.get("n_bins", 0),
-                possible_values=tuple(values) if values is not None else None,
-            )
-        return found
-
-    def fuser(self) -> FuserConfig:
-        raw = self.get("fuser") or {}
-        if raw.get("prepend"):
-            raise self.fail("fuser method 'prepend' can't be built here, only sum and cross")
-        return FuserConfig(
-            sum=tuple(raw.get("sum", ())),
-            cross=tuple(raw.get("cross", ())),
-            cross_pos_emb=bool(raw.get("cross_attention_pos_emb", False)),
-            cross_pos_emb_scale=float(raw.get("cross_attention_pos_emb_scale", 1.0)),
-        )
-
     def sampling(self) -> SamplingConfig:
-        raw = self.get("lm_gen_config") or {}
+        raw = self.mapping("lm_gen_config")
         known = [*GEN_KEYS, *GEN_BESIDE]
         if unknown := sorted(set(raw) - set(known)):
             names = ", ".join(suggest(key, known) for key in unknown)
@@ -235,4 +232,7 @@ class Reader:
         found = {name: raw[key] for key, name in GEN_KEYS.items() if key in raw}
         if raw.get("use_sampling") is False:
             found |= {"text_temperature": 0.0, "audio_temperature": 0.0}
-        return SamplingConfig(**found)
+        try:
+            return SamplingConfig(**found)
+        except ConfigError as error:
+            raise self.fail(f"lm_gen_config: {error}") from None

@@ -160,6 +160,10 @@ def rope_theta(reader: Reader) -> float:
         raise reader.fail(f"rope_type = {kind!r} can't be built here, only 'default'")
     if (part := parameters.get("partial_rotary_factor", 1)) != 1:
         raise reader.fail(f"partial_rotary_factor = {part!r} can't be built here, only 1")
+    for theta in (parameters.get("rope_theta"), reader.raw.get("rope_theta")):
+        good = isinstance(theta, int | float) and not isinstance(theta, bool)
+        if theta is not None and not (good and theta > 0):
+            raise reader.fail(f"rope_theta must be a number above 0, not {theta!r}")
     given = [t for t in (parameters.get("rope_theta"), reader.raw.get("rope_theta")) if t]
     if len({float(t) for t in given}) > 1:
         raise reader.fail(f"rope_theta is given twice, as {given[0]} and {given[1]}")
