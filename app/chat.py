@@ -48,6 +48,7 @@ from .port import Port
 from .recorder import Recorder
 from .session import Session
 
+REPORT = "a bug: please report it with what `moshi doctor --json` says"
 INBOX_EVENTS = 4096  # a screen that looks away for longer loses the oldest
 
 
@@ -168,6 +169,7 @@ class Chat:
         self._lock = threading.Lock()  # recorder on and off; held for a moment only
         self._ready: Ready | None = None
         self._started: ConversationStarted | None = None
+        self._failed: str | None = None
         self._over = threading.Event()
         self._closed = False
         self._recorders: list[Recorder] = []
@@ -242,11 +244,9 @@ class Chat:
 
     @property
     def failure(self) -> str | None:
-        """One line, when the chat ended because something failed."""
-        error = self.session.failure
-        if error is None:
-            return self.sound.problem()
-        return str(error) if isinstance(error, MoshiError) else f"{type(error).__name__}: {error}"
+        """One line, when something failed: the model, the sound, or else a recording."""
+        failed = [recorder.failure for recorder in self._recorders if recorder.failure]
+        return self._failed or self.sound.problem() or (failed[0] if failed else None)
 
     def snapshot(self) -> Snapshot:
         recorder = self._recorder
@@ -283,6 +283,9 @@ class Chat:
                 self._started = event if isinstance(event, ConversationStarted) else None
             if self._recorder is not None and not isinstance(event, Stopped):
                 self._recorder(event)
+        if isinstance(event, Failed):
+            known = isinstance(event.error, MoshiError)
+            self._failed = event.message if known else f"{event.message} ({REPORT})"
         self._tell(event)
         ends = isinstance(event, ConversationEnded) and event.reason == "end of input"
         if ends or isinstance(event, Failed | Stopped):

@@ -15,6 +15,7 @@ from moshi_mlx.errors import MoshiError
 # command -> (module, one line for --help). A leading dot: relative to this package.
 COMMANDS: dict[str, tuple[str, str]] = {
     "chat": (".cli_chat", "talk with Moshi through microphone and speakers"),
+    "devices": (".cli_devices", "list the sound devices and say which a talk would use"),
     "file": (".cli_file", "let Moshi answer a recording, into a sound file and a transcript"),
     "text": (".cli_text", "continue a text with Helium, the language model inside Moshi"),
     "doctor": (".cli_doctor", "tell whether this machine can talk with Moshi, and what to mend"),
@@ -64,7 +65,8 @@ def dispatch(argv: Sequence[str]) -> int:
     module = module_of(argv[0])
     parser = argparse.ArgumentParser(prog=f"moshi {argv[0]}", description=module.__doc__)
     module.configure(parser)
-    return module.run(parser.parse_args(argv[1:]))
+    parse = getattr(module, "parse", type(parser).parse_args)  # its own: preferences in a file
+    return module.run(parse(parser, argv[1:]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,132 @@
+"""PortAudio, and nothing else: which devices there are, and streams that call a Duplex.
+
+The only module that imports sounddevice (in the process that talks). PortAudio freezes its list of
+devices when it is initialised, so `scan(again=True)` starts it anew: all streams must be closed.
+Streams run at 24 kHz mono in blocks of 20 ms: the system converts rates, better than we could, and
+small blocks keep PortAudio's own buffers small.
+"""
+
+import contextlib
+import ctypes
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from moshi_mlx.clock import SAMPLE_RATE_HZ
+from moshi_mlx.errors import AudioError
+
+from .chat import Device
+from .duplex import BLOCK_SAMPLES, Duplex
+
+FORMAT: dict[str, Any] = {
+    "samplerate": SAMPLE_RATE_HZ,
+    "channels": 1,
+    "dtype": "float32",
+    "blocksize": BLOCK_SAMPLES,
+    "latency": "low",
+}
+NO_LIBRARY = "PortAudio is missing: install it (Debian, Ubuntu: `apt install libportaudio2`)"
+
+
+def portaudio() -> Any:
+    """The sounddevice module. Raises AudioError where the library is missing or doesn't start."""
+    try:
+        import sounddevice
+    except OSError:
+        raise AudioError(NO_LIBRARY) from None
+    except Exception as error:  # PortAudio's own failure to initialise, at import
+        raise AudioError(f"the sound system doesn't start: {one_line(error)}") from None
+    return sounddevice
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error.args[0] if error.args else error).split())[:200]
+
+
+def scan(again: bool = False) -> list[Device]:
+    """Every device; `again` asks the system anew. Raises AudioError."""
+    quiet_alsa()
+    sd = portaudio()
+    try:
+        if again:
+            with contextlib.suppress(sd.PortAudioError):  # it may be down already
+                sd._terminate()
+            sd._initialize()
+        found = sd.query_devices()
+        first_in, first_out = sd.default.device
+    except sd.PortAudioError as error:
+        raise AudioError(f"the sound system doesn't answer: {one_line(error)}") from None
+    return [
+        Device(
+            name=device["name"],
+            index=index,
+            inputs=device["max_input_channels"],
+            outputs=device["max_output_channels"],
+            rate_hz=device["default_samplerate"],
+            default_input=index == first_in,
+            default_output=index == first_out,
+        )
+        for index, device in enumerate(found)
+    ]
+
+
+class Stream:
+    """A running stream: one of PortAudio's, or two where the devices have clocks of their own."""
+
+    def __init__(
+        self, duplex: Duplex, source: Device, sink: Device, split: bool, ended: Callable[[], None]
+    ) -> None:
+        """`ended` is called on a PortAudio thread when the device stops. Raises AudioError."""
+        sd = portaudio()
+        self._error = sd.PortAudioError
+        self._streams: list[Any] = []
+        common = FORMAT | {"finished_callback": ended}
+
+        def exchange(mic: Any, out: Any, frames: int, time: Any, flags: Any) -> None:
+            duplex.exchange(mic[:, 0], out[:, 0], bool(flags))
+
+        def capture(mic: Any, frames: int, time: Any, flags: Any) -> None:
+            duplex.capture(mic[:, 0], bool(flags))
+
+        def render(out: Any, frames: int, time: Any, flags: Any) -> None:
+            duplex.render(out[:, 0], bool(flags))
+
+        try:
+            if split:
+                self._open(sd.OutputStream(device=sink.index, callback=render, **common))
+                self._open(sd.InputStream(device=source.index, callback=capture, **common))
+            else:
+                both = (source.index, sink.index)
+                self._open(sd.Stream(device=both, callback=exchange, **common))
+        except (sd.PortAudioError, ValueError) as error:
+            self.close()
+            names = source.name if source == sink else f"{source.name} with {sink.name}"
+            raise AudioError(
+                f"{names} can't be opened ({one_line(error)}); see `moshi devices` for others"
+            ) from None
+
+    def _open(self, stream: Any) -> None:
+        self._streams.append(stream)
+        stream.start()
+
+    def close(self) -> None:
+        """End it without playing what waits; safe when the device has gone."""
+        streams, self._streams = self._streams, []
+        for stream in streams:
+            with contextlib.suppress(self._error):
+                stream.abort(ignore_errors=True)
+            with contextlib.suppress(self._error):
+                stream.close(ignore_errors=True)
+
+
+_ALSA_HANDLER = ctypes.CFUNCTYPE(
+    None, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p
+)
+_silent = _ALSA_HANDLER(lambda *_: None)  # kept: ALSA holds on to it
+
+
+def quiet_alsa() -> None:
+    """ALSA writes its troubles straight to the terminal, over any screen: let it not."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL("libasound.so.2").snd_lib_error_set_handler(_silent)

@@ -1,0 +1,64 @@
+"""Tells when a sound device is lost though nobody says so. Pure: times and counts in, why out."""
+
+from collections import deque
+from statistics import median
+
+from moshi_mlx.clock import SAMPLE_RATE_HZ
+
+SILENCE_S = 0.5  # without a callback
+FIRST_CALLBACK_S = 3.0  # what a Bluetooth device may take to begin
+RATE_TOLERANCE = 0.02
+BASE_TICKS = 10  # a rate is measured over a second of 0.1 s ticks
+PAIRS = 25  # and the median of these counts, which one hiccup can't move
+SETTLE_S = 1.0  # streams begin with a burst
+SLEEP_S = 3.0  # a step of the wall clock against ours, or of ours between two ticks
+
+
+class DeviceWatch:
+    """One for each opened stream; `tick` it every 0.1 s."""
+
+    def __init__(self, now_s: float, wall_s: float) -> None:
+        self._opened_s = self._changed_s = self._now_s = now_s
+        self._wall_s = wall_s
+        self._counts: tuple[int, ...] | None = None
+        self._points: deque[tuple[float, int]] = deque(maxlen=BASE_TICKS + PAIRS)
+
+    def tick(
+        self, now_s: float, wall_s: float, counts: tuple[int, ...], arrived: tuple[float, int]
+    ) -> str | None:
+        """Why the device counts as lost, or None.
+
+        counts: callbacks so far of each stream; arrived: (time, samples) of the newest input.
+        """
+        step_s, wall_step_s = now_s - self._now_s, wall_s - self._wall_s
+        self._now_s, self._wall_s = now_s, wall_s
+        if step_s > SLEEP_S or wall_step_s - step_s > SLEEP_S:
+            return "the computer has slept"
+        if self._counts is None or all(
+            new > old for new, old in zip(counts, self._counts, strict=True)
+        ):
+            self._changed_s = now_s if self._counts is not None else self._changed_s
+            self._counts = counts
+        begun = all(counts)
+        if now_s - self._changed_s > (SILENCE_S if begun else FIRST_CALLBACK_S):
+            return "the sound device has stopped"
+        return self._rate_off(now_s, arrived)
+
+    def _rate_off(self, now_s: float, arrived: tuple[float, int]) -> str | None:
+        if now_s - self._opened_s < SETTLE_S:
+            return None
+        if not self._points or arrived[0] > self._points[-1][0]:
+            self._points.append(arrived)
+        if (rate_hz := self.rate_hz()) is None:
+            return None
+        if abs(rate_hz / SAMPLE_RATE_HZ - 1) <= RATE_TOLERANCE:
+            return None
+        return f"the microphone runs at {rate_hz / 1000:.1f} kHz instead of 24"
+
+    def rate_hz(self) -> float | None:
+        """Measured input rate; None before there is enough to measure."""
+        points = list(self._points)
+        if len(points) < BASE_TICKS + PAIRS:
+            return None
+        ends = zip(points, points[BASE_TICKS:], strict=False)
+        return median((s1 - s0) / (t1 - t0) for (t0, s0), (t1, s1) in ends)
