@@ -36,13 +36,18 @@ def read_quantization(
     Raises WeightsError when its tensors don't fit each other or the shape.
     """
     weight, scales = tensors[f"{layer}.weight"], tensors[f"{layer}.scales"]
+    biases = tensors.get(f"{layer}.biases")
     out, width = shape
     bits, left_bits = divmod(weight.shape[-1] * 32, width)
-    group, left_group = divmod(width, scales.shape[-1])
-    mode = "affine" if f"{layer}.biases" in tensors else BYTE_MODES.get((bits, group), "unknown")
-    known = mode != "unknown" and (
-        mode != "affine" or (bits in AFFINE_BITS and group in AFFINE_GROUPS)
-    )
+    group, left_group = divmod(width, max(1, scales.shape[-1]))
+    if biases is not None:
+        mode = "affine"
+        floats = all(mx.issubdtype(part.dtype, mx.floating) for part in (scales, biases))
+        known = bits in AFFINE_BITS and group in AFFINE_GROUPS and floats
+        known = known and biases.shape == scales.shape
+    else:
+        mode = BYTE_MODES.get((bits, group), "unknown")
+        known = mode != "unknown" and scales.dtype == mx.uint8
     rows = {weight.shape[0], scales.shape[0], out}
     if weight.dtype != mx.uint32 or left_bits or left_group or len(rows) > 1 or not known:
         raise WeightsError(
