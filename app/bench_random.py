@@ -68,7 +68,7 @@ def random_lm(
 
     bf16 and fp32 as recipes set the dtype of weights and activations. Models made with the same
     `pool` share the arrays that they have in common. Raises MoshiError for a recipe that isn't
-    known, or whose groups don't divide the widths.
+    known, or whose groups divide no width.
     """
     precision = precision_of(recipe)
     if not precision.quantized:
@@ -90,18 +90,21 @@ def random_lm(
 
 
 def _quantize(lm: Lm, precision: Precision) -> None:
+    """Layers whose width the groups don't divide stay as they are, as `moshi quantize` does it."""
+    quantized = []
+
     def how(path: str, module: nn.Module) -> bool:
         if not isinstance(module, (nn.Linear, nn.Embedding)):
             return False
-        width = module.weight.shape[-1]
-        if width % precision.group_size:
-            raise MoshiError(
-                f"{path} is {width} wide, which groups of {precision.group_size} don't divide; "
-                "choose bf16 or other sizes"
-            )
-        return True
+        fits = module.weight.shape[-1] % precision.group_size == 0
+        quantized.append(fits)
+        return fits
 
     nn.quantize(lm, precision.group_size, precision.bits, mode=precision.mode, class_predicate=how)
+    if not any(quantized):
+        raise MoshiError(
+            f"no layer of this shape can be cut into groups of {precision.group_size}; choose bf16"
+        )
 
 
 class _Fill:

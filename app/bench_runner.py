@@ -1,13 +1,14 @@
 """Runs a conversation and times it: every frame from outside, every other one also from inside.
 
-The frame is the one people get: `Session.step`. In an instrumented frame the session's codec and
-generator are wrapped in stopwatches, and what they don't account for is the host's share.
+The frame is the one people get: `Session.step`. The session is made of a model whose codec streams
+and generators carry stopwatches; what these don't account for in a frame is the host's share.
 Interrupting is no failure: what was measured so far is the result.
 """
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
@@ -15,11 +16,13 @@ import numpy as np
 from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.moshi import Moshi, Session
 
-from .bench_stats import Recording
+from .bench_stats import Frame, Recording
 
 NOISE = 0.01  # amplitude of the input: as loud as a quiet room
+WARM_FRAMES = 10
 Stamp = tuple[str, float, float]  # stage, start and end in seconds of `perf_counter`
-Watch = Callable[[Stamp], None]
+CODEC_STAGES = {"encode": "encode", "decode": "decode"}
+GENERATOR_STAGES = {"step": "lm"}
 
 
 @dataclass(frozen=True)
@@ -33,43 +36,65 @@ class Plan:
     def paced(self) -> bool:
         return self.seconds is not None
 
-    def over(self, frames: int, since_start_s: float) -> bool:
+    def done(self, frames: int, since_start_s: float) -> float:
+        """The share that is done, 1 at the end."""
         if self.seconds is not None:
-            return since_start_s >= self.seconds
-        return frames >= self.frames
+            return min(1.0, since_start_s / self.seconds)
+        return min(1.0, frames / self.frames)
+
+
+@dataclass
+class Stopwatch:
+    """Collects the stamps of the frame under way while it is `on`."""
+
+    on: bool = False
+    stamps: list[Stamp] = field(default_factory=list)
+
+    def start(self, on: bool = True) -> None:
+        self.on, self.stamps = on, []
 
 
 class Timed:
-    """Stands in for an object and reports when the named methods of it start and end."""
+    """Stands in for an object; calls of the named methods are stamped with their stage."""
 
-    def __init__(self, inner: object, stages: dict[str, str], watch: Watch) -> None:
+    def __init__(self, inner: object, stages: Mapping[str, str], watch: Stopwatch) -> None:
         self._inner, self._stages, self._watch = inner, stages, watch
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
-        stage = self._stages.get(name)
-        if stage is None:
+        if name not in self._stages or not self._watch.on:
             return found
 
-        def timed(*args, **kwargs):
+        def timed(*args: Any, **kwargs: Any) -> Any:
             start = time.perf_counter()
             result = found(*args, **kwargs)
-            self._watch((stage, start, time.perf_counter()))
+            self._watch.stamps.append((self._stages[name], start, time.perf_counter()))
             return result
 
         return timed
 
 
-def instrument(session: Session, watch: Watch) -> Callable[[], None]:
-    """Put stopwatches into a session; returns what takes them out again."""
-    stream, generator = session._stream, session._generator
-    session._stream = Timed(stream, {"encode": "encode", "decode": "decode"}, watch)  # type: ignore
-    session._generator = Timed(generator, {"step": "lm"}, watch)  # type: ignore
+class _Makes:
+    """Stands in for a model or a codec: what its method `makes` returns is timed."""
 
-    def restore() -> None:
-        session._stream, session._generator = stream, generator
+    def __init__(
+        self, inner: object, makes: str, stages: Mapping[str, str], watch: Stopwatch
+    ) -> None:
+        self._inner, self._makes, self._stages, self._watch = inner, makes, stages, watch
 
-    return restore
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        if name != self._makes:
+            return found
+        return lambda *args, **kwargs: Timed(found(*args, **kwargs), self._stages, self._watch)
+
+
+def watched(moshi: Moshi) -> tuple[Moshi, Stopwatch]:
+    """The same model, whose sessions can be looked into."""
+    watch = Stopwatch()
+    lm = _Makes(moshi.lm, "generator", GENERATOR_STAGES, watch)
+    codec = _Makes(moshi.codec, "stream", CODEC_STAGES, watch)
+    return Moshi(cast(Any, lm), cast(Any, codec), moshi.tokenizer, moshi.folder), watch
 
 
 def noise_frames(seed: int = 0, count: int = 50) -> list[np.ndarray]:
@@ -79,16 +104,19 @@ def noise_frames(seed: int = 0, count: int = 50) -> list[np.ndarray]:
 
 
 def run(
-    moshi: Moshi, plan: Plan, warm_frames: int = 10, progress: Callable[[float], None] | None = None
+    moshi: Moshi,
+    plan: Plan,
+    warm_frames: int = WARM_FRAMES,
+    progress: Callable[[float], None] | None = None,
 ) -> Recording:
     """Time a conversation on a model that is warm. `progress` gets the share that is done."""
-    recording = Recording()
-    inputs = noise_frames()
-    with moshi.session(seed=0) as session:
+    recording, inputs = Recording(), noise_frames()
+    model, watch = watched(moshi)
+    with model.session(seed=0) as session:
         try:
             for i in range(warm_frames):
                 session.step(inputs[i % len(inputs)])
-            _frames(session, inputs, plan, recording, progress)
+            _frames(session, watch, inputs, plan, recording, progress or (lambda share: None))
         except KeyboardInterrupt:
             recording.interrupted = True
     return recording
@@ -96,53 +124,46 @@ def run(
 
 def _frames(
     session: Session,
+    watch: Stopwatch,
     inputs: list[np.ndarray],
     plan: Plan,
     recording: Recording,
-    progress: Callable[[float], None] | None,
+    progress: Callable[[float], None],
 ) -> None:
-    begun = time.perf_counter()
-    while not plan.over(i := len(recording.frame_ms), time.perf_counter() - begun):
+    begun, i = time.perf_counter(), 0
+    while (done := plan.done(i, time.perf_counter() - begun)) < 1:
+        progress(done)
         if plan.paced:
             time.sleep(max(0.0, begun + i * FRAME_SECONDS - time.perf_counter()))
-        stamps: list[Stamp] = []
-        instrumented = i % 2 == 1
-        restore = instrument(session, stamps.append) if instrumented else None
+        watch.start(on=i % 2 == 1)
         start = time.perf_counter()
         session.step(inputs[i % len(inputs)])
         end = time.perf_counter()
-        if restore:
-            restore()
-            add_stages(recording, stamps, end - start)
-        recording.frame_ms.append(1000 * (end - start))
-        recording.started_s.append(start - begun)
-        recording.instrumented.append(instrumented)
-        if progress:
-            done = i / plan.frames if plan.seconds is None else (end - begun) / plan.seconds
-            progress(min(1.0, done))
+        stages = stages_of(watch.stamps, end - start) if watch.on else None
+        recording.frames.append(Frame(start - begun, 1000 * (end - start), stages))
+        i += 1
+    progress(1.0)
 
 
-def add_stages(recording: Recording, stamps: Iterable[Stamp], frame_s: float) -> None:
-    """The stages of one frame; the host has what none of them took."""
+def stages_of(stamps: list[Stamp], frame_s: float) -> dict[str, float]:
+    """Milliseconds of each stage of one frame; the host has what none of them took."""
     spent = {"encode": 0.0, "lm": 0.0, "decode": 0.0}
     for stage, start, end in stamps:
         spent[stage] += end - start
     spent["host"] = frame_s - sum(spent.values())
-    for stage, seconds in spent.items():
-        recording.stage_ms[stage].append(1000 * seconds)
+    return {stage: 1000 * seconds for stage, seconds in spent.items()}
 
 
 def trace_frames(moshi: Moshi, frames: int) -> list[list[Stamp]]:
     """Stamps of so many frames in a row, each list beginning with its whole ("frame")."""
     inputs, rows = noise_frames(), []
-    with moshi.session(seed=0) as session:
+    model, watch = watched(moshi)
+    with model.session(seed=0) as session:
         for i in range(frames):
-            stamps: list[Stamp] = []
-            restore = instrument(session, stamps.append)
+            watch.start()
             start = time.perf_counter()
             session.step(inputs[i % len(inputs)])
-            rows.append([("frame", start, time.perf_counter()), *stamps])
-            restore()
+            rows.append([("frame", start, time.perf_counter()), *watch.stamps])
     return rows
 
 
@@ -154,16 +175,18 @@ def timer_cost_ms(rounds: int = 2000) -> float:
         def decode(self) -> None: ...
         def step(self) -> None: ...
 
-    plain, stamps = Nothing(), []
-    timed = Timed(plain, {"encode": "encode", "decode": "decode", "step": "lm"}, stamps.append)
+    watch = Stopwatch(on=True)
+    timed = Timed(Nothing(), {**CODEC_STAGES, **GENERATOR_STAGES}, watch)
 
-    def spent(target: object) -> float:
+    def spent(target: Any) -> float:
         start = time.perf_counter()
         for _ in range(rounds):
-            target.encode(), target.step(), target.decode()  # type: ignore
+            target.encode()
+            target.step()
+            target.decode()
         return time.perf_counter() - start
 
-    return max(0.0, 1000 * (spent(timed) - spent(plain)) / rounds)
+    return max(0.0, 1000 * (spent(timed) - spent(Nothing())) / rounds)
 
 
 @dataclass(frozen=True)

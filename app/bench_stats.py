@@ -1,6 +1,6 @@
 """From frame times to figures: percentiles, share over 80 ms, drift, latency; plain numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,24 +27,36 @@ class Summary:
     count: int
 
 
-@dataclass
-class Recording:
-    """What a run collects. All times in milliseconds, `started_s` counted from the first frame.
+@dataclass(frozen=True)
+class Frame:
+    """One frame: when it began (seconds from the first), how long it took, and its stages.
 
-    `frame_ms` and `started_s` have an entry a frame; `instrumented` says which of them also have
-    their stages in `stage_ms`.
+    `stages`: milliseconds by name, they add up to `ms`; None for a frame nobody looked into.
     """
 
-    frame_ms: list[float] = field(default_factory=list)
-    started_s: list[float] = field(default_factory=list)
-    instrumented: list[bool] = field(default_factory=list)
-    stage_ms: dict[str, list[float]] = field(default_factory=lambda: {s: [] for s in STAGES})
+    started_s: float
+    ms: float
+    stages: Mapping[str, float] | None = None
+
+
+@dataclass
+class Recording:
+    """What a run collects, frame by frame; `interrupted`: it was stopped before its end."""
+
+    frames: list[Frame] = field(default_factory=list)
     interrupted: bool = False
 
+    @property
+    def frame_ms(self) -> list[float]:
+        return [frame.ms for frame in self.frames]
+
     def of(self, instrumented: bool) -> list[float]:
-        """Times of the frames that were (not) instrumented."""
-        pairs = zip(self.frame_ms, self.instrumented, strict=True)
-        return [ms for ms, was in pairs if was == instrumented]
+        """Times of the frames that were (not) looked into."""
+        return [frame.ms for frame in self.frames if (frame.stages is not None) == instrumented]
+
+    def stage_ms(self, stage: str) -> list[float]:
+        """Times of one stage, of the frames that have it."""
+        return [frame.stages[stage] for frame in self.frames if frame.stages is not None]
 
 
 def summarize(times_ms: Sequence[float]) -> Summary:
@@ -83,10 +95,12 @@ class Drift:
 
 def drift(recording: Recording) -> Drift | None:
     """None for runs shorter than two minutes."""
-    if not recording.started_s or recording.started_s[-1] < 2 * MINUTE_S:
+    frames = recording.frames
+    if not frames or frames[-1].started_s < 2 * MINUTE_S:
         return None
-    started, times = np.asarray(recording.started_s), np.asarray(recording.frame_ms)
-    first, last = times[started < MINUTE_S], times[started >= started[-1] - MINUTE_S]
+    begin = frames[-1].started_s - MINUTE_S
+    first = [frame.ms for frame in frames if frame.started_s < MINUTE_S]
+    last = [frame.ms for frame in frames if frame.started_s >= begin]
     return Drift(float(np.median(first)), float(np.median(last)))
 
 
@@ -94,12 +108,14 @@ def drift(recording: Recording) -> Drift | None:
 class TimerCheck:
     """How far the figures can be trusted.
 
-    `sum_ms`: medians of the stages added up; `frame_ms`: median of frames nobody looked into;
-    `timer_ms`: what the stamps of one instrumented frame cost, measured on their own.
+    `sum_ms`: medians of the stages added up; `frame_ms`: median of the frames nobody looked into;
+    `watched_ms`: of those that were looked into; `timer_ms`: what the stamps of one frame cost,
+    measured on their own.
     """
 
     sum_ms: float
     frame_ms: float
+    watched_ms: float
     timer_ms: float
 
     @property
@@ -113,8 +129,8 @@ class TimerCheck:
 
 def timer_check(recording: Recording, timer_ms: float) -> TimerCheck | None:
     """None unless both kinds of frames were seen."""
-    plain = recording.of(instrumented=False)
-    if not plain or not recording.stage_ms["lm"]:
+    plain, watched = recording.of(instrumented=False), recording.of(instrumented=True)
+    if not plain or not watched:
         return None
-    total = sum(float(np.median(recording.stage_ms[stage])) for stage in STAGES)
-    return TimerCheck(total, float(np.median(plain)), timer_ms)
+    total = sum(float(np.median(recording.stage_ms(stage))) for stage in STAGES)
+    return TimerCheck(total, float(np.median(plain)), float(np.median(watched)), timer_ms)

@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "file": (".cli_file", "let Moshi answer a recording, into a sound file and a transcript"),
     "text": (".cli_text", "continue a text with Helium, the language model inside Moshi"),
     "doctor": (".cli_doctor", "tell whether this machine can talk with Moshi, and what to mend"),
+    "bench": (".cli_bench", "measure how fast a model runs here, and how far from the limit"),
     "quantize": ("quantize.cli", "make a smaller model and tell what it cost"),
 }
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from moshi_mlx.errors import MoshiError
-
 from . import doctor_checks, doctor_screen, doctor_speed, platform_facts
 from .doctor_speed import Speed
 from .platform_facts import Facts
+from .report_file import check_writable, write_report
 
 VOICES, BITS = ("moshiko", "moshika"), ("q4", "q8", "bf16")
 MODELS = tuple(f"kyutai/{voice}-mlx-{bits}" for voice in VOICES for bits in BITS)
@@ -31,6 +30,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Always 0 when the report could be made: what it says is for people to judge."""
+    if args.json not in (None, "-"):
+        check_writable(Path(args.json))
     facts = platform_facts.gather(MODELS, network=not args.offline)
     speed, why_not = (None, "--quick") if args.quick else test_speed(facts)
     lines = [*doctor_checks.check(facts), doctor_screen.speed_line(speed, why_not)]
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json == "-":
         print(text)
     else:
-        write(Path(args.json), text + "\n")
+        write_report(Path(args.json), text + "\n")
     return 0
 
 
@@ -55,15 +56,3 @@ def test_speed(facts: Facts) -> tuple[Speed | None, str]:
     with Console(stderr=True).status("measuring for five seconds ..."):
         speed = doctor_speed.measure()
     return speed, "" if speed else "the test did not end in time"
-
-
-def write(path: Path, text: str) -> None:
-    """A whole file or none. Raises MoshiError where it can't be written."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        reason = error.strerror or type(error).__name__
-        raise MoshiError(f"{path} can't be written ({reason}): choose another place") from None

@@ -45,7 +45,7 @@ class Preflight:
 
 
 @dataclass(frozen=True)
-class _Model:
+class ModelSize:
     config: LmConfig
     recipe: str
     weights_bytes: int
@@ -66,7 +66,7 @@ class _Model:
 
 def preflight(model: str | Path, facts: Facts | None = None) -> Preflight:
     """The doctor's fast part for one model: a repository's name, a folder, or `nano`."""
-    facts = facts or gather((str(model),), network=False)
+    facts = facts or gather((str(model),), network=False, audio=False)
     lines = [
         f"{line.title}: {line.text}: {line.advice}"
         for part in (doctor_checks.python, doctor_checks.mlx, doctor_checks.packages)
@@ -75,10 +75,10 @@ def preflight(model: str | Path, facts: Facts | None = None) -> Preflight:
     ]
     if str(model) == "nano":
         return Preflight(NO if lines else YES, tuple(lines))
-    found = _describe(model, facts)
+    found = describe(model, facts)
     if found is None:
         return Preflight(NO if lines else None, tuple(lines))
-    lines += _room(found, facts)
+    lines += room(found, facts)
     verdict = estimate(found.recipe, found.frame_bytes, facts)
     answer = NO if lines else verdict.answer if verdict else None
     if verdict is not None and verdict.answer != YES:
@@ -100,7 +100,7 @@ def estimate(recipe: str, frame_bytes: int, facts: Facts) -> Verdict | None:
     return bench_verdict.of_floor(recipe, floor.floor_ms(frame_bytes, bandwidth))
 
 
-def _describe(model: str | Path, facts: Facts) -> _Model | None:
+def describe(model: str | Path, facts: Facts) -> ModelSize | None:
     """Sizes of a model without loading or downloading it; None where the name tells nothing."""
     folder = Path(model).expanduser()
     if folder.is_dir():
@@ -110,7 +110,7 @@ def _describe(model: str | Path, facts: Facts) -> _Model | None:
             return None
         files = [p for p in folder.glob("*.safetensors") if "mimi" not in p.name]
         size = sum(p.stat().st_size for p in files if not p.name.startswith("tokenizer-"))
-        return _Model(config, folder.name, size, 0) if size else None
+        return ModelSize(config, folder.name, size, 0) if size else None
     name = str(model).lower()
     preset = next((preset for pattern, preset in FAMILIES if re.search(pattern, name)), None)
     recipe = re.search(r"(?:^|[-_.])(q[3-8]|bf16)(?:$|[-_.])", name)
@@ -120,10 +120,10 @@ def _describe(model: str | Path, facts: Facts) -> _Model | None:
     size = floor.model_bytes(config, floor.RECIPES.get(recipe[1], floor.RECIPES["q8"]))
     here = facts.models.get(str(model)) == "complete"
     missing = 0 if here else size + bench_verdict.MIMI_BYTES
-    return _Model(config, recipe[1], size, missing)
+    return ModelSize(config, recipe[1], size, missing)
 
 
-def _room(model: _Model, facts: Facts) -> list[str]:
+def room(model: ModelSize, facts: Facts) -> list[str]:
     """Memory and disk, where they don't suffice."""
     lines = []
     usable = doctor_checks.usable_memory_bytes(facts)
@@ -140,7 +140,7 @@ def _room(model: _Model, facts: Facts) -> list[str]:
     return lines
 
 
-def _speed_line(verdict: Verdict, model: _Model, facts: Facts) -> str:
+def _speed_line(verdict: Verdict, model: ModelSize, facts: Facts) -> str:
     bandwidth = bandwidth_gb_s(facts.chip or "", facts.gpu_cores, facts.memory_gb) or 0.0
     least = floor.floor_ms(model.frame_bytes, bandwidth)
     text = (
@@ -150,7 +150,7 @@ def _speed_line(verdict: Verdict, model: _Model, facts: Facts) -> str:
     return f"{text}: {_what_then(verdict, model, facts)}"
 
 
-def _what_then(verdict: Verdict, model: _Model, facts: Facts) -> str:
+def _what_then(verdict: Verdict, model: ModelSize, facts: Facts) -> str:
     """The largest recipe that would do, else what is left to try."""
     smaller = SMALLER[SMALLER.index(model.recipe) + 1 :] if model.recipe in SMALLER else ()
     for recipe in smaller:

@@ -94,8 +94,11 @@ class Facts:
         return None if self.memory_bytes is None else self.memory_bytes / 2**30
 
 
-def gather(repositories: tuple[str, ...] = (), network: bool = True) -> Facts:
-    """Ask the machine everything, in parallel; `repositories`: whose cache state to look up."""
+def gather(repositories: tuple[str, ...] = (), network: bool = True, audio: bool = True) -> Facts:
+    """Ask the machine everything, in parallel; `repositories`: whose cache state to look up.
+
+    `network` and `audio` False leave these questions out.
+    """
     base = Facts(
         system=platform.system(),
         os_version=platform.mac_ver()[0] or platform.release(),
@@ -108,10 +111,11 @@ def gather(repositories: tuple[str, ...] = (), network: bool = True) -> Facts:
     questions: dict[str, Callable[[], Any]] = {
         "hardware": readers.darwin if base.system == "Darwin" else readers.linux,
         "mlx": _mlx,
-        "audio": _audio,
         "models": lambda: {r: s for r in repositories if (s := cache_state(r)) is not None},
         "disk_free_bytes": lambda: shutil.disk_usage(_existing(_cache_folder())).free,
     }
+    if audio:
+        questions["audio"] = _audio
     if network and not base.offline:
         questions["network"] = _network
     answers = _ask_all(questions)
