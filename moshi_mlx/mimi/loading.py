@@ -1,18 +1,21 @@
 """Loading Mimi: the config beside the file, every tensor accounted for, MLX or rustymimi."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 
 from ..codec import Codec, RustCodec, choose_codec, rust_available
-from ..errors import ConfigError, MoshiError
+from ..errors import MoshiError
 from ..weights import read_safetensors
 from .config import CONFIG_NAME, KYUTAI, MimiConfig
 from .model import Mimi
 from .tensors import Tensors
 
 BACKENDS = ("mlx", "rust", "auto")
+Given = MimiConfig | Mapping[str, Any] | str | Path | None
 
 
 def config_beside(path: Path) -> MimiConfig:
@@ -21,16 +24,26 @@ def config_beside(path: Path) -> MimiConfig:
     return MimiConfig.from_file(beside) if beside.is_file() else KYUTAI
 
 
+def config_from(given: Given, path: Path) -> MimiConfig:
+    """The config that was given in any form, else the one beside the weights at `path`."""
+    if given is None:
+        return config_beside(path)
+    if isinstance(given, str | Path):
+        return MimiConfig.from_file(Path(given))
+    return given if isinstance(given, MimiConfig) else MimiConfig.from_dict(given)
+
+
 def load_mimi(
     path: str | Path,
-    config: MimiConfig | None = None,
+    config: Given = None,
     num_codebooks: int = 8,
     backend: str = "mlx",
     dtype: mx.Dtype = mx.float32,
 ) -> Codec:
     """The Mimi in the safetensors file `path` (Kyutai's PyTorch layout), encoding `num_codebooks`.
 
-    `config` None means `mimi_config.json` beside the file, else Kyutai's sizes. `backend` is
+    `config`: a MimiConfig, the dict or the JSON file that holds one; None means `mimi_config.json`
+    beside the weights, else Kyutai's sizes. `backend` is
     "mlx", "rust" (rustymimi, Kyutai's sizes only) or "auto" (the faster one here, as measured).
     `dtype` is what MLX computes in. Raises WeightsError when file and config don't fit, ConfigError
     for a bad config, MoshiError for codebooks or a backend that there aren't.
@@ -38,9 +51,7 @@ def load_mimi(
     if backend not in BACKENDS:
         raise MoshiError(f"no codec {backend!r}; there are {', '.join(BACKENDS)}")
     path = Path(path)
-    config = config_beside(path) if config is None else config
-    if not isinstance(config, MimiConfig):
-        raise ConfigError("config must be a MimiConfig; MimiConfig.from_dict makes one of a dict")
+    config = config_from(config, path)
     if not 1 <= num_codebooks <= config.quantizer.n_q:
         raise MoshiError(
             f"num_codebooks is {num_codebooks}; this Mimi has 1 to {config.quantizer.n_q}"
