@@ -74,7 +74,12 @@ def run(args: argparse.Namespace) -> int:
 
 def show(chat: Chat, plain: bool) -> None:
     """Until the talk is over: on a screen, or as text where there is none."""
-    run_plain(chat)
+    if plain or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        run_plain(chat)
+        return
+    from .screen import run_screen
+
+    run_screen(chat)
 
 
 def report(chat: Chat) -> int:

@@ -1,0 +1,328 @@
+"""The terminal screen: what it shows, what the keys do, how it ends."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from screen_text import lines
+
+from app.chat import Device, Inbox, Snapshot, SoundState
+from app.events import (
+    ConversationStarted,
+    Failed,
+    FrameDone,
+    Notice,
+    Ready,
+    Settings,
+    Status,
+)
+from app.screen import ChatScreen, run_screen
+from app.screen_widgets import Meter, Paragraph, clock, figures
+from app.screen_words import LINES_KEPT, Line, Transcript, bar
+from moshi_mlx.errors import AudioError
+
+GOLDEN = Path(__file__).parent / "golden" / "screen"
+TALKING = Status(
+    state="talking",
+    model="kyutai/moshiko-mlx-q4",
+    recipe="q4",
+    conversation=1,
+    seed=42,
+    frames=525,
+    step_ms_p50=48.4,
+    step_ms_p95=55.1,
+    lag_ms=122.0,
+    buffer_ms=31.0,
+    user_level_db=-30.0,
+    moshi_level_db=-12.0,
+    memory_bytes=6_400_000_000,
+)
+MICROPHONE = Device("MacBook Pro Microphone", 0, 1, 0, 48_000, default_input=True)
+SPEAKERS = Device("MacBook Pro Speakers", 1, 0, 2, 48_000, default_output=True)
+HEADSET = Device("AirPods", 2, 1, 2, 24_000)
+
+
+def word(index: int, text: str) -> FrameDone:
+    return FrameDone(1, index, None, None, text, 9, 40.0, 1.0, 100.0, 0.0, 0)  # type: ignore
+
+
+def sentence(index: int, text: str) -> list[FrameDone]:
+    """Word pieces from frame `index` on, three frames each."""
+    return [word(index + 3 * i, f" {piece}") for i, piece in enumerate(text.split())]
+
+
+@dataclass
+class FakeChat:
+    """A chat under the test's hand; writes down what the screen asks for."""
+
+    talk: Status = TALKING
+    sound: SoundState = field(default_factory=SoundState)
+    found: list[Device] = field(default_factory=list)
+    record_error: str | None = None
+    failure: str | None = None
+    over: bool = False
+    recording: bool = False
+    folder: Path = Path("moshi-talks")
+    calls: list = field(default_factory=list)
+    box: Inbox = field(default_factory=Inbox)
+
+    def inbox(self) -> Inbox:
+        return self.box
+
+    def start(self) -> None:
+        self.calls.append("start")
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(self.talk, self.sound, self.recording, None, "auto")
+
+    def mute(self, on: bool | None = None) -> bool:
+        self.calls.append("mute")
+        self.talk = replace(self.talk, muted=not self.talk.muted)
+        return self.talk.muted
+
+    def new_conversation(self) -> None:
+        self.calls.append("new")
+
+    def record(self, on: bool | None = None) -> bool:
+        if self.record_error:
+            raise AudioError(self.record_error)
+        self.calls.append("record")
+        self.recording = not self.recording
+        return self.recording
+
+    def devices(self) -> list[Device]:
+        return self.found
+
+    def choose(self, input_name: str | None, output_name: str | None) -> None:
+        self.calls.append(("choose", input_name, output_name))
+
+    def quit(self) -> None:
+        self.calls.append("quit")
+        self.over = True
+
+
+def screen(chat: FakeChat, light: bool = False) -> ChatScreen:
+    return ChatScreen(chat, chat.box, light)  # type: ignore
+
+
+async def settled(app: ChatScreen, pilot) -> list[str]:
+    """The screen after the next pictures."""
+    for _ in range(3):
+        app.draw()
+        await pilot.pause(0.1)
+    return lines(app)
+
+
+def talk_of_a_minute(chat: FakeChat) -> None:
+    chat.box(Ready("kyutai/moshiko-mlx-q4", "q4", 2.0))
+    chat.box(ConversationStarted(1, 42, Settings()))
+    for event in sentence(12, "Hello! I am Moshi. What is on your mind today?"):
+        chat.box(event)
+    chat.box(Notice("device-lost", "AirPods have gone: looking for another device"))
+    for event in sentence(
+        150, "A film about the sea and the people who live from it, I think, and one"
+    ):
+        chat.box(event)
+    for event in sentence(195, "that everybody should see [twice] at least."):
+        chat.box(event)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 30), (44, 16)])
+async def test_the_screen_looks_as_it_was_drawn(size):
+    chat = FakeChat()
+    talk_of_a_minute(chat)
+    app = screen(chat)
+    async with app.run_test(size=size) as pilot:
+        shown = "\n".join(await settled(app, pilot)) + "\n"
+    path = GOLDEN / f"talk_{size[0]}x{size[1]}.txt"
+    assert shown == path.read_text(encoding="utf-8"), shown
+
+
+async def test_it_fits_again_after_the_terminal_was_resized():
+    chat = FakeChat()
+    talk_of_a_minute(chat)
+    app = screen(chat)
+    async with app.run_test(size=(120, 30)) as pilot:
+        await settled(app, pilot)
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause(0.2)
+        shown = "\n".join(await settled(app, pilot)) + "\n"
+        assert shown == (GOLDEN / "talk_80x24.txt").read_text(encoding="utf-8")
+        await pilot.resize_terminal(20, 6)
+        await pilot.pause(0.2)
+        assert max(map(len, await settled(app, pilot))) <= 20
+
+
+async def test_every_key_does_what_the_footer_says():
+    chat = FakeChat()
+    app = screen(chat)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("m", "n", "ctrl+n", "r")
+        shown = await settled(app, pilot)
+        assert chat.calls == ["mute", "new", "new", "record"]
+        assert any("recording to moshi-talks" in row for row in shown)
+        assert "● recording" in shown[0]
+        (you,) = [row for row in shown if row.strip().startswith("You")]
+        assert you.endswith("muted")
+        await pilot.press("question_mark")
+        assert any("a new conversation at once" in row for row in await settled(app, pilot))
+        await pilot.press("x")
+        assert not any("a new conversation at once" in row for row in await settled(app, pilot))
+        before = app.theme
+        await pilot.press("t")
+        assert app.theme != before
+        await pilot.press("q")
+    assert chat.calls[-1] == "quit" and app.return_code == 0
+
+
+async def test_ctrl_c_leaves():
+    chat = FakeChat()
+    app = screen(chat)
+    async with app.run_test() as pilot:
+        await pilot.press("ctrl+c")
+    assert chat.calls == ["quit"]
+
+
+async def test_devices_are_chosen_by_side_and_go_back_to_the_systems():
+    chat = FakeChat(found=[MICROPHONE, SPEAKERS, HEADSET])
+    app = screen(chat)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("d")
+        shown = "\n".join(await settled(app, pilot))
+        assert "the system's: MacBook Pro Speakers" in shown
+        assert shown.count("AirPods") == 2
+        await pilot.press("down", "down", "enter")  # microphone: system, MacBook, AirPods
+        await pilot.press("d", "tab", "down", "enter")  # speaker: system, MacBook
+        await pilot.press("d", "enter")  # microphone: back to the system's
+        await pilot.press("d", "enter", "d", "escape")  # what is chosen, and nothing
+    assert chat.calls == [
+        ("choose", "AirPods", None),
+        ("choose", "AirPods", "MacBook Pro Speakers"),
+        ("choose", None, "MacBook Pro Speakers"),
+    ]
+
+
+async def test_devices_that_cannot_be_chosen_say_so():
+    app = screen(FakeChat())
+    async with app.run_test() as pilot:
+        await pilot.press("d")
+        assert any("can't be changed" in row for row in await settled(app, pilot))
+
+
+async def test_a_recording_that_cannot_be_made_is_told_and_the_talk_goes_on():
+    chat = FakeChat(record_error="talks is a file; choose another folder")
+    app = screen(chat)
+    async with app.run_test() as pilot:
+        await pilot.press("r")
+        assert any("talks is a file" in row for row in await settled(app, pilot))
+        assert app.is_running
+
+
+async def test_hours_of_talk_keep_the_transcript_bounded():
+    chat = FakeChat()
+    app = screen(chat)
+    async with app.run_test(size=(80, 24)) as pilot:
+        for number in range(LINES_KEPT + 60):
+            chat.box(word(20 * number, f" paragraph {number}"))
+            if number % 90 == 0:
+                await settled(app, pilot)
+        shown = await settled(app, pilot)
+        assert len(app.query(Paragraph)) == LINES_KEPT
+        assert any(f"paragraph {LINES_KEPT + 59}" in row for row in shown)  # it follows the newest
+
+
+async def test_markup_in_what_is_said_is_only_text():
+    chat = FakeChat()
+    chat.box(word(0, " [red]not red[/red] [/]"))
+    app = screen(chat)
+    async with app.run_test() as pilot:
+        assert any("[red]not red[/red] [/]" in row for row in await settled(app, pilot))
+
+
+async def test_a_meter_falls_slowly_and_marks_its_peak():
+    app = screen(FakeChat())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(app, pilot)
+        meter = app.query_one("#moshi", Meter)
+        meter.show(-6.0)
+        loud = meter.render().plain.count("█")
+        meter.show(-60.0)
+        after = meter.render().plain
+        assert 0 < loud - after.count("█") < 8 and "▕" in after
+        for _ in range(60):
+            meter.show(-60.0)
+        assert "█" not in meter.render().plain and "quiet" in meter.render().plain
+
+
+def test_the_talks_end_ends_the_screen(capsys, monkeypatch):
+    chat, real = FakeChat(over=True), ChatScreen.run
+    monkeypatch.setattr(ChatScreen, "run", lambda app: real(app, headless=True))  # no terminal here
+    run_screen(chat)  # type: ignore
+    assert chat.calls == ["start"]
+    assert "0:42 of talk, seed 42" in capsys.readouterr().err
+
+
+class Shown:
+    """Collects a Transcript's lines."""
+
+    def __init__(self):
+        self.lines: list[Line] = []
+        self.transcript = Transcript(lambda line, new: self.lines.append(line) if new else None)
+
+    def texts(self, kind: str) -> list[str]:
+        return [line.text for line in self.lines if line.kind == kind]
+
+
+def test_a_pause_begins_a_paragraph_and_a_word_does_not():
+    shown = Shown()
+    for event in [*sentence(0, "one two"), *sentence(21, "three"), *sentence(200, "four")]:
+        shown.transcript.show(event)
+    assert shown.texts("moshi") == ["one two", "three", "four"]
+    assert [line.clock for line in shown.lines] == ["0:00", "0:01", "0:16"]
+
+
+def test_the_users_speech_is_a_line_with_its_length_and_what_follows_stands_below():
+    shown, talk = Shown(), replace(TALKING, user_level_db=-8.0)
+    shown.transcript.show(word(490, " Yes"))
+    for frame in range(500, 520):
+        shown.transcript.hear(replace(talk, frames=frame, speech=True))
+    shown.transcript.hear(replace(talk, frames=520))
+    shown.transcript.show(word(493, " indeed"))
+    assert [line.kind for line in shown.lines] == ["moshi", "you", "moshi"]
+    assert shown.lines[1].at_s == 40.0
+    assert shown.lines[1].text.endswith("1.5 s") and bar(-8.0) in shown.lines[1].text
+
+
+def test_a_click_is_no_speech_and_neither_is_a_muted_microphone():
+    shown = Shown()
+    for frame in range(3):
+        shown.transcript.hear(replace(TALKING, frames=frame, speech=True))
+    shown.transcript.hear(replace(TALKING, frames=3))
+    for frame in range(4, 40):
+        shown.transcript.hear(replace(TALKING, frames=frame, speech=True, muted=True))
+    assert shown.lines == []
+
+
+def test_failures_and_losses_are_alarms_and_the_rest_is_said_quietly():
+    shown = Shown()
+    shown.transcript.show(Ready("nano", "fp32", 0.1))
+    shown.transcript.show(Notice("device-back", "AirPods are back"))
+    shown.transcript.show(Notice("too-slow", "too slow: 90 ms"))
+    shown.transcript.show(Failed("the model broke", RuntimeError("x")))
+    assert shown.texts("note") == ["nano (fp32) is ready", "AirPods are back"]
+    assert shown.texts("alarm") == ["too slow: 90 ms", "the model broke"]
+
+
+def test_figures_turn_red_when_the_machine_is_too_slow():
+    slow = replace(TALKING, step_ms_p50=95.0, lag_ms=500.0, dropped_frames=3.0)
+    styles = dict(figures(Snapshot(slow, SoundState(xruns=2), False, None, "linear")))
+    assert styles["frame 95 p95 55 of 80 ms"] == "$error"
+    assert styles["lag 500 ms"] == "$error" and styles["dropped 3"] == "$warning"
+    assert "xruns 2" in styles and "memory 6.4 GB" in styles
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (62.9, "1:02"), (3599, "59:59"), (3723, "1:02:03")]
+)
+def test_clock(seconds, text):
+    assert clock(seconds) == text
