@@ -27,7 +27,10 @@ class ChatScreen(App[None]):
     """Shows a Chat that has been started, until it is over."""
 
     ENABLE_COMMAND_PALETTE = False
-    HORIZONTAL_BREAKPOINTS: ClassVar = [(0, "-narrow"), (60, "-wide")]
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012
+        (0, "-narrow"),
+        (60, "-wide"),
+    ]
     CSS = """
     Screen { background: $background; }
     Banner { height: 1; padding: 0 1; background: $surface; }
