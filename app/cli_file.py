@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -15,12 +16,13 @@ from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE_HZ
 from moshi_mlx.errors import AudioError
 
 from .model_options import add_model_options, add_sampling_options, load_from, sampling_from
-from .sound_file import read_mono, whole_file, write_wav
+from .sound_file import kind_of, read_mono, whole_file, write_samples
 
 if TYPE_CHECKING:
     from moshi_mlx import Moshi
 
 TAIL_SECONDS = 4.0  # silence after the recording, so that the answer isn't cut off
+TAIL_SECONDS_MAX = 3600.0
 
 
 @dataclass
@@ -56,18 +58,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     check_output(args)
     heard = read_mono(args.input)
-    heard = np.append(heard, np.zeros(int(max(args.tail, 0) * SAMPLE_RATE_HZ), np.float32))
+    heard = np.append(heard, np.zeros(int(args.tail * SAMPLE_RATE_HZ), np.float32))
     moshi = load_from(args)
     moshi.warm_up()
     started = time.perf_counter()
     answer = answer_recording(moshi, heard, progress=sys.stderr.isatty(), **sampling_from(args))
     took = time.perf_counter() - started
-    if args.stereo:
-        write_wav(args.output, np.stack([heard, answer.pcm], axis=1))
-    else:
-        write_wav(args.output, answer.pcm)
-    transcript = args.output.with_suffix(".jsonl")
-    write_transcript(transcript, answer)
+    transcript = write_answer(args.output, answer, heard if args.stereo else None)
     print(answer.text or "(Moshi said nothing)")
     print(
         f"{args.output} and {transcript.name}: {len(heard) / SAMPLE_RATE_HZ:.1f} s, "
@@ -78,13 +75,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_output(args: argparse.Namespace) -> None:
-    """Before the model is loaded: an ending that can be written, a folder that is there."""
-    if args.output.suffix.lower() not in (".wav", ".flac"):
-        raise AudioError(f"{args.output}: sound is written as .wav or .flac; choose one of these")
-    if not args.output.absolute().parent.is_dir():
-        raise AudioError(f"{args.output.parent} is no folder; make it first")
-    if args.output.exists() and args.input.exists() and args.output.samefile(args.input):
-        raise AudioError(f"{args.output} is the recording itself; choose another name")
+    """Before the model is loaded: an ending that can be written, a folder that takes it."""
+    output = args.output
+    if output.suffix.lower() not in (".wav", ".flac"):
+        raise AudioError(f"{output}: sound is written as .wav or .flac; choose one of these")
+    if not output.absolute().parent.is_dir():
+        raise AudioError(f"{output.parent} is no folder; make it first")
+    if output.is_dir():
+        raise AudioError(f"{output} is a folder; choose another name")
+    if not os.access(output.absolute().parent, os.W_OK):
+        raise AudioError(f"{output.parent} can't be written to; choose another folder")
+    if output.exists() and args.input.exists() and output.samefile(args.input):
+        raise AudioError(f"{output} is the recording itself; choose another name")
+    if not 0 <= args.tail <= TAIL_SECONDS_MAX:
+        raise AudioError(f"--tail must lie between 0 and {TAIL_SECONDS_MAX:g} seconds")
 
 
 def answer_recording(
@@ -112,9 +116,18 @@ def answer_recording(
     return answer
 
 
-def write_transcript(path: Path, answer: Answer) -> None:
-    """One JSON object a piece of text: {"time_s": ..., "speaker": "moshi", "text": ...}."""
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for seconds, text in answer.words:
-            row = {"time_s": round(seconds, 2), "speaker": "moshi", "text": text}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+def write_answer(path: Path, answer: Answer, heard: np.ndarray | None) -> Path:
+    """The sound (with `heard`: user left, Moshi right) and its transcript: both whole, or none.
+
+    The transcript is one JSON object a piece of text: {"time_s", "speaker", "text"}. Returns its
+    path. Raises AudioError.
+    """
+    transcript = path.with_suffix(".jsonl")
+    samples = answer.pcm if heard is None else np.stack([heard, answer.pcm], axis=1)
+    with whole_file(path) as sound:
+        write_samples(sound, samples, kind_of(path))
+        with whole_file(transcript) as words, words.open("w", encoding="utf-8") as file:
+            for seconds, text in answer.words:
+                row = {"time_s": round(seconds, 2), "speaker": "moshi", "text": text}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return transcript

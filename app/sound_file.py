@@ -69,11 +69,22 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 def write_wav(path: str | Path, samples: np.ndarray) -> None:
     """float32 [samples] or [samples, channels] at 24 kHz -> 16 bit wav (or flac, by the ending)."""
     path = Path(path)
+    kind = kind_of(path)
+    with whole_file(path) as temporary:
+        write_samples(temporary, samples, kind)
+
+
+def kind_of(path: Path) -> str:
+    """WAV or FLAC, by the ending. Raises AudioError for another."""
     kind = path.suffix.lstrip(".").upper() or "WAV"
     if kind not in ("WAV", "FLAC"):
         raise AudioError(f"{path}: sound is written as .wav or .flac; choose one of these endings")
-    with whole_file(path) as temporary:
-        clipped = np.clip(samples, -1.0, 1.0)
-        soundfile.write(temporary, clipped, SAMPLE_RATE_HZ, subtype="PCM_16", format=kind)
-        if temporary.stat().st_size < samples.size * 2 and kind == "WAV":
-            raise OSError("not all samples could be written")
+    return kind
+
+
+def write_samples(temporary: Path, samples: np.ndarray, kind: str) -> None:
+    """Into a file of `whole_file`. Raises OSError or LibsndfileError, which it knows."""
+    clipped = np.clip(samples, -1.0, 1.0)
+    soundfile.write(temporary, clipped, SAMPLE_RATE_HZ, subtype="PCM_16", format=kind)
+    if kind == "WAV" and temporary.stat().st_size < samples.size * 2:
+        raise OSError("not all samples could be written")

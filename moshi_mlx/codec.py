@@ -135,9 +135,10 @@ class RustCodec:
             )
         if num_codebooks < 1:
             raise MoshiError(f"num_codebooks is {num_codebooks}; it must be 1 or more")
-        if not 0 < overlap_frames < frames_max:
+        if not 0 < overlap_frames <= frames_max // 2:  # one spare at a time
             raise MoshiError(
-                f"overlap_frames is {overlap_frames}; it must be from 1 to {frames_max - 1}"
+                f"overlap_frames is {overlap_frames}; it must be from 1 to {frames_max // 2}, "
+                "half of frames_max"
             )
         self.path, self.num_codebooks = Path(path), num_codebooks
         self._frames_max, self._overlap_frames = frames_max, overlap_frames

@@ -57,10 +57,12 @@ def resolve(
     """
     folder = Path(name_or_folder).expanduser()
     if str(name_or_folder) == "nano" and not folder.is_dir():
-        return NANO
+        folder = NANO
     if folder.is_dir():
         if revision is not None:
-            raise DownloadError(f"{folder} is a folder: a revision can't be chosen; leave it out")
+            raise DownloadError(
+                f"{name_or_folder} is a folder: a revision can't be chosen; leave it out"
+            )
         return folder
     if folder.exists():
         raise DownloadError(f"{folder} is a file: give the folder it lies in, or a repository")

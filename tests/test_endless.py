@@ -1,12 +1,13 @@
 """Conversations without an end: no limit, flat memory, sessions that don't touch each other.
 
 The short forms run always, the long ones (20,000 frames are 27 minutes of talk) with
-`make test-long`. rustymimi is made to die after 120 s instead of 327, so that its swaps are met.
+`make test-long`. rustymimi is made to die after 200 s instead of 327, so that its swaps are met.
 """
 
 import gc
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlx.core as mx
@@ -15,6 +16,7 @@ import pytest
 
 import moshi_mlx
 from moshi_mlx.codec import OVERLAP_FRAMES, RustCodec, rust_available
+from moshi_mlx.errors import MoshiError
 from moshi_mlx.moshi import Moshi, Reply
 from moshi_mlx.text import TextTokenizer
 from tests.lm_goldens import GREEDY, golden, model
@@ -161,14 +163,29 @@ needs_rust = pytest.mark.skipif(not rust_available(), reason="rustymimi isn't in
 @pytest.mark.long
 @needs_rust
 def test_rustymimis_swaps_cannot_be_heard() -> None:
-    """200 s of talk, an instance's life of 120 s: swaps at 120, 140, 160, 180 and 200 s."""
-    pcm = np.tile(speech(10), 21)[: 2520 * FRAME].reshape(-1, FRAME)
-    with full_size_file() as path:
-        swapping = RustCodec(path, 8, frames_max=1500, overlap_frames=OVERLAP_FRAMES).stream()
-        alone = RustCodec(path, 8, frames_max=4000, overlap_frames=OVERLAP_FRAMES).stream()
-        codes = np.stack([(swapping.encode(f), alone.encode(f)) for f in pcm])
-        assert np.mean(codes[:, 0] == codes[:, 1]) >= 0.995
-        said = np.stack([(swapping.decode(c), alone.decode(c)) for c in codes[:, 1]])
-    for swap in range(1500, 2501, 250):
+    """400 s of talk, an instance's life of 200 s: decoders swap at 200, 300 and 400 s."""
+    life, swaps = 2500, (2500, 3750, 5000)
+    pcm = np.tile(speech(10), 21)[: (life + 25) * FRAME].reshape(-1, FRAME)
+    with full_size_file() as path, ThreadPoolExecutor(1) as other_core:
+        swapping = RustCodec(path, 8, life, OVERLAP_FRAMES).stream()
+        alone = RustCodec(path, 8, 6000, OVERLAP_FRAMES).stream()
+
+        def both(method: str, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            want = other_core.submit(lambda: np.stack([*map(getattr(alone, method), frames)]))
+            return np.stack([*map(getattr(swapping, method), frames)]), want.result()
+
+        codes, want = both("encode", pcm)
+        assert np.mean(codes == want) >= 0.995
+        assert np.mean(codes[life:] == want[life:]) >= 0.995
+        said, want = both("decode", np.resize(codes, (swaps[-1] + 15, 8)))
+    for swap in swaps:
         near = slice(swap - 1, swap + 12)  # one frame before, a second after
-        assert snr_db(said[near, 0], said[near, 1]) >= 40
+        assert snr_db(said[near], want[near]) >= 40
+
+
+@needs_rust
+@pytest.mark.parametrize(("life", "overlap"), [(100, 51), (100, 0), (1, 1)])
+def test_rustymimi_needs_a_life_of_twice_the_overlap(life: int, overlap: int) -> None:
+    """Or else the spare of the spare would be needed before it is there."""
+    with pytest.raises(MoshiError, match="half of frames_max"):
+        RustCodec(TINY, 8, life, overlap)
