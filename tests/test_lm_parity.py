@@ -1,9 +1,13 @@
 """The language model against Kyutai's PyTorch: logits, greedy tokens, and what a step sees."""
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
-from tests.lm_goldens import GREEDY, MODELS, conditions, golden, model
+import moshi_mlx
+from moshi_mlx.lm import Lm
+from moshi_mlx.sampling import Sampler
+from tests.lm_goldens import GOLDEN, GREEDY, MODELS, conditions, golden, model
 
 TOLERANCE = 1e-4
 
@@ -64,27 +68,66 @@ def test_a_change_of_the_users_frame_n_shows_in_step_n(changed: int) -> None:
         assert min(n for n in first if n is not None) == changed
 
 
-@pytest.mark.parametrize("frames", [40, 1000])
-def test_step_equals_whole_sequence_long_after_the_ring_has_wrapped(frames: int) -> None:
-    """Feed the forward pass what a greedy conversation said: the same tokens must be its argmax."""
-    lm = model("lm_moshi")
+def spoken(lm: Lm, frames: int) -> tuple[list, np.ndarray]:
+    """A greedy conversation of frames + 1 steps, and the codes [1, 1 + n_q, frames] it amounts to.
+
+    Own frame t goes with the user's frame t = codes of call t + 1.
+    """
     config, rng = lm.config, np.random.default_rng(0)
     user = rng.integers(0, config.card, (config.user_q, frames + 1))
     generator = lm.generator(**GREEDY)
     steps = [generator.step(codes) for codes in user.T]
-    # Own frame t with the user's frame t = codes of call t + 1 (formats.md, point 1).
     text = np.array([s.text_token for s in steps])
     own = np.full((config.dep_q, frames + 1), -1)
     for s, step in enumerate(steps):
         for k, code in enumerate(step.sampled):
             if s >= config.delays[1 + k]:
                 own[k, s - config.delays[1 + k]] = code
-    codes = np.concatenate([text[None, :-1], own[:, :-1], user[:, 1:]])[None]
-    text_logits, audio_logits = lm.forward(codes)
+    return steps, np.concatenate([text[None, :-1], own[:, :-1], user[:, 1:]])[None]
+
+
+@pytest.mark.parametrize("frames", [8, 40, 1000])
+def test_steps_logits_equal_the_whole_sequences_long_after_the_ring_has_wrapped(
+    frames: int, monkeypatch
+) -> None:
+    """Feed the forward pass what a greedy conversation said, before and far beyond 10 frames."""
+    seen: list[mx.array] = []
+
+    def greedy(self: Sampler, logits: mx.array, temperature: mx.array, noise: mx.array) -> mx.array:
+        seen.append(logits)
+        return mx.argmax(logits, axis=-1)
+
+    monkeypatch.setattr(Sampler, "__call__", greedy)
+    monkeypatch.setattr("moshi_mlx.frame.can_compile", lambda: False)  # a trace would call it once
+    lm = moshi_mlx.load_lm(GOLDEN / "lm_moshi", dtype="float32")
+    config = lm.config
+    steps, codes = spoken(lm, frames)
+    logits = [np.array(x).reshape(-1) for x in seen]
+    per_step = 1 + config.dep_q
+    assert len(logits) == len(steps) * per_step
+    text, audio = (np.array(x)[0] for x in lm.forward(codes))
     last = frames - config.max_delay
-    np.testing.assert_array_equal(np.argmax(np.array(text_logits)[0], -1)[:last], text[:last])
+    stepped = np.stack(logits[0::per_step])
+    np.testing.assert_allclose(stepped[:last], text[:last], atol=TOLERANCE)
+    for k, delay in enumerate(config.delays[1:per_step]):
+        stepped = np.stack(logits[1 + k :: per_step])
+        # Frames before 1 are those that the delayed streams hadn't begun.
+        np.testing.assert_allclose(
+            stepped[1 + delay : last + delay], audio[k, 1:last], atol=TOLERANCE
+        )
+
+
+@pytest.mark.parametrize("frames", [40, 1000])
+def test_steps_tokens_are_the_whole_sequences_best(frames: int) -> None:
+    """The same with the step as it runs, compiled: every greedy token."""
+    lm = model("lm_moshi")
+    steps, codes = spoken(lm, frames)
+    text_logits, audio_logits = lm.forward(codes)
+    last = frames - lm.config.max_delay
+    said = [s.text_token for s in steps]
+    np.testing.assert_array_equal(np.argmax(np.array(text_logits)[0], -1)[:last], said[:last])
     ours = np.argmax(np.nan_to_num(np.array(audio_logits)[0]), -1)
-    np.testing.assert_array_equal(ours[:, 1:last], own[:, 1:last])
+    np.testing.assert_array_equal(ours[:, 1:last], codes[0, 1 : 1 + lm.config.dep_q, 1:last])
 
 
 def test_logits_of_a_batch_equal_those_of_its_entries() -> None:
