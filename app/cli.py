@@ -15,6 +15,7 @@ from moshi_mlx.errors import MoshiError
 # command -> (module, one line for --help). A leading dot: relative to this package.
 COMMANDS: dict[str, tuple[str, str]] = {
     "chat": (".cli_chat", "talk with Moshi through microphone and speakers"),
+    "web": (".cli_web", "talk in a browser, or with any client that speaks Kyutai's protocol"),
     "devices": (".cli_devices", "list the sound devices and say which a talk would use"),
     "file": (".cli_file", "let Moshi answer a recording, into a sound file and a transcript"),
     "text": (".cli_text", "continue a text with Helium, the language model inside Moshi"),
