@@ -223,11 +223,14 @@ def test_sampling_defaults_come_from_the_config() -> None:
     assert mine == SamplingConfig(text_top_k=5)
 
 
-def test_the_readmes_python_runs() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+@pytest.mark.parametrize("name", ["README.md", "docs/library.md"])
+def test_the_documents_python_runs(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert blocks
+    names: dict[str, object] = {"__name__": "document"}  # later blocks go on from earlier ones
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+        exec(compile(block, name, "exec"), names)
 
 
 def test_names_of_the_package() -> None:
