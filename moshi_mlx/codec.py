@@ -38,6 +38,7 @@ class Codec(Protocol):
 
     num_codebooks: int
     frame_samples: int
+    bins: int  # entries of a codebook
 
     def encode(self, pcm: np.ndarray) -> np.ndarray:
         """float [samples] -> int32 [num_codebooks, frames], the last frame zero-padded."""
@@ -121,6 +122,7 @@ class RustCodec:
     """
 
     frame_samples = FRAME_SAMPLES
+    bins = BINS
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ import numpy as np
 from .clock import FRAME_SAMPLES
 from .codec import Codec, CodecStream
 from .config import LmConfig, parse_config, read_config
-from .errors import MoshiError
+from .errors import ConfigError, MoshiError
 from .generator import Forced, LmGenerator
 from .lm import Lm
 from .loading import lm_from_file, part_path, working_dtype
@@ -166,4 +166,19 @@ def load(
     if raw.get("mimi_config_name"):
         mimi_config = MimiConfig.from_file(folder / raw["mimi_config_name"])
     mimi = load_mimi(part_path(folder, raw, "mimi"), mimi_config, config.mimi_codebooks, codec)
+    check_codec(mimi, config, folder)
     return Moshi(lm, mimi, tokenizer, folder)
+
+
+def check_codec(codec: Codec, config: LmConfig, folder: Path) -> None:
+    """ConfigError for a Mimi whose clock or codes are not those of the language model."""
+    if codec.frame_samples != FRAME_SAMPLES:
+        raise ConfigError(
+            f"{folder}: its Mimi has frames of {codec.frame_samples} samples, Moshi needs "
+            f"{FRAME_SAMPLES} (24 kHz, 12.5 a second); take another mimi_name"
+        )
+    if codec.bins != config.card:
+        raise ConfigError(
+            f"{folder}: its Mimi has {codec.bins} codes, the language model {config.card} (card); "
+            "they are not of one model: fetch both again"
+        )

@@ -1,5 +1,6 @@
 """Text tokens to words, streamed: SentencePiece pieces as they come, PAD and EPAD silent."""
 
+import codecs
 import re
 from pathlib import Path
 from typing import Protocol
@@ -53,11 +54,14 @@ class TextTokenizer:
 
 
 class TextStream:
-    """Turns tokens into text one at a time; bytes of one character are held until it is whole."""
+    """Turns tokens into text one at a time; bytes of one character are held until it is whole.
+
+    Bytes that make no character are left out.
+    """
 
     def __init__(self, model, silent: tuple[int, ...]) -> None:
         self._model, self._silent = model, frozenset(silent)
-        self._bytes = b""
+        self._bytes = codecs.getincrementaldecoder("utf-8")(errors="ignore")
 
     def push(self, token: int) -> str:
         """The text that `token` completes: "" for silent, control and unknown ids."""
@@ -65,22 +69,11 @@ class TextStream:
             return ""
         piece = self._model.id_to_piece(token)
         if match := BYTE_PIECE.fullmatch(piece):
-            return self._push_byte(int(match[1], 16))
-        self._bytes = b""
+            return self._bytes.decode(bytes([int(match[1], 16)]))
+        self._bytes.reset()
         if self._model.is_control(token) or self._model.is_unknown(token):
             return ""
         return piece.replace(WORD_START, " ")
-
-    def _push_byte(self, byte: int) -> str:
-        self._bytes += bytes([byte])
-        try:
-            text = self._bytes.decode("utf-8")
-        except UnicodeDecodeError:
-            if len(self._bytes) >= 4:
-                self._bytes = b""
-            return ""
-        self._bytes = b""
-        return text
 
 
 class JsonTokenizer:

@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import shutil
 from pathlib import Path
 
 import mlx.core as mx
@@ -13,11 +14,12 @@ import sentencepiece
 import moshi_mlx
 from moshi_mlx.codec import Codec
 from moshi_mlx.config import SamplingConfig
-from moshi_mlx.errors import MoshiError
+from moshi_mlx.errors import ConfigError, MoshiError
 from moshi_mlx.mimi import MimiConfig
 from moshi_mlx.moshi import Reply
 from tests.lm_goldens import GREEDY, golden, model
 from tests.mimi_goldens import TINY
+from tools.goldens.mimi_weights import random_mimi, save
 
 ROOT = Path(__file__).parent.parent
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
@@ -239,3 +241,25 @@ def test_names_of_the_package() -> None:
         assert getattr(moshi_mlx, name).__doc__
     with pytest.raises(AttributeError, match="no attribute 'lod'"):
         moshi_mlx.lod  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"frame_rate": 25}, "frames of 960 samples, Moshi needs 1920"),
+        ({"bins": 64}, r"64 codes, the language model \d+ \(card\)"),
+    ],
+)
+def test_a_mimi_of_another_model_is_refused_when_it_is_loaded(
+    change: dict, message: str, tmp_path: Path
+) -> None:
+    nano = Path(moshi_mlx.__file__).parent / "nano"
+    folder = tmp_path / "nano"
+    shutil.copytree(nano, folder, ignore=shutil.ignore_patterns("samples"))
+    config = json.loads((folder / "mimi_config.json").read_text())
+    quantizer = config["quantizer"] | {k: v for k, v in change.items() if k == "bins"}
+    config |= {"quantizer": quantizer} | {k: v for k, v in change.items() if k != "bins"}
+    (folder / "mimi_config.json").write_text(json.dumps(config))
+    save(folder / "mimi.safetensors", random_mimi(config))
+    with pytest.raises(ConfigError, match=message):
+        moshi_mlx.load(folder)

@@ -32,6 +32,7 @@ class Mimi:
         self.config = config
         self.num_codebooks = num_codebooks
         self.frame_samples = config.frame_samples
+        self.bins = config.quantizer.bins
         self.dtype = tensors.dtype
         self._encoder_layout, self._decoder_layout = StateLayout(), StateLayout()
         self._build_encoder(tensors)
