@@ -6,7 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from .config import LmConfig, parse_config, read_config
+from .config import LmConfig, load_config, parse_config, read_config
 from .errors import WeightsError
 from .files import PARTS, file_names
 from .layout import pack, unpack
@@ -25,7 +25,7 @@ def load_lm(
     revision: str | None = None,
     offline: bool | None = None,
 ) -> Lm:
-    """The language model alone, of a folder, a repository or "nano".
+    """The language model alone, of a folder, a repository, "nano", or one weight file of a folder.
 
     dtype: "float32", "float16" or "bfloat16"; None as stored. Quantized layers keep their bits,
     their scales (and so all arithmetic) take the dtype. Raises ConfigError, WeightsError,
@@ -33,6 +33,9 @@ def load_lm(
     """
     from .hub import resolve
 
+    path = Path(name_or_folder).expanduser()
+    if path.suffix == ".safetensors" and path.is_file():  # where several precisions lie together
+        return lm_from_file(path, load_config(path.parent), dtype)
     folder = resolve(name_or_folder, revision, offline, files=("weights",))
     raw = read_config(folder)
     config = parse_config(raw, str(folder / "config.json"))

@@ -71,6 +71,16 @@ def test_as_stored_without_a_dtype_and_written_back_to_the_bit(folder: str, tmp_
         assert again[name].dtype == tensor.dtype and mx.array_equal(again[name], tensor), name
 
 
+def test_one_of_several_files_in_a_folder(tmp_path: Path) -> None:
+    for name in ("config.json", "model.q4.safetensors"):
+        (tmp_path / name).write_bytes((GOLDEN / "kyutai_q4" / name).read_bytes())
+    (tmp_path / "model.safetensors").write_bytes(b"another, which would be taken first")
+    codes = arrays(GOLDEN / "kyutai_q4" / "golden.safetensors")["codes"]
+    text, _ = moshi_mlx.load_lm(tmp_path / "model.q4.safetensors", "float32").forward(codes)
+    want, _ = moshi_mlx.load_lm(GOLDEN / "kyutai_q4", "float32").forward(codes)
+    assert mx.array_equal(text, want)
+
+
 @pytest.mark.parametrize("folder", FILES)
 def test_a_conversation_runs_on_every_file(folder: str) -> None:
     lm = moshi_mlx.load_lm(GOLDEN / folder, dtype="float32")
