@@ -13,6 +13,7 @@ import numpy as np
 
 from .cache import Position, lengths
 from .config import NO_INPUT, SamplingConfig
+from .delay_line import LATER
 from .lm import Buffers, Conditions, Lm
 from .sampling import samplers
 
@@ -45,9 +46,18 @@ class FrameFunction:
         return cache[sampling]
 
     def __call__(
-        self, tokens: np.ndarray, step: int, seed: int, buffers: Buffers, given: Conditions
+        self,
+        tokens: np.ndarray,
+        user: mx.array | None,
+        step: int,
+        seed: int,
+        buffers: Buffers,
+        given: Conditions,
     ) -> tuple[mx.array, mx.array | None]:
-        """Input tokens [1 + n_q] -> lazy tokens [1, 1 + dep_q], extra heads; replaces buffers."""
+        """Input tokens [1 + n_q] -> lazy tokens [1, 1 + dep_q], extra heads; replaces buffers.
+
+        `user`: lazy codes [user_q] for the tokens that are LATER, None where there are none.
+        """
         full = step + 1 >= self.context
         length = next(n for n in self.lengths if n > step % self.context or n == self.context)
         length = self.context if full else length
@@ -56,6 +66,7 @@ class FrameFunction:
         extras = [a for a in (given.sum, given.cross) if a is not None]
         drawn, extra, rings, depth = call(
             self.host_inputs(tokens, step),
+            [] if user is None else [user],
             key,
             self.temperatures,
             buffers.rings,
@@ -71,6 +82,7 @@ class FrameFunction:
         first = np.arange(config.n_q) * (config.card + 1)
         codes = tokens[1:]
         rows = np.where(codes == NO_INPUT, config.n_q * (config.card + 1), codes + first)
+        rows = np.where(codes == LATER, LATER, rows)
         head = [step % self.context, step, step, 0, min(step + 1, self.context), tokens[0]]
         return mx.array(np.concatenate([head, rows]).astype(np.int32))
 
@@ -80,13 +92,14 @@ class FrameFunction:
 
             def call(
                 ints: mx.array,
+                user: list[mx.array],
                 key: mx.array,
                 temperatures: mx.array,
                 rings: list[mx.array],
                 depth: list[mx.array],
                 extras: list[mx.array],
             ) -> tuple[Any, ...]:
-                return self.run(ints, key, temperatures, rings, depth, extras, length, full)
+                return self.run(ints, user, key, temperatures, rings, depth, extras, length, full)
 
             self.compiled[length, full] = mx.compile(call) if can_compile() else call
         return self.compiled[length, full]
@@ -94,6 +107,7 @@ class FrameFunction:
     def run(
         self,
         ints: mx.array,
+        user: list[mx.array],
         key: mx.array,
         temperatures: mx.array,
         rings: list[mx.array],
@@ -104,6 +118,8 @@ class FrameFunction:
     ) -> tuple[Any, ...]:
         """The graph of one frame."""
         slot, rotations, count, text, rows = mx.split(ints, [1, 4, 5, 6])
+        if user:
+            rows = self.with_user(rows, user[0])
         at = Position(
             slot=slot.reshape(1, 1, 1, 1, 1),
             rotations=rotations,
@@ -127,10 +143,18 @@ class FrameFunction:
         )
         return drawn, [] if extra is None else [extra], buffers.rings, buffers.depth
 
-    def warm_up(self, buffers: Buffers, given: Conditions) -> None:
+    def with_user(self, rows: mx.array, codes: mx.array) -> mx.array:
+        """Rows [n_q] with those of the user's codes [user_q] where they are LATER."""
+        config = self.lm.config
+        first = np.arange(config.dep_q, config.n_q, dtype=np.int32) * (config.card + 1)
+        late = mx.concatenate([mx.zeros(config.dep_q, mx.int32), codes + mx.array(first)])
+        return mx.where(rows == LATER, late, rows)
+
+    def warm_up(self, buffers: Buffers, given: Conditions, user_later: bool) -> None:
         """Trace and run once at every slice length."""
         tokens = np.zeros(1 + self.lm.config.n_q, np.int32)
+        user = mx.zeros(self.lm.config.user_q, mx.int32) if user_later else None
         steps = [length - 2 for length in self.lengths if length >= 2] + [self.context - 1]
         for step in sorted(set(steps)):
-            drawn, _ = self(tokens, step, 0, buffers, given)
+            drawn, _ = self(tokens, user, step, 0, buffers, given)
             mx.eval(drawn, buffers.arrays())

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 
-from .config import NO_INPUT, SamplingConfig
-from .delay_line import DelayLine
+from .config import NO_INPUT, LmConfig, SamplingConfig
+from .delay_line import LATER, DelayLine
 from .errors import MoshiError
 from .frame import FrameFunction
 from .lm import Lm
@@ -43,6 +44,33 @@ class Forced:
     codes: np.ndarray | None = None  # int [dep_q]
 
 
+@dataclass(frozen=True)
+class Submitted:
+    """A frame on its way: lazy arrays, to be evaluated together (`mx.eval(s.arrays(), ...)`).
+
+    drawn: sampled tokens [1, 1 + dep_q]; user: the codes it was given, if lazy; known: tokens
+    [1 + dep_q] of the frame that it completes, LATER where its own samples go; wanted: the forced
+    tokens (-1: none).
+    """
+
+    drawn: mx.array
+    user: mx.array | None
+    extra_heads: mx.array | None
+    known: np.ndarray | None
+    wanted: np.ndarray
+
+    def arrays(self) -> list[mx.array]:
+        return [a for a in (self.drawn, self.user, self.extra_heads) if a is not None]
+
+    def codes(self) -> mx.array | None:
+        """The codes that this frame completes, lazy int32 [dep_q], for a decoder in MLX."""
+        if self.known is None or len(self.wanted) == 1:
+            return None
+        forced = (self.known == LATER) & (self.wanted != NO_INPUT)
+        known = mx.array(np.where(forced, self.wanted, self.known)[1:].astype(np.int32))
+        return mx.where(known == LATER, self.drawn[0, 1:].astype(mx.int32), known)
+
+
 class LmGenerator:
     """Streams one conversation through an Lm (PyTorch: LMGen).
 
@@ -71,26 +99,53 @@ class LmGenerator:
         """Frames so far."""
         return self.line.step
 
-    def warm_up(self) -> None:
-        """Trace and run the step at every cache size, so that no frame pays for it later."""
-        self._frame.warm_up(self.lm.new_buffers(), self._given)
+    def warm_up(self, user_later: bool = False) -> None:
+        """Trace and run the step at every cache size, so that no frame pays for it later.
+
+        `user_later`: for `submit` with user codes that are still on the device.
+        """
+        self._frame.warm_up(self.lm.new_buffers(), self._given, user_later)
+
+    def skip(self, frames: int) -> None:
+        """As if `frames` had passed, all tokens and caches 0: to measure far into a conversation."""
+        self.line.skip(frames)
 
     def step(self, user_codes: Any, forced: Forced | None = None) -> Step:
         """One frame: the user's codes, int [user_q] with -1 for no input -> a Step.
 
         Raises MoshiError for codes of another shape or outside the vocabulary.
         """
-        tokens = self.line.inputs(check_user_codes(user_codes, self.lm))
-        drawn, extra = self._frame(tokens, self.line.step, self.seed, self._buffers, self._given)
-        sampled = np.array(drawn)[0].astype(np.int32)  # the one host sync of a frame
-        if forced is not None:
-            sampled = apply_forced(sampled, forced)
+        return self.finish(self.submit(user_codes, forced))
+
+    def submit(self, user_codes: Any, forced: Forced | None = None) -> Submitted:
+        """The frame's graph, nothing evaluated; `finish` must follow before the next.
+
+        `user_codes` may be an MLX array that isn't evaluated either, int32 [user_q]: what a codec
+        in MLX gives. Its values aren't checked. Raises MoshiError as `step` does.
+        """
+        user = user_codes if isinstance(user_codes, mx.array) else None
+        known = check_user_codes(user_codes, self.lm) if user is None else None
+        wanted = wanted_tokens(forced or Forced(), self.lm.config)
+        tokens = self.line.inputs(known)
+        drawn, extra = self._frame(
+            tokens, user, self.line.step, self.seed, self._buffers, self._given
+        )
+        return Submitted(drawn, user, extra, self.line.upcoming(), wanted)
+
+    def finish(self, submitted: Submitted) -> Step:
+        """Wait for a frame's tokens, in one read, and move on by a frame."""
+        s = submitted
+        mx.eval(s.arrays())  # the one host sync of a frame: all below is there then
+        tokens = np.array(s.drawn)[0].astype(np.int32)
+        if s.user is not None:
+            self.line.heard(np.array(s.user))
+        sampled = np.where(s.wanted == NO_INPUT, tokens, s.wanted)
         complete = self.line.outputs(sampled)
         return Step(
             text_token=int(sampled[0]),
             sampled=sampled[1:],
             codes=None if complete is None or not self.lm.config.dep_q else complete[1:],
-            extra_heads=None if extra is None else np.array(extra)[0, 0],
+            extra_heads=None if s.extra_heads is None else np.array(s.extra_heads)[0, 0],
         )
 
 
@@ -127,12 +182,12 @@ def check_user_codes(codes: Any, lm: Lm) -> np.ndarray:
     return array.astype(np.int32)
 
 
-def apply_forced(sampled: np.ndarray, forced: Forced) -> np.ndarray:
-    """The samples [1 + dep_q] with the forced ones in their place."""
-    wanted = np.full_like(sampled, NO_INPUT)
+def wanted_tokens(forced: Forced, config: LmConfig) -> np.ndarray:
+    """int32 [1 + dep_q]: the forced tokens, -1 where the model's own samples stand."""
+    wanted = np.full(1 + config.dep_q, NO_INPUT, np.int32)
     wanted[0] = forced.text_token
     if forced.codes is not None:
-        if np.shape(forced.codes) != sampled[1:].shape:
-            raise MoshiError(f"forced codes must have the shape [{len(sampled) - 1}]")
+        if np.shape(forced.codes) != (config.dep_q,):
+            raise MoshiError(f"forced codes must have the shape [{config.dep_q}]")
         wanted[1:] = forced.codes
-    return np.where(wanted == NO_INPUT, sampled, wanted)
+    return wanted
