@@ -16,6 +16,7 @@ from moshi_mlx.frame import can_compile
 from moshi_mlx.generator import LmGenerator
 from moshi_mlx.lm import Buffers, Conditions, Lm, frame_noise
 from moshi_mlx.sampling import samplers
+from moshi_mlx.transformer import linear_of
 
 TRACED_FRAMES = 2  # the first ones trace and compile
 
@@ -77,7 +78,7 @@ def histories(context: int) -> tuple[int, ...]:
 def after(lm: Lm, history_frames: int) -> LmGenerator:
     """A conversation as if so many frames had passed: the cost is that of zeros in the caches."""
     generator = lm.generator(seed=0)
-    generator.line.step = history_frames
+    generator.skip(history_frames)
     return generator
 
 
@@ -94,9 +95,10 @@ class Halves:
         self.samplers = samplers(sampling)
         self.temperatures = mx.array([sampling.text_temperature, sampling.audio_temperature])
         self.key = mx.array(np.array([0, history_frames], np.uint32))
-        self.text = mx.full((1, 1), config.text_card, mx.int32)
+        self.text = mx.full(1, config.text_card, mx.int32)
         first = mx.full((1, config.n_q, 1), config.card, mx.int32)
-        self.rows = lm.audio_emb.rows(first) if config.n_q else first.swapaxes(1, 2)
+        rows = lm.audio_emb.rows(first) if config.n_q else first
+        self.rows = rows.flatten()
         wrap = mx.compile if can_compile() else (lambda function: function)
         self._temporal, self._depth = wrap(self._temporal_half), wrap(self._depth_half)
 
@@ -108,7 +110,7 @@ class Halves:
     def depth(self) -> np.ndarray:
         """Text head, sampling and depth transformer: the tokens [1 + dep_q] on the host."""
         tokens, self.buffers.depth = self._depth(self.out, self.key, self.buffers.depth)
-        return np.array(tokens)[0]
+        return np.array(tokens)
 
     def _temporal_half(
         self, text: mx.array, rows: mx.array, rings: list[mx.array]
@@ -120,8 +122,8 @@ class Halves:
     def _depth_half(
         self, out: mx.array, key: mx.array, depth: list[mx.array]
     ) -> tuple[mx.array, list[mx.array]]:
-        logits = self.lm.text_linear(out)
-        noise = frame_noise(key, self.samplers, 1, self.lm.config)
+        logits = linear_of(out, self.lm.text_linear)
+        noise = frame_noise(key, self.samplers, self.lm.config)
         token = self.samplers[0](logits, self.temperatures[:1], noise[0])
         if not self.lm.config.depth:
             return token, depth
@@ -130,7 +132,7 @@ class Halves:
             return self.samplers[1](logits, self.temperatures[1:], noise[1 + s])
 
         codes, depth = self.lm.depth.frame(out, token, depth, choose)
-        return mx.concatenate([token, codes], axis=1), depth
+        return mx.concatenate([token, codes]), depth
 
 
 def position(history_frames: int, context: int) -> Position:
@@ -139,7 +141,7 @@ def position(history_frames: int, context: int) -> Position:
     length = next(n for n in lengths(context) if n >= seen)
     mask = None if seen == context else (mx.arange(length) < seen).reshape(1, 1, 1, length)
     return Position(
-        slot=mx.full((1, 1, 1, 1, 1), history_frames % context, mx.int32),
+        slot=mx.full((1, 1, 1, 1), history_frames % context, mx.int32),
         rotations=mx.array([history_frames, history_frames, 0], mx.int32),
         length=length,
         mask=mask,

@@ -2,7 +2,8 @@
 
 Keys are stored after RoPE, so attention gives the same result in any ring order; one position is
 written at a time, so a ring as long as the attention window holds exactly the keys that a query
-may see. Shapes: B batch, H heads, W window, D head width, L attended slots.
+may see. A conversation has a batch of one. Shapes: H heads, W window, D head width, L attended
+slots.
 """
 
 from dataclasses import dataclass
@@ -16,9 +17,8 @@ FIRST_LENGTH = 128  # the shortest slice that is attended to; doubled until the 
 class Position:
     """Where one step writes and what it sees; the same for all layers.
 
-    slot: int32 [1, 1, 1, 1, 1]; rotations: int32 [B * 3], the RoPE positions of q, k and v of each
-    batch entry (v's is 0, which rotates by nothing); mask: bool [1, 1, 1, L], None when all slots
-    are live.
+    slot: int32 [1, 1, 1, 1]; rotations: int32 [3], the RoPE positions of q, k and v (v's is 0,
+    which rotates by nothing); mask: bool [1, 1, 1, L], None when all slots are live.
     """
 
     slot: mx.array
@@ -27,20 +27,20 @@ class Position:
     mask: mx.array | None
 
 
-def new_ring(B: int, H: int, W: int, D: int, dtype: mx.Dtype) -> mx.array:
-    """An empty ring for keys and values together, [2, B, H, W, D]."""
-    return mx.zeros((2, B, H, W, D), dtype)
+def new_ring(H: int, W: int, D: int, dtype: mx.Dtype) -> mx.array:
+    """An empty ring for keys and values together, [2, H, W, D]."""
+    return mx.zeros((2, H, W, D), dtype)
 
 
 def write(ring: mx.array, kv: mx.array, slot: mx.array) -> mx.array:
-    """Put one step, kv [2, B, H, 1, D], into `slot`; in place when nobody else holds the ring."""
-    return mx.put_along_axis(ring, mx.broadcast_to(slot, kv.shape), kv, axis=3)
+    """Put one step, kv [2, H, 1, D], into `slot`; in place when nobody else holds the ring."""
+    return mx.put_along_axis(ring, mx.broadcast_to(slot, kv.shape), kv, axis=2)
 
 
 def live(ring: mx.array, length: int) -> tuple[mx.array, mx.array]:
-    """The first `length` slots as views: keys and values, [B, H, L, D] each."""
-    keys, values = mx.split(ring[:, :, :, :length], 2, axis=0)
-    return keys.squeeze(0), values.squeeze(0)
+    """The first `length` slots as views: keys and values, [1, H, L, D] each."""
+    keys, values = mx.split(ring if length == ring.shape[2] else ring[:, :, :length], 2, axis=0)
+    return keys, values
 
 
 def lengths(window: int) -> tuple[int, ...]:

@@ -14,9 +14,9 @@ import mlx.nn as nn
 from .cache import live, new_ring
 from .config import DepthConfig, LmConfig
 from .embedding import TokenEmbedding
-from .transformer import Block, linear_plus
+from .transformer import Block, linear_of, linear_plus
 
-Choose = Callable[[int, mx.array], mx.array]  # slice, logits [B, 1, card] -> tokens [B, 1]
+Choose = Callable[[int, mx.array], mx.array]  # slice, logits [1, card] -> token [1]
 
 
 class DepthTransformer(nn.Module):
@@ -37,29 +37,27 @@ class DepthTransformer(nn.Module):
         ]
         self.heads = [nn.Linear(dim, lm.card, bias=False) for _ in range(config.num_slices)]
 
-    def new_buffers(self, B: int, dtype: mx.Dtype) -> list[mx.array]:
-        """Room for one frame's keys and values, one [2, B, H, S, D] a layer."""
-        t = self.config.transformer
-        return [
-            new_ring(B, t.num_heads, self.config.num_slices, t.head_dim, dtype)
-            for _ in range(t.num_layers)
-        ]
+    def new_buffers(self, dtype: mx.Dtype) -> list[mx.array]:
+        """Room for one frame's keys and values, one [2, H, S, D] a layer."""
+        t, S = self.config.transformer, self.config.num_slices
+        return [new_ring(t.num_heads, S, t.head_dim, dtype) for _ in range(t.num_layers)]
 
     def inputs(self, temporal: mx.array) -> list[mx.array]:
-        """[B, T, C] -> the input [B, T, E] of every slice, by one matrix product."""
-        per_set = mx.split(self.linear_in(temporal), self.config.num_weight_sets, axis=-1)
+        """[..., C] -> the input [..., E] of every slice, by one matrix product."""
+        all_sets = linear_of(temporal, self.linear_in)
+        per_set = mx.split(all_sets, self.config.num_weight_sets, axis=-1)
         return [per_set[w] for w in self.config.schedule]
 
     def position(self, s: int, dtype: mx.Dtype) -> mx.array:
-        """Sinusoidal position of a slice, [1, 1, E] (only where the config asks for it)."""
+        """Sinusoidal position of a slice, [E] (only where the config asks for it)."""
         half = self.config.transformer.dim // 2
         phase = s / (10_000.0 ** (mx.arange(half) / (half - 1)))
-        return mx.concatenate([mx.cos(phase), mx.sin(phase)])[None, None].astype(dtype)
+        return mx.concatenate([mx.cos(phase), mx.sin(phase)]).astype(dtype)
 
     def frame(
         self, temporal: mx.array, text: mx.array, buffers: list[mx.array], choose: Choose
     ) -> tuple[mx.array, list[mx.array]]:
-        """One frame: temporal [B, 1, C], text token [B, 1] -> codes [B, S] and the buffers."""
+        """One frame: temporal [1, C], text token [1] -> codes [S] and the buffers."""
         buffers, token, tokens = list(buffers), text, []
         for s, x in enumerate(self.inputs(temporal)):
             x = x + self.embs[s].lookup(token)
@@ -67,9 +65,9 @@ class DepthTransformer(nn.Module):
                 x = x + self.position(s, x.dtype)
             for i, block in enumerate(self.weight_sets[self.config.schedule[s]]):
                 x, buffers[i] = slice_step(block, x, buffers[i], s)
-            token = choose(s, self.heads[s](x))
+            token = choose(s, linear_of(x, self.heads[s]))
             tokens.append(token)
-        return mx.concatenate(tokens, axis=1), buffers
+        return mx.concatenate(tokens), buffers
 
     def __call__(self, temporal: mx.array, text: mx.array, codes: mx.array) -> mx.array:
         """Teacher forced: temporal [B, T, C], text [B, T], codes [B, S, T] -> [B, T, S, card]."""
@@ -88,14 +86,12 @@ class DepthTransformer(nn.Module):
         """One layer over all slices at once, [BT, S, E]: own weights a slice, causal."""
         blocks = [self.weight_sets[w][i] for w in self.config.schedule]
         xs = mx.split(rows, len(blocks), axis=1)
-        parts = [
-            block.self_attn.project(block.norm1(x), None)
-            for block, x in zip(blocks, xs, strict=True)
-        ]
-        q = mx.concatenate([q for q, _ in parts], axis=2)
-        keys, values = live(mx.concatenate([kv for _, kv in parts], axis=3), len(blocks))
+        qkv = [b.self_attn.in_proj(b.norm1(x)) for b, x in zip(blocks, xs, strict=True)]
+        parts = mx.split(mx.concatenate(qkv, axis=1), 3, axis=-1)
+        H = self.config.transformer.num_heads
+        q, k, v = (part.reshape(*part.shape[:2], H, -1).swapaxes(1, 2) for part in parts)
         out = mx.fast.scaled_dot_product_attention(
-            q, keys, values, scale=blocks[0].self_attn.scale, mask="causal"
+            q, k, v, scale=blocks[0].self_attn.scale, mask="causal"
         )
         outs = mx.split(out.swapaxes(1, 2).reshape(rows.shape), len(blocks), axis=1)
         done = []
@@ -106,10 +102,10 @@ class DepthTransformer(nn.Module):
 
 
 def slice_step(block: Block, x: mx.array, buffer: mx.array, s: int) -> tuple[mx.array, mx.array]:
-    """One slice through one layer, [B, 1, E]; keys and values go to slot `s` of the buffer."""
+    """One slice through one layer, [1, E]; keys and values go to slot `s` of the buffer."""
     attn = block.self_attn
     q, kv = attn.project(block.norm1(x), None)
-    buffer[:, :, :, s : s + 1] = kv
+    buffer[:, :, s : s + 1] = kv
     if s == 0:  # attention to a single key is that key's value
         out = mx.split(kv, 2, axis=0)[1]
     else:

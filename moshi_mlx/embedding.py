@@ -58,5 +58,5 @@ class StackedEmbedding(nn.Module):
         return mx.where(codes == NO_INPUT, self.zero_row, codes + first).swapaxes(1, 2)
 
     def __call__(self, rows: mx.array) -> mx.array:
-        """Rows [B, T, K] -> sum over the codebooks, [B, T, C]."""
-        return self.emb(rows).sum(axis=2)
+        """Rows [..., K] -> sum over the codebooks, [..., C]; of a step, [K] -> [1, C]."""
+        return self.emb(rows).sum(axis=-2, keepdims=rows.ndim == 1)

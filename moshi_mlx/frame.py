@@ -54,7 +54,7 @@ class FrameFunction:
         buffers: Buffers,
         given: Conditions,
     ) -> tuple[mx.array, mx.array | None]:
-        """Input tokens [1 + n_q] -> lazy tokens [1, 1 + dep_q], extra heads; replaces buffers.
+        """Input tokens [1 + n_q] -> lazy tokens [1 + dep_q], extra heads [heads, D]; new buffers.
 
         `user`: lazy codes [user_q] for the tokens that are LATER, None where there are none.
         """
@@ -121,7 +121,7 @@ class FrameFunction:
         if user:
             rows = self.with_user(rows, user[0])
         at = Position(
-            slot=slot.reshape(1, 1, 1, 1, 1),
+            slot=slot.reshape(1, 1, 1, 1),
             rotations=rotations,
             length=length,
             mask=None if full else (mx.arange(length) < count).reshape(1, 1, 1, length),
@@ -132,8 +132,8 @@ class FrameFunction:
         )
         buffers = Buffers(list(rings), list(depth))
         drawn, extra = self.lm.step(
-            text.reshape(1, 1),
-            rows.reshape(1, 1, -1),
+            text,
+            rows,
             buffers,
             at,
             self.samplers,

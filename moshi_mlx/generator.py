@@ -48,7 +48,7 @@ class Forced:
 class Submitted:
     """A frame on its way: lazy arrays, to be evaluated together (`mx.eval(s.arrays(), ...)`).
 
-    drawn: sampled tokens [1, 1 + dep_q]; user: the codes it was given, if lazy; known: tokens
+    drawn: sampled tokens [1 + dep_q]; user: the codes it was given, if lazy; known: tokens
     [1 + dep_q] of the frame that it completes, LATER where its own samples go; wanted: the forced
     tokens (-1: none).
     """
@@ -68,7 +68,7 @@ class Submitted:
             return None
         forced = (self.known == LATER) & (self.wanted != NO_INPUT)
         known = mx.array(np.where(forced, self.wanted, self.known)[1:].astype(np.int32))
-        return mx.where(known == LATER, self.drawn[0, 1:].astype(mx.int32), known)
+        return mx.where(known == LATER, self.drawn[1:].astype(mx.int32), known)
 
 
 class LmGenerator:
@@ -107,7 +107,7 @@ class LmGenerator:
         self._frame.warm_up(self.lm.new_buffers(), self._given, user_later)
 
     def skip(self, frames: int) -> None:
-        """As if `frames` had passed, all tokens and caches 0: to measure far into a conversation."""
+        """As if `frames` had passed, tokens and caches 0: to measure far into a conversation."""
         self.line.skip(frames)
 
     def step(self, user_codes: Any, forced: Forced | None = None) -> Step:
@@ -136,7 +136,7 @@ class LmGenerator:
         """Wait for a frame's tokens, in one read, and move on by a frame."""
         s = submitted
         mx.eval(s.arrays())  # the one host sync of a frame: all below is there then
-        tokens = np.array(s.drawn)[0].astype(np.int32)
+        tokens = np.array(s.drawn).astype(np.int32)
         if s.user is not None:
             self.line.heard(np.array(s.user))
         sampled = np.where(s.wanted == NO_INPUT, tokens, s.wanted)
@@ -145,7 +145,7 @@ class LmGenerator:
             text_token=int(sampled[0]),
             sampled=sampled[1:],
             codes=None if complete is None or not self.lm.config.dep_q else complete[1:],
-            extra_heads=None if s.extra_heads is None else np.array(s.extra_heads)[0, 0],
+            extra_heads=None if s.extra_heads is None else np.array(s.extra_heads),
         )
 
 

@@ -3,7 +3,8 @@
 `forward` runs whole sequences teacher forced, `step` one frame of a conversation; `generator`
 makes the object that holds a conversation's state.
 Source: PyTorch `moshi/models/lm.py`.
-Shapes: B batch, T steps, K codebooks, C width, V vocabulary, S depth slices.
+A step has a batch of one and no time axis: [1, C]. Shapes: B batch, T steps, K codebooks, C width,
+V vocabulary, S depth slices.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from .depth import DepthTransformer
 from .embedding import StackedEmbedding, TokenEmbedding
 from .errors import MoshiError
 from .sampling import Sampler
-from .transformer import Transformer
+from .transformer import Transformer, linear_of
 
 if TYPE_CHECKING:
     from .generator import LmGenerator
@@ -84,24 +85,24 @@ class Lm(nn.Module):
         to = lambda x: None if x is None else x.astype(self.dtype)  # noqa: E731
         return Conditions(to(total), to(cross))
 
-    def new_buffers(self, B: int = 1) -> Buffers:
+    def new_buffers(self) -> Buffers:
         """Empty caches for one conversation."""
         t = self.config.transformer
         assert t.context is not None
         rings = [
-            new_ring(B, t.num_heads, t.context, t.head_dim, self.dtype) for _ in range(t.num_layers)
+            new_ring(t.num_heads, t.context, t.head_dim, self.dtype) for _ in range(t.num_layers)
         ]
-        return Buffers(rings, self.depth.new_buffers(B, self.dtype) if self.config.depth else [])
+        return Buffers(rings, self.depth.new_buffers(self.dtype) if self.config.depth else [])
 
     def temporal_step(
         self, text: mx.array, rows: mx.array, buffers: Buffers, at: Position, given: Conditions
     ) -> mx.array:
-        """Text [B, 1], rows [B, 1, K] -> normed output [B, 1, C]; the rings are replaced."""
+        """Text [1], rows [K] -> normed output [1, C]; the rings are replaced."""
         x = self.text_emb(text)
         if self.config.n_q:
             x = x + self.audio_emb(rows)
         if given.sum is not None:
-            x = x + given.sum
+            x = x + given.sum[0]
         x, buffers.rings = self.transformer.step(x, buffers.rings, at, given.cross)
         return self.out_norm(x)
 
@@ -116,13 +117,13 @@ class Lm(nn.Module):
         key: mx.array,
         given: Conditions,
     ) -> tuple[mx.array, mx.array | None]:
-        """One frame: tokens [B, 1 + S] (text, then own codes) and the extra heads' softmax.
+        """One frame: tokens [1 + S] (text, then own codes) and the extra heads' softmax [heads, D].
 
         Everything stays lazy; `buffers` is brought up to date in place.
         """
         out = self.temporal_step(text, rows, buffers, at, given)
-        logits = self.text_linear(out)
-        noise = frame_noise(key, samplers, logits.shape[0], self.config)
+        logits = linear_of(out, self.text_linear)
+        noise = frame_noise(key, samplers, self.config)
         token = samplers[0](logits, temperatures[:1], noise[0])
         tokens = [token]
         if self.config.depth:
@@ -133,8 +134,8 @@ class Lm(nn.Module):
             codes, buffers.depth = self.depth.frame(out, token, buffers.depth, choose)
             tokens.append(codes)
         heads = [mx.softmax(head(out), axis=-1, precise=True) for head in self.extra_heads]
-        extra = mx.stack(heads, axis=2).astype(mx.float32) if heads else None
-        return mx.concatenate(tokens, axis=1), extra
+        extra = mx.concatenate(heads).astype(mx.float32) if heads else None
+        return mx.concatenate(tokens), extra
 
     def forward(
         self, codes: Any, conditions: Mapping[str, Any] | None = None
@@ -182,14 +183,14 @@ class Lm(nn.Module):
 
 
 def frame_noise(
-    key: mx.array, samplers: tuple[Sampler, Sampler], B: int, config: LmConfig
+    key: mx.array, samplers: tuple[Sampler, Sampler], config: LmConfig
 ) -> list[mx.array]:
-    """Gumbel noise for the text token and each slice, drawn at once; [B, 1, V] each."""
+    """Gumbel noise for the text token and each slice, drawn at once; [1, V] each."""
     sizes = [0 if samplers[0].greedy else config.text_card_out]
     sizes += [0 if samplers[1].greedy else config.card] * config.dep_q
     if not any(sizes):
         return [mx.array(0.0)] * len(sizes)
-    noise = mx.random.gumbel((B, 1, sum(sizes)), key=key)
+    noise = mx.random.gumbel((1, sum(sizes)), key=key)
     ends = np.cumsum(sizes)[:-1].tolist()
     return list(mx.split(noise, ends, axis=-1))
 

@@ -1,6 +1,7 @@
 """Helium's transformer: pre-norm blocks of attention and a gated MLP, one step or a sequence.
 
-Source: PyTorch `moshi/modules/transformer.py`, `gating.py`, `rope.py`.
+A step has no axis for time and a batch of one, [1, C]: matrix products of two dimensions need no
+views around them. Source: PyTorch `moshi/modules/transformer.py`, `gating.py`, `rope.py`.
 Shapes: B batch, T steps, H heads, D head width, C model width, L attended keys.
 """
 
@@ -14,10 +15,25 @@ from .cross_attention import CrossAttention
 QUERY_CHUNK = 512  # queries attended to at once in a sequence: bounds memory, changes nothing
 
 
+def transposed(linear: nn.Linear) -> mx.array:
+    """`linear.weight.T`, made once: in the graph of a frame, hundreds of views cost host time."""
+    weight, view = linear.__dict__.get("_transposed", (None, None))
+    if weight is not linear.weight:
+        weight, view = linear.weight, linear.weight.T
+        mx.eval(view)
+        linear.__dict__["_transposed"] = weight, view
+    return view
+
+
+def linear_of(x: mx.array, linear: nn.Module) -> mx.array:
+    """linear(x) for a layer without bias, quantized or not."""
+    return x @ transposed(linear) if isinstance(linear, nn.Linear) else linear(x)
+
+
 def linear_plus(residual: mx.array, x: mx.array, linear: nn.Module) -> mx.array:
     """residual + linear(x), as one operation where the weights are not quantized."""
     if isinstance(linear, nn.Linear):
-        return mx.addmm(residual, x, linear.weight.T)
+        return mx.addmm(residual, x, transposed(linear))
     return residual + linear(x)
 
 
@@ -35,8 +51,8 @@ class GatedMlp(nn.Module):
         self.linear_out = nn.Linear(hidden, dim, bias=False)
 
     def plus(self, residual: mx.array, x: mx.array) -> mx.array:
-        """residual + mlp(x), both [B, T, C]."""
-        gate, up = mx.split(self.linear_in(x), 2, axis=-1)
+        """residual + mlp(x), both [..., C]."""
+        gate, up = mx.split(linear_of(x, self.linear_in), 2, axis=-1)
         return linear_plus(residual, silu_gate(gate, up), self.linear_out)
 
 
@@ -59,18 +75,17 @@ class Attention(nn.Module):
         )
 
     def project(self, x: mx.array, rotations: mx.array | None) -> tuple[mx.array, mx.array]:
-        """[B, 1, C] -> q [B, H, 1, D] and kv [2, B, H, 1, D]; q, k and v rotated in one call."""
-        B, H, D = x.shape[0], self.config.num_heads, self.config.head_dim
-        qkv = self.in_proj(x).reshape(B * 3, H, 1, D)
+        """[1, C] -> q [1, H, 1, D] and kv [2, H, 1, D]; q, k and v rotated in one call."""
+        qkv = linear_of(x, self.in_proj).reshape(3, self.config.num_heads, 1, self.config.head_dim)
         if rotations is not None:
             qkv = self.rotate(qkv, rotations)
-        q, kv = mx.split(qkv.reshape(B, 3, H, 1, D), [1], axis=1)
-        return q.squeeze(1), kv.swapaxes(0, 1)
+        q, kv = mx.split(qkv, [1], axis=0)
+        return q, kv
 
     def step(
         self, residual: mx.array, x: mx.array, ring: mx.array, at: Position
     ) -> tuple[mx.array, mx.array]:
-        """One step [B, 1, C]; returns residual + attention(x) and the new ring."""
+        """One step [1, C]; returns residual + attention(x) and the new ring."""
         q, kv = self.project(x, at.rotations)
         ring = write(ring, kv, at.slot)
         keys, values = live(ring, at.length)
@@ -121,7 +136,8 @@ class Block(nn.Module):
 
     def after_attention(self, x: mx.array, source: mx.array | None) -> mx.array:
         if "cross_attention" in self and source is not None:
-            x = x + self.cross_attention(self.norm_cross(x), source)
+            steps = x if x.ndim == 3 else x[:, None]
+            x = x + self.cross_attention(self.norm_cross(steps), source).reshape(x.shape)
         return self.gating.plus(x, self.norm2(x))
 
     def step(
@@ -145,7 +161,7 @@ class Transformer(nn.Module):
     def step(
         self, x: mx.array, rings: list[mx.array], at: Position, source: mx.array | None = None
     ) -> tuple[mx.array, list[mx.array]]:
-        """One step [B, 1, C] with one ring a layer; returns the output and the new rings."""
+        """One step [1, C] with one ring a layer; returns the output and the new rings."""
         new_rings = []
         for layer, ring in zip(self.layers, rings, strict=True):
             x, ring = layer.step(x, ring, at, source)
