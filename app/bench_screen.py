@@ -11,6 +11,7 @@ from moshi_mlx.clock import FRAME_MS
 from . import bench_stats, bench_verdict
 from .bench_document import Bench
 from .bench_measure import Run
+from .bench_stats import TimerCheck
 
 # Part of a frame -> colour of its piece of the bar, in the order of the pipeline.
 PARTS = {
@@ -95,7 +96,9 @@ def lines(run: Run) -> Iterator[tuple[str, Text]]:
     yield "frames", Text.assemble(*histogram(run))
     if run.stages:
         pieces = [f"{stage} {times.p50:.2f}" for stage, times in run.stages.items()]
-        yield "parts", Text(" + ".join(pieces)).append(timer(run), "dim")
+        yield "parts", Text(" + ".join(pieces) + " ms")
+    if run.timer:
+        yield "timer", Text(timer(run.timer), "dim")
     if run.split:
         halves = f"temporal {run.split.temporal_ms:.2f} + depth {run.split.depth_ms:.2f}"
         uncut = f" = {run.split.total_ms:.2f} ms in a pass of its own, uncut "
@@ -117,14 +120,11 @@ def _gb(size: float) -> str:
     return f"{size / 1e9:.2f} GB"
 
 
-def timer(run: Run) -> str:
+def timer(check: TimerCheck) -> str:
     """How far the sum of the parts is from a frame nobody looked into, and what looking costs."""
-    if run.timer is None:
-        return " ms"
-    check = run.timer
     return (
-        f" = {check.sum_ms:.2f} ms, frame {check.frame_ms:.2f} ({check.gap_percent:+.1f} %, "
-        f"timers {check.cost_percent:.2f} %)"
+        f"parts add up to {check.sum_ms:.2f} ms, the frame to {check.frame_ms:.2f} "
+        f"({check.gap_percent:+.1f} %); timers cost {check.cost_percent:.2f} %"
     )
 
 
@@ -203,6 +203,6 @@ def advice(run: Run) -> str:
     """Where the time goes decides what helps."""
     if run.floor.ms > FRAME_MS:
         return "the memory of this machine is too slow for so many bytes: use fewer bits"
-    if run.floor.ms < run.overhead_ms:
-        return "fewer bits won't help much: most of the time is not spent on reading weights"
-    return "fewer bits help: most of the time is spent on reading weights"
+    if run.overhead_ms > FRAME_MS - bench_verdict.RESERVE_MS:
+        return "fewer bits won't do: the overhead alone takes that long; is the machine busy?"
+    return "fewer bits or a smaller model help: there is less to read in every frame"

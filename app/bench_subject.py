@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,18 +39,26 @@ class Subject:
 
 
 def from_random(shape: str, recipes: list[str], facts: Facts) -> list[Subject]:
-    """A subject per recipe. Raises MoshiError for shapes and recipes that there aren't, and for
+    """A subject per recipe; those that don't fit in memory are left out, with a line on stderr.
 
-    what doesn't fit in memory: before anything is allocated.
+    Raises MoshiError for shapes and recipes that there aren't, and when none fits: before anything
+    is allocated.
     """
     config = speech_config(shape)
+    needs = {}
     for recipe in recipes:
         precision_of(recipe)
-        check_memory(recipe, bench_verdict.memory_need_bytes(config, recipe), facts)
+        needs[recipe] = bench_verdict.memory_need_bytes(config, recipe)
+    refused = {recipe: why for recipe in needs if (why := too_large(recipe, needs[recipe], facts))}
+    if len(refused) == len(needs):
+        raise MoshiError(next(iter(refused.values())))
+    for why in refused.values():
+        print(f"left out: {why}", file=sys.stderr)
     name = shape if "/" not in shape else Path(shape).name  # no path of a person in a report
     return [
         Subject(name, recipe, True, lambda recipe=recipe: random_moshi(config, recipe, shape))
-        for recipe in recipes
+        for recipe in needs
+        if recipe not in refused
     ]
 
 
@@ -89,14 +98,15 @@ def speech_config(shape: str) -> LmConfig:
     return config
 
 
-def check_memory(recipe: str, need_bytes: int, facts: Facts) -> None:
-    """Raises MoshiError when a model needs more than this machine can give."""
+def too_large(recipe: str, need_bytes: int, facts: Facts) -> str | None:
+    """Why a model of this size can't run here, None when it can (or nobody knows)."""
     usable = doctor_checks.usable_memory_bytes(facts)
-    if usable is not None and need_bytes > usable:
-        raise MoshiError(
-            f"{recipe} needs {need_bytes / 1e9:.1f} GB of memory and this machine can give "
-            f"{usable / 1e9:.1f} GB: choose fewer bits or a smaller model"
-        )
+    if usable is None or need_bytes <= usable:
+        return None
+    return (
+        f"{recipe} needs {need_bytes / 1e9:.1f} GB of memory and this machine can give "
+        f"{usable / 1e9:.1f} GB: choose fewer bits or a smaller model"
+    )
 
 
 def random_moshi(config: LmConfig, recipe: str, shape: str) -> Moshi:

@@ -30,7 +30,7 @@ from .bench_floor import bandwidth
 from .bench_measure import Options, Report, Run, measure
 from .bench_runner import Plan
 from .bench_subject import DEFAULT_RECIPE, DEFAULT_SHAPE, Subject
-from .model_options import add_model_options
+from .model_options import add_model_options, model_from
 from .platform_facts import Facts
 from .report_file import check_writable, write_report
 
@@ -56,7 +56,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--chip", help="compute the floor for this chip, not the one found (M4 Max)")
     add_model_options(parser)
-    parser.set_defaults(model=None)
     out = parser.add_argument_group("reports")
     out.add_argument("--json", metavar="FILE", help='everything measured; "-": instead of a screen')
     out.add_argument("--html", metavar="FILE", type=Path, help="a page with figures and charts")
@@ -115,20 +114,19 @@ def subjects_from(args: argparse.Namespace, facts: Facts) -> list[Subject]:
     recipes = [recipe.strip() for recipe in chosen if recipe.strip()]
     if args.recipe and args.recipes:
         raise MoshiError("give --recipe or --recipes, not both")
-    if args.model is not None:
+    if args.model or args.voice or args.bits:
         if args.random_weights:
-            raise MoshiError("give --model or --random-weights, not both")
+            raise MoshiError("give a model or --random-weights, not both")
         if recipes:
             raise MoshiError("--model has its own precision: --recipe goes with --random-weights")
-        return [bench_subject.from_model(args, args.model, facts)]
+        return [bench_subject.from_model(args, model_from(args), facts)]
     shape = args.random_weights
     if shape is None:
         shape = DEFAULT_SHAPE
         if facts.mlx.backend == "cpu" and not recipes:
             note = f"no GPU here: measuring nano; --random-weights {DEFAULT_SHAPE} takes the 7B"
             print(note, file=sys.stderr)
-            args.model = "nano"
-            return [bench_subject.from_model(args, args.model, facts)]
+            return [bench_subject.from_model(args, "nano", facts)]
     return bench_subject.from_random(shape, recipes or [DEFAULT_RECIPE], facts)
 
 

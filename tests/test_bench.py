@@ -270,6 +270,7 @@ def no_work(monkeypatch):
         (["--recipe", "q4", "--recipes", "q8"], "not both"),
         (["--model", "nano", "--random-weights", "nano"], "not both"),
         (["--model", "nano", "--recipe", "q4"], "own precision"),
+        (["--bits", "8", "--random-weights", "nano"], "not both"),
         (["--chip", "M99 Hyper"], "unknown chip"),
         (["--frames", "1"], "2 or more"),
         (["--minutes", "-3"], "more than 0"),

@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from bench_shapes import SMALL, small_shape
-from doctor_machines import ALL, LINUX, M1_8GB, M4_MAX
+from doctor_machines import ALL, LINUX, M1_8GB, M2_AIR, M4_MAX
 from mlx.utils import tree_flatten
 
 from app import bench_floor, bench_split, bench_subject
@@ -151,6 +151,12 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(name, monkeypatch)
     with pytest.raises(MoshiError, match=r"bf16 needs 18.0 GB .* can give \d+") as caught:
         bench_subject.from_random("moshi-7b", ["bf16"], facts)
     assert "\n" not in str(caught.value)
+
+
+def test_recipes_that_do_not_fit_are_left_out_beside_those_that_do(capsys):
+    found = bench_subject.from_random("moshi-7b", ["q4", "q8", "bf16"], M2_AIR)
+    assert [subject.recipe for subject in found] == ["q4", "q8"]
+    assert "left out: bf16 needs 18.0 GB" in capsys.readouterr().err
 
 
 def test_a_real_model_that_does_not_fit_is_refused_before_its_download():

@@ -21,11 +21,13 @@ from doctor_machines import (
 )
 from rich.console import Console
 
-from app import cli, cli_doctor, doctor_screen, doctor_speed, platform_facts
+from app import cli, cli_doctor, doctor_preflight, doctor_screen, doctor_speed, platform_facts
 from app.doctor_checks import OK, PROBLEM, WARNING, Line, check
 from app.doctor_preflight import preflight
 from app.doctor_speed import Speed
 from app.platform_facts import Audio
+from moshi_mlx import hub
+from moshi_mlx.errors import DownloadError
 
 FAST = Speed(layer_ms=0.35, slice_ms=0.6, rest_ms=1.0, codec_ms=6.0, frames=120)
 
@@ -270,3 +272,26 @@ def test_preflight_of_a_folder_reads_its_config_and_its_size(tmp_path):
 def test_preflight_asks_this_machine_itself_and_is_quick(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     assert preflight("kyutai/moshiko-mlx-q4").answer in ("yes", "tight", "no", None)
+
+
+def test_chat_says_that_a_model_will_not_keep_up_before_it_downloads_a_byte(monkeypatch, capsys):
+    """The command itself, up to the point where the first file would be fetched."""
+    name = "kyutai/moshiko-mlx-q8"
+    sizes = {"model.q8.safetensors": 8_170_000_000}
+    download = hub.Download(name, "abc", "cc-by-4.0", sizes, 8_170_000_000)
+    said = []
+
+    def fetch(*_):
+        said.append(capsys.readouterr().err)
+        raise DownloadError("stopped here")
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(hub, "_plan", lambda *_, **__: download)
+    monkeypatch.setattr(hub, "_check_disk", lambda *_: None)
+    monkeypatch.setattr(hub, "_download", fetch)
+    monkeypatch.setattr(doctor_preflight, "gather", lambda *_, **__: M2_AIR)
+    sample = str(hub.NANO / "samples" / "who_made_you.wav")
+    argv = ["chat", "--plain", "--virtual-input", sample, "--model", name]
+    assert cli.main(argv) == 1
+    assert "8.17 GB to download" in said[0]
+    assert "q8: no" in said[0] and "choose q4" in said[0]
