@@ -15,7 +15,8 @@ from aiohttp import web
 from moshi_mlx.errors import MoshiError
 
 from .engine import MakeEngine
-from .model_options import add_model_options, engine_from
+from .events import Settings
+from .model_options import add_model_options, add_sampling_options, engine_from, sampling_from
 from .session import Session
 from .web_line import Line
 from .web_recordings import Recordings
@@ -68,12 +69,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a site whose pages may connect too; may be repeated",
     )
     add_model_options(parser)
+    add_sampling_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """0 after Ctrl-C, 1 with one line on stderr. Raises MoshiError."""
     place = place_from(args)
-    return asyncio.run(Host(place, engine_from(args)).serve())
+    return asyncio.run(Host(place, Settings(**sampling_from(args)), engine_from(args)).serve())
 
 
 def place_from(args: argparse.Namespace) -> Place:
@@ -100,18 +102,21 @@ def certificates() -> Path:
 class Host:
     """One server's life, on one event loop."""
 
-    def __init__(self, place: Place, make_engine: MakeEngine) -> None:
-        self._place = place
+    def __init__(self, place: Place, settings: Settings, make_engine: MakeEngine) -> None:
+        self._place, self._settings = place, settings
         self._session = Session(make_engine)
         self._stop = asyncio.Event()
 
     async def serve(self) -> int:
         """Until Ctrl-C or a failure; returns the exit status. Raises MoshiError."""
+        place = self._place
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
         with Recordings() as recordings:
             line = Line(self._session, recordings)
-            server = WebServer(line, self._place.guard, recordings, static=self._place.static)
+            server = WebServer(
+                line, place.guard, recordings, static=place.static, settings=self._settings
+            )
             runner = web.AppRunner(server.app(), access_log=None, shutdown_timeout=SHUTDOWN_S)
             await runner.setup()
             try:

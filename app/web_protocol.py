@@ -11,7 +11,6 @@ from enum import IntEnum
 from typing import Protocol
 
 import numpy as np
-import sphn
 
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import MoshiError
@@ -110,7 +109,16 @@ class OpusCodec:
     kind = Kind.AUDIO
 
     def __init__(self) -> None:
-        self._reader = sphn.OpusStreamReader(SAMPLE_RATE_HZ)
+        """Raises MoshiError where the Opus library isn't installed."""
+        try:
+            import sphn
+        except ImportError:  # there is no wheel for every platform
+            raise MoshiError(
+                "Opus isn't available on this server: install sphn there (it needs a wheel for the "
+                "platform, or Rust and cmake to build), or connect with codec=pcm"
+            ) from None
+        self._new_reader = lambda: sphn.OpusStreamReader(SAMPLE_RATE_HZ)
+        self._reader = self._new_reader()
         self._writer = sphn.OpusStreamWriter(SAMPLE_RATE_HZ)
 
     def decode(self, payload: bytes) -> np.ndarray:
@@ -119,7 +127,7 @@ class OpusCodec:
         try:
             return self._reader.append_bytes(payload)
         except ValueError as problem:  # the reader is of no use after that
-            self._reader = sphn.OpusStreamReader(SAMPLE_RATE_HZ)
+            self._reader = self._new_reader()
             raise ProtocolError(f"audio can't be decoded: {problem}") from None
 
     def encode(self, pcm: np.ndarray, frame: int, waited_ms: float, computed_ms: float) -> bytes:

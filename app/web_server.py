@@ -11,6 +11,7 @@ from aiohttp import WSCloseCode, web
 from moshi_mlx.errors import MoshiError
 
 from . import web_protocol
+from .events import Settings
 from .web_line import CLOSE_BUSY, CLOSE_FAILED, CLOSE_REFUSED, BusyError, Line
 from .web_params import RefusedError, parse
 from .web_recordings import FILES, Recordings
@@ -38,13 +39,15 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass
 class WebServer:
-    """Routes and rules around one `Line`. `static`: a folder to serve in place of our page."""
+    """Routes and rules around one `Line`. `static`: a folder to serve in place of our page;
+    `settings`: of conversations whose visitor asks for nothing else."""
 
     line: Line
     guard: Guard
     recordings: Recordings | None = None
     port: int = 0  # part of the cookie's name: cookies are shared between ports
     static: Path | None = None
+    settings: Settings = field(default_factory=Settings)
     _page: dict[str, tuple[bytes, str]] = field(default_factory=dict)
 
     def app(self) -> web.Application:
@@ -171,7 +174,8 @@ class WebServer:
         try:
             left = await self._converse(request, socket)
         except BusyError as busy:
-            await say(socket, web_protocol.text(f" ({busy}. Try again later.)"))
+            if request.query.get("codec") != "pcm":  # all that Kyutai's clients show is text
+                await say(socket, web_protocol.text(f" ({busy}. Try again later.)"))
             left = LeftError(str(busy), CLOSE_BUSY)
         except RefusedError as refused:
             left = LeftError(str(refused), CLOSE_REFUSED)
@@ -185,7 +189,8 @@ class WebServer:
     async def _converse(self, request: web.Request, socket: web.WebSocketResponse) -> LeftError:
         query = parse(request.query)
         await self.line.ready.wait()
-        return await self.line.hold(Visit(socket, query, lambda: self.line.session.status))
+        visit = Visit(socket, query, self.settings, lambda: self.line.session.status)
+        return await self.line.hold(visit)
 
     async def _shut(self, app: web.Application) -> None:
         self.line.send_all_away("the server stops")

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
@@ -47,13 +48,19 @@ class Visit:
     """A connected client. `port` is its side of the session."""
 
     def __init__(
-        self, socket: web.WebSocketResponse, query: ChatQuery, status: Callable[[], Status]
+        self,
+        socket: web.WebSocketResponse,
+        query: ChatQuery,
+        usual: Settings,
+        status: Callable[[], Status],
     ) -> None:
+        """`usual`: what holds where the query says nothing. Raises MoshiError without the codec."""
         self.query = query
         self.port = QueuePort(on_play=lambda pcm: None)  # replies come as FrameDone events
         self.codec = web_protocol.CODECS[query.codec]()
         self.talks_ours = query.codec == "pcm"  # our own page: metadata and timing are welcome
-        self.settings = Settings(seed=query.seed, **query.sampling)  # type: ignore[arg-type]
+        seed = usual.seed if query.seed is None else query.seed
+        self.settings = replace(usual, seed=seed, **query.sampling)  # type: ignore[arg-type]
         self.dropped_replies = 0
         self.recording: Recording | None = None
         self._socket, self._status = socket, status

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import struct
+import sys
 
 import aiohttp
 import numpy as np
@@ -14,7 +15,9 @@ import sphn
 from web_fakes import FakeEngine, close_of, eventually, pcm_message, receive, running
 
 from app import web_line
+from app.events import Settings
 from app.web_protocol import Kind
+from app.web_server import WebServer
 
 BLOCK = np.full(1920, 0.1, np.float32)
 
@@ -74,6 +77,32 @@ async def test_sampling_reaches_the_model_and_each_conversation_has_its_own_seed
         first, second = site.engine.settings
         assert (first.text_temperature, first.audio_top_k) == (0.5, 7)
         assert first.seed != second.seed
+
+
+async def test_the_commands_sampling_holds_where_the_query_says_nothing():
+    def change(server: WebServer) -> None:
+        server.settings = Settings(seed=11, text_temperature=0.3, audio_top_k=20)
+
+    async with running(change=change) as site:
+        for query in ("?codec=pcm", "?codec=pcm&seed=12&audio_topk=7"):
+            async with site.chat(query) as socket:
+                await receive(socket, Kind.METADATA)
+        first, second = site.engine.settings
+        assert (first.seed, first.text_temperature, first.audio_top_k) == (11, 0.3, 20)
+        assert (second.seed, second.text_temperature, second.audio_top_k) == (12, 0.3, 7)
+
+
+async def test_without_an_opus_library_raw_sound_still_works(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sphn", None)  # as where it isn't installed
+    async with running() as site:
+        async with site.chat() as socket:
+            code, seen = await close_of(socket)
+        assert code == web_line.CLOSE_FAILED
+        assert b"install sphn" in seen[-1] and b"\n" not in seen[-1]
+        async with site.chat("?codec=pcm") as socket:
+            await receive(socket, Kind.HANDSHAKE)
+            await speak(socket)
+            await receive(socket, Kind.PCM)
 
 
 async def test_what_cannot_be_honoured_is_said_and_the_line_stays_free():

@@ -66,8 +66,8 @@ function ended(code, why) {
   talk = null;
   level("moshi", 0, 0);
   level("you", 0, 0);
-  show("idle", begunMs ? "The conversation has ended" : SAID.idle);
-  if (code === CLOSE_BUSY) waitForLine(why);
+  show("idle", code === CLOSE_BUSY ? "Waiting for the line" : begunMs ? "The conversation has ended" : SAID.idle);
+  if (code === CLOSE_BUSY) waitForLine(why && why[0].toUpperCase() + why.slice(1));
   else if (code !== 1000) warn(why || lost);
   if (recording) offer(recording);
   begunMs = 0;
@@ -168,7 +168,11 @@ function changed(id) {
 $("talk").addEventListener("click", () => (talk ? talk.hangUp() : start()));
 $("mute").addEventListener("click", () => setMuted(!muted));
 $("take-over").addEventListener("click", () => start({ takeover: "1" }));
-$("alert-close").addEventListener("click", () => { clearInterval(tooBusy); warn(""); });
+$("alert-close").addEventListener("click", () => {
+  clearInterval(tooBusy);
+  warn("");
+  if (!talk) show("idle");
+});
 $("view").addEventListener("click", () => {
   stage.showsSpectrum = !stage.showsSpectrum;
   $("view").setAttribute("aria-pressed", stage.showsSpectrum);
