@@ -80,6 +80,7 @@ def run_json(run: Run) -> dict[str, Any]:
         "warm_up_s": run.warm_up_s,
         "frame_ms": asdict(run.frame),
         "stages_ms": {stage: asdict(times) for stage, times in run.stages.items()},
+        "typical_ms": run.typical_ms,
         "split_ms": split and {**asdict(split), "total_ms": split.total_ms},
         "timer": timer
         and {**asdict(timer), "gap_percent": timer.gap_percent, "cost_percent": timer.cost_percent},

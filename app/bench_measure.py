@@ -62,6 +62,11 @@ class Run:
         return {stage: bench_stats.summarize(ms) for stage, ms in times.items() if ms}
 
     @property
+    def typical_ms(self) -> dict[str, float]:
+        """The stages of a typical frame, which add up to it."""
+        return bench_stats.typical_stages(self.recording)
+
+    @property
     def overhead_ms(self) -> float:
         """What a typical frame takes on top of the floor: codec, host, launches."""
         return self.frame.p50 - self.floor.ms

@@ -25,6 +25,7 @@ ANSWERS = {"yes": "green", "tight": "yellow", "no": "red"}
 BLOCKS = "▁▂▃▄▅▆▇█"
 BAR_WIDTH = 56
 HISTOGRAM_BINS = 40
+UNSTEADY = 1.5  # p95 / p50 of a machine that has other things to do
 
 
 def show(bench: Bench, console: Console) -> None:
@@ -94,8 +95,8 @@ def details(run: Run) -> Table:
 def lines(run: Run) -> Iterator[tuple[str, Text]]:
     """Label and text of each thing that was measured."""
     yield "frames", Text.assemble(*histogram(run))
-    if run.stages:
-        pieces = [f"{stage} {times.p50:.2f}" for stage, times in run.stages.items()]
+    if run.typical_ms:
+        pieces = [f"{stage} {ms:.2f}" for stage, ms in run.typical_ms.items()]
         yield "parts", Text(" + ".join(pieces) + " ms")
     if run.timer:
         yield "timer", Text(timer(run.timer), "dim")
@@ -141,8 +142,8 @@ def histogram(run: Run) -> tuple[str, tuple[str, str], str]:
 
 
 def parts_ms(run: Run) -> dict[str, float]:
-    """A typical frame by parts; the split pass says how the language model's share divides."""
-    stages = {stage: times.p50 for stage, times in run.stages.items()}
+    """A typical frame by parts; the split pass says how the language model's time divides."""
+    stages = run.typical_ms
     if not stages:
         return {}
     lm = stages.pop("lm")
@@ -203,6 +204,8 @@ def advice(run: Run) -> str:
     """Where the time goes decides what helps."""
     if run.floor.ms > FRAME_MS:
         return "the memory of this machine is too slow for so many bytes: use fewer bits"
+    if run.frame.p50 <= FRAME_MS and run.frame.p95 > UNSTEADY * run.frame.p50:
+        return "the typical frame is in time, some are not: close other programs, measure again"
     if run.overhead_ms > FRAME_MS - bench_verdict.RESERVE_MS:
         return "fewer bits won't do: the overhead alone takes that long; is the machine busy?"
     return "fewer bits or a smaller model help: there is less to read in every frame"

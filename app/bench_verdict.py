@@ -26,7 +26,8 @@ class Verdict:
 
     def __str__(self) -> str:
         about = "" if self.measured else "about "
-        room = f"{about}{abs(self.headroom_ms):.0f} ms"
+        ms = abs(self.headroom_ms)
+        room = about + (f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s")
         if self.answer == YES:
             return f"{self.recipe}: yes, {room} of headroom"
         if self.answer == TIGHT:

@@ -103,7 +103,8 @@ def speed_line(speed: Speed | None, why_not: str = "") -> Line:
     if speed is None:
         return Line("warning", "speed", f"not measured: {why_not}", "measure it with `moshi bench`")
     verdicts = speed.verdicts
-    text = f"{summary(verdicts)} (predicted from {speed.frames} frames of a part of the 7B)"
+    frames = _count(speed.frames, "frame")
+    text = f"{summary(verdicts)} (predicted from {frames} of a part of the 7B)"
     return Line(_level(verdicts), "speed", text, _advice(verdicts))
 
 

@@ -108,7 +108,9 @@ def test_the_parts_are_the_frame(bench):
         assert stages["host"] < 0.25 * sum(stages.values())
         timer = run["timer"]
         assert timer["cost_percent"] < 1
-        assert timer["sum_ms"] == pytest.approx(sum(stages.values()))
+        typical = run["typical_ms"]
+        assert list(typical) == list(stages) and min(typical.values()) > 0
+        assert timer["sum_ms"] == pytest.approx(sum(typical.values()))
 
 
 class Slowed:
@@ -396,3 +398,18 @@ def test_the_default_is_the_7b_on_a_gpu_and_nano_elsewhere(capsys):
     several = parser.parse_args(["--recipes", "q4, q6,q8,bf16"])
     roomy = replace(M4_MAX, memory_bytes=64 * 2**30)
     assert [s.recipe for s in cli_bench.subjects_from(several, roomy)] == ["q4", "q6", "q8", "bf16"]
+
+
+@pytest.mark.parametrize(
+    ("p50", "floor_ms", "slow_ms", "says"),
+    [
+        (90.0, 85.0, 0.0, "too slow for so many bytes"),
+        (95.0, 5.0, 0.0, "the overhead alone"),
+        (95.0, 60.0, 0.0, "fewer bits"),
+        (40.0, 5.0, 60.0, "close other programs"),
+    ],
+)
+def test_the_advice_follows_from_where_the_time_goes(p50, floor_ms, slow_ms, says):
+    run = made_up("q4", p50, floor_ms)
+    run.recording.frames += [Frame(0.0, p50 + slow_ms)] * (20 if slow_ms else 0)
+    assert run.verdict.answer != "yes" and says in bench_screen.advice(run)

@@ -35,6 +35,15 @@ def test_stages_and_host_add_up_to_the_frame():
     assert sum(found.values()) == pytest.approx(33)
 
 
+def test_parts_of_a_typical_frame_add_up_to_it_where_medians_do_not():
+    """Frames that are slow in one part or the other: the medians of parts make 20, no frame is."""
+    rows = [(10, 30), (30, 10), (10, 31), (31, 10), (10, 32)]
+    frames = [Frame(0, a + b, {"encode": a, "lm": b, "decode": 0, "host": 0}) for a, b in rows]
+    found = bench_stats.typical_stages(Recording(frames))
+    assert found == {"encode": 10, "lm": 31, "decode": 0, "host": 0}
+    assert bench_stats.typical_stages(Recording([Frame(0, 1.0)])) == {}
+
+
 def test_the_timer_check_compares_the_parts_with_frames_nobody_looked_into():
     stages = {"encode": 5.0, "lm": 20.0, "decode": 6.0, "host": 1.0}
     frames = [Frame(0, 31.0), Frame(0, 32.0, stages)] * 5
@@ -85,6 +94,7 @@ def test_a_plan_ends_by_frames_or_by_seconds(plan, frames, seconds, done):
         (70.0, 75.0, "tight", "q4: tight, 5 ms left"),
         (70.0, 95.0, "tight", "q4: tight, 15 ms over"),
         (92.0, 99.0, "no", "q4: no, 12 ms too slow"),
+        (2580.0, 2600.0, "no", "q4: no, 2.5 s too slow"),
     ],
 )
 def test_the_verdict_of_measured_frames(p50, p95, answer, text):
