@@ -1,14 +1,19 @@
 """`moshi web` as a command: starts, stops, and says in one line what is wrong."""
 
+import argparse
+import re
 import signal
 import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from web_process import moshi_web
+
+from app import cli_web, web_params
 
 
 def refused(*args: str) -> str:
@@ -23,6 +28,17 @@ def refused(*args: str) -> str:
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
     return line
+
+
+def test_the_documentation_names_every_option_and_every_parameter():
+    text = (Path(__file__).parents[1] / "docs" / "web.md").read_text()
+    parser = argparse.ArgumentParser()
+    cli_web.configure(parser)
+    options = {name for action in parser._actions for name in action.option_strings}
+    shared = {"-h", "--help", "--revision", "--offline"}
+    assert {name for name in options - shared if f"`{name}" not in text} == set()
+    unnamed = {name for name in web_params.known() if not re.search(rf"`{name}[`=]", text)}
+    assert unnamed <= {"repetition_penalty_context"}  # "and its context"
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

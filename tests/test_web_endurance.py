@@ -45,6 +45,16 @@ class Held:
         )
 
 
+async def speak(
+    socket: aiohttp.ClientWebSocketResponse, opus: sphn.OpusStreamWriter | None
+) -> None:
+    """In real time, until cancelled."""
+    while True:
+        message = b"\x01" + opus.append_pcm(BLOCK) if opus else pcm_message(BLOCK)
+        await socket.send_bytes(message)
+        await asyncio.sleep(0.08)
+
+
 async def conversation(http: aiohttp.ClientSession, url: str, number: int, frames: int) -> None:
     """One talk in Opus or raw sound; each third is cut off while Moshi's sound is on its way."""
     opus = sphn.OpusStreamWriter(24_000) if number % 2 else None
@@ -52,13 +62,10 @@ async def conversation(http: aiohttp.ClientSession, url: str, number: int, frame
     query += ("&" if query else "?") + f"codec={'opus' if opus else 'pcm'}"
     socket = await http.ws_connect(f"{url}api/chat{query}")
     await receive(socket, Kind.HANDSHAKE, timeout_s=10)
+    speaking = asyncio.create_task(speak(socket, opus))
     for _ in range(frames):
-        if opus:
-            await socket.send_bytes(b"\x01" + opus.append_pcm(BLOCK))
-        else:
-            await socket.send_bytes(pcm_message(BLOCK))
-        await asyncio.sleep(0.08)
-    await receive(socket, Kind.AUDIO if opus else Kind.PCM, timeout_s=20)
+        await receive(socket, Kind.AUDIO if opus else Kind.PCM, timeout_s=20)
+    speaking.cancel()
     if number % 3 == 0:
         assert socket._response.connection is not None
         socket._response.connection.transport.abort()

@@ -22,7 +22,8 @@ from app.web_server import WebServer
 BLOCK = np.full(1920, 0.1, np.float32)
 
 
-async def speak(socket, frames: int = 5) -> None:
+async def speak(socket, frames: int = 3) -> None:
+    """No more at once than the session keeps, so that none is dropped however late it looks."""
     for _ in range(frames):
         await socket.send_bytes(pcm_message(BLOCK))
 
