@@ -53,10 +53,12 @@ class FrameFunction:
         seed: int,
         buffers: Buffers,
         given: Conditions,
+        forced_text: int = NO_INPUT,
     ) -> tuple[mx.array, mx.array | None]:
         """Input tokens [1 + n_q] -> lazy tokens [1 + dep_q], extra heads [heads, D]; new buffers.
 
         `user`: lazy codes [user_q] for the tokens that are LATER, None where there are none.
+        `forced_text`: taken for the text token that is sampled, -1 for none.
         """
         full = step + 1 >= self.context
         length = next(n for n in self.lengths if n > step % self.context or n == self.context)
@@ -65,7 +67,7 @@ class FrameFunction:
         key = mx.array(np.array([seed, step], np.uint32))
         extras = [a for a in (given.sum, given.cross) if a is not None]
         drawn, extra, rings, depth = call(
-            self.host_inputs(tokens, step),
+            self.host_inputs(tokens, step, forced_text),
             [] if user is None else [user],
             key,
             self.temperatures,
@@ -76,14 +78,18 @@ class FrameFunction:
         buffers.rings, buffers.depth = rings, depth
         return drawn, extra[0] if extra else None
 
-    def host_inputs(self, tokens: np.ndarray, step: int) -> mx.array:
-        """All integers of a step in one array: slot, RoPE of q, k, v, live slots, text, rows."""
+    def host_inputs(self, tokens: np.ndarray, step: int, forced_text: int) -> mx.array:
+        """All integers of a step in one array.
+
+        Slot, RoPE of q, k and v, live slots, forced text, text, rows.
+        """
         config = self.lm.config
         first = np.arange(config.n_q) * (config.card + 1)
         codes = tokens[1:]
         rows = np.where(codes == NO_INPUT, config.n_q * (config.card + 1), codes + first)
         rows = np.where(codes == LATER, LATER, rows)
-        head = [step % self.context, step, step, 0, min(step + 1, self.context), tokens[0]]
+        live_slots = min(step + 1, self.context)
+        head = [step % self.context, step, step, 0, live_slots, forced_text, tokens[0]]
         return mx.array(np.concatenate([head, rows]).astype(np.int32))
 
     def traced(self, length: int, full: bool) -> Callable:
@@ -117,7 +123,7 @@ class FrameFunction:
         full: bool,
     ) -> tuple[Any, ...]:
         """The graph of one frame."""
-        slot, rotations, count, text, rows = mx.split(ints, [1, 4, 5, 6])
+        slot, rotations, count, forced_text, text, rows = mx.split(ints, [1, 4, 5, 6, 7])
         if user:
             rows = self.with_user(rows, user[0])
         at = Position(
@@ -134,6 +140,7 @@ class FrameFunction:
         drawn, extra = self.lm.step(
             text,
             rows,
+            forced_text,
             buffers,
             at,
             self.samplers,

@@ -38,7 +38,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Forced:
-    """Tokens that replace the model's own samples of a step: -1 entries are left as sampled."""
+    """Tokens that replace the model's own samples of a step: -1 entries are left as sampled.
+
+    A step's codes follow its forced text token, as they follow a sampled one (PyTorch:
+    `on_text_hook`); forced codes are put in place after the step (`on_audio_hook`).
+    """
 
     text_token: int = NO_INPUT
     codes: np.ndarray | None = None  # int [dep_q]
@@ -128,7 +132,8 @@ class LmGenerator:
         wanted = wanted_tokens(forced or Forced(), self.lm.config)
         tokens = self.line.inputs(known)
         drawn, extra = self._frame(
-            tokens, user, self.line.step, self.seed, self._buffers, self._given
+            *(tokens, user, self.line.step, self.seed, self._buffers, self._given),
+            forced_text=int(wanted[0]),
         )
         return Submitted(drawn, user, extra, self.line.upcoming(), wanted)
 

@@ -110,6 +110,7 @@ class Lm(nn.Module):
         self,
         text: mx.array,
         rows: mx.array,
+        forced_text: mx.array,
         buffers: Buffers,
         at: Position,
         samplers: tuple[Sampler, Sampler],
@@ -119,12 +120,14 @@ class Lm(nn.Module):
     ) -> tuple[mx.array, mx.array | None]:
         """One frame: tokens [1 + S] (text, then own codes) and the extra heads' softmax [heads, D].
 
+        `forced_text` [1] stands for the sampled text token unless it is -1: the codes follow it.
         Everything stays lazy; `buffers` is brought up to date in place.
         """
         out = self.temporal_step(text, rows, buffers, at, given)
         logits = linear_of(out, self.text_linear)
         noise = frame_noise(key, samplers, self.config)
-        token = samplers[0](logits, temperatures[:1], noise[0])
+        token = samplers[0](logits, temperatures[:1], noise[0]).astype(mx.int32)
+        token = mx.where(forced_text == NO_INPUT, token, forced_text)
         tokens = [token]
         if self.config.depth:
 

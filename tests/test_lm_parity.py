@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import moshi_mlx
+from moshi_mlx.generator import Forced
 from moshi_mlx.lm import Lm
 from moshi_mlx.sampling import Sampler
 from tests.lm_goldens import GOLDEN, GREEDY, MODELS, conditions, golden, model
@@ -138,3 +139,13 @@ def test_logits_of_a_batch_equal_those_of_its_entries() -> None:
         one_text, one_audio = lm.forward(both[b : b + 1])
         np.testing.assert_allclose(text[b], np.array(one_text)[0], atol=TOLERANCE)
         np.testing.assert_allclose(audio[b], np.array(one_audio)[0], atol=TOLERANCE)
+
+
+def test_codes_follow_a_forced_text_as_in_pytorch() -> None:
+    """Text to speech: each step is told its text, and the same step's codes already know."""
+    want, lm = golden("lm_tts"), model("lm_tts")
+    generator = lm.generator(conditions=conditions("lm_tts", "forced.voice"), **GREEDY)
+    nobody = np.zeros(0, np.int32)
+    steps = [generator.step(nobody, Forced(int(token))) for token in want["forced.text"]]
+    assert [step.text_token for step in steps] == want["forced.text"].tolist()
+    np.testing.assert_array_equal([step.sampled for step in steps], want["forced.codes"])

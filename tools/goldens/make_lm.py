@@ -6,7 +6,7 @@ A developer's tool, never a test dependency. It needs torch and Kyutai's `moshi`
 
 Weights are random, every value exactly representable in bf16; files in Kyutai's PyTorch layout.
 `tf.*`: teacher-forced forward on 5 x context random frames, 10 % of the inputs -1; `gen.*`: greedy
-LMGen on `user_codes`.
+LMGen on `user_codes`; `forced.*`: greedy codes where every step's text is given (text to speech).
 """
 
 import json
@@ -98,6 +98,8 @@ def make(name: str, config: dict, folder: Path) -> None:
     save_file(state, folder / "model.safetensors")
     with torch.no_grad():
         golden = teacher_forced(model, config) | greedy(model, config)
+        if config["n_q"] == config["dep_q"]:
+            golden |= forced(model, config)
     save_file({k: v.contiguous() for k, v in golden.items()}, folder / "golden.safetensors")
     print(name, {k: tuple(v.shape) for k, v in golden.items()})
 
@@ -147,6 +149,27 @@ def greedy(model, config: dict) -> dict[str, torch.Tensor]:
     if rows["extra"]:
         found["gen.extra_heads"] = torch.stack(rows["extra"])
     return found
+
+
+def forced(model, config: dict) -> dict[str, torch.Tensor]:
+    """Greedy codes of a model that is told its text: `forced.text` [T] -> `forced.codes` [T, S]."""
+    text, codes, voice = torch.randint(0, config["text_card"], (FRAMES,)), [], torch.randn(4, 6)
+
+    def tell(token: torch.Tensor) -> None:
+        token.fill_(int(text[len(codes)]))
+
+    gen = LMGen(
+        model,
+        use_sampling=False,
+        condition_tensors=conditions(model, voice),
+        on_text_hook=tell,
+        on_audio_hook=lambda sampled: codes.append(sampled.clone()),
+    )
+    with gen.streaming(1):
+        for _ in range(FRAMES):
+            gen.step(torch.zeros(1, config["n_q"] - config["dep_q"], 1, dtype=torch.long))
+    found = {"forced.text": text.int(), "forced.codes": torch.cat(codes).int()}
+    return found | {"forced.voice": voice}
 
 
 if __name__ == "__main__":
