@@ -40,6 +40,7 @@ from .events import (
     FrameDone,
     Notice,
     Ready,
+    Refused,
     Settings,
     Status,
     Stopped,
@@ -286,7 +287,9 @@ class Chat:
         if isinstance(event, Failed):
             known = isinstance(event.error, MoshiError)
             self._failed = event.message if known else f"{event.message} ({REPORT})"
+        if isinstance(event, Refused):  # settings that this model can't honour
+            self._failed = event.message
         self._tell(event)
         ends = isinstance(event, ConversationEnded) and event.reason == "end of input"
-        if ends or isinstance(event, Failed | Stopped):
+        if ends or isinstance(event, Failed | Refused | Stopped):
             self._over.set()

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     make_engine = engine_from(args)
     with Signals() as signals:
         chat = Chat(make_engine, sound, options)
-        signals.on_signal = chat.quit
+        signals.call(chat.quit)
         try:
             show(chat, args.plain)
         finally:

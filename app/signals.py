@@ -15,9 +15,15 @@ class Signals:
 
     def __init__(self) -> None:
         self.status: int | None = None
-        self.on_signal: Callable[[], None] = lambda: None  # set it as soon as there is a talk
+        self._on_signal: Callable[[], None] = lambda: None
         self._interrupts = 0
         self._before: dict[signal.Signals, Any] = {}
+
+    def call(self, on_signal: Callable[[], None]) -> None:
+        """What a signal does, from now on; at once when one has come already."""
+        self._on_signal = on_signal
+        if self.status is not None:
+            on_signal()
 
     def __enter__(self) -> Self:
         for number in ENDING:
@@ -34,4 +40,4 @@ class Signals:
         self._interrupts += number == signal.SIGINT
         if self._interrupts >= MOST_INTERRUPTS:
             os._exit(self.status)
-        self.on_signal()
+        self._on_signal()

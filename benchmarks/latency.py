@@ -1,0 +1,186 @@
+"""How long a click takes once around: our session against the structure of Kyutai's local client.
+
+    python -m benchmarks.latency [--seconds 12] [--rounds 2] [--step-ms 50]
+
+Both run through real PortAudio on PulseAudio null sinks whose microphone hears the loudspeaker,
+with the same fake model: it answers a click with a click at the same place of its frame, after 50
++- 10 ms. So a click goes round and round, and the samples between two hearings are the whole
+delay: the frame, the model, the queues, the playout and the devices. Kyutai's structure is
+rebuilt from `moshi_mlx/local.py` of moshi_mlx 0.3.0: two streams of 1920 samples with PortAudio's
+default latency, queues polled every millisecond, whole frames out (but without its processes, in
+its favour). Lines of JSON; the last one is the comparison.
+"""
+
+import argparse
+import json
+import queue
+import random
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from app.device_sound import DeviceSound
+from app.engine import Reply
+from app.events import Settings
+from app.session import Session
+from moshi_mlx.clock import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE_HZ
+
+CLICK, HEARD = 0.5, 0.1
+PATIENCE_FRAMES = 25  # 2 s without a click: it was lost, begin again
+
+
+class ClickModel:
+    """Engine and talk in one: answers clicks, takes its time."""
+
+    name, recipe, seed = "click", "fp32", 0
+
+    def __init__(self, step_ms: float) -> None:
+        self._rng, self._step_ms, self._quiet = random.Random(1), step_ms, 0
+
+    def begin(self, settings: Settings) -> "ClickModel":
+        return self
+
+    def step(self, frame: np.ndarray, hold: bool = False) -> Reply:
+        time.sleep((self._step_ms + self._rng.uniform(-10, 10)) / 1000)
+        out = np.zeros(FRAME_SAMPLES, np.float32)
+        heard = np.flatnonzero(np.abs(frame) > HEARD)
+        self._quiet = 0 if len(heard) else self._quiet + 1
+        if len(heard):
+            out[heard[0]] = CLICK
+        elif self._quiet >= PATIENCE_FRAMES:
+            out[FRAME_SAMPLES // 2], self._quiet = CLICK, 0
+        return Reply(out)
+
+    def close(self) -> None:
+        pass
+
+    def memory_bytes(self) -> int:
+        return 0
+
+
+class Ear:
+    """Sits in the input callback: positions of the clicks heard."""
+
+    def __init__(self) -> None:
+        self.samples, self.clicks = 0, []
+
+    def __call__(self, mic: np.ndarray) -> None:
+        for at in np.flatnonzero(np.abs(mic) > HEARD):
+            self.clicks.append(self.samples + int(at))
+        self.samples += len(mic)
+
+    def round_trips_ms(self) -> list[float]:
+        """Without the gaps where a click got lost."""
+        gaps = np.diff(self.clicks) * 1000 / SAMPLE_RATE_HZ
+        return [float(gap) for gap in gaps if FRAME_MS < gap < 1500]
+
+
+def ours(step_ms: float, seconds: float) -> Ear:
+    ear, sound = Ear(), DeviceSound()
+    exchange = sound.exchange
+
+    def listening(mic: np.ndarray, out: np.ndarray, flags: bool = False) -> None:
+        ear(mic)
+        exchange(mic, out, flags)
+
+    sound.exchange = listening
+    session = Session(lambda: ClickModel(step_ms))
+    sound.start()
+    session.start()
+    session.begin(sound, Settings(seed=0))
+    time.sleep(seconds)
+    session.stop()
+    sound.stop()
+    return ear
+
+
+def kyutais(step_ms: float, seconds: float) -> Ear:
+    import sounddevice as sd
+
+    ear, model, stop = Ear(), ClickModel(step_ms), threading.Event()
+    heard: queue.Queue[np.ndarray] = queue.Queue()
+    said: queue.Queue[np.ndarray] = queue.Queue()
+
+    def on_input(mic, frames, when, flags) -> None:
+        ear(mic[:, 0])
+        heard.put_nowait(mic[:, 0].astype(np.float32))
+
+    def on_output(out, frames, when, flags) -> None:
+        try:
+            out[:, 0] = said.get(block=False)
+        except queue.Empty:
+            out.fill(0)
+
+    def work() -> None:
+        while not stop.is_set():
+            time.sleep(0.001)
+            try:
+                frame = heard.get(block=False)
+            except queue.Empty:
+                continue
+            said.put_nowait(model.step(frame).pcm)
+
+    worker = threading.Thread(target=work)
+    common = {"samplerate": SAMPLE_RATE_HZ, "channels": 1, "blocksize": FRAME_SAMPLES}
+    with (
+        sd.InputStream(callback=on_input, **common),
+        sd.OutputStream(callback=on_output, **common),
+    ):
+        worker.start()
+        time.sleep(seconds)
+        stop.set()
+        worker.join()
+    return ear
+
+
+STRUCTURES = {"ours": ours, "kyutais": kyutais}
+
+
+def measure(seconds: float, rounds: int, step_ms: float) -> dict[str, float]:
+    """Both by turns on one daemon, each in its own process -> medians in ms."""
+    from tests.pulse import Pulse
+
+    trips: dict[str, list[float]] = {name: [] for name in STRUCTURES}
+    pulse = Pulse(loopback=True)
+    try:
+        for _ in range(rounds):
+            for name in STRUCTURES:
+                command = [sys.executable, __file__, "--child", name, "--seconds", str(seconds)]
+                command += ["--step-ms", str(step_ms)]
+                done = subprocess.run(
+                    command, env=pulse.env, capture_output=True, text=True, check=True
+                )
+                trips[name] += json.loads(done.stdout.splitlines()[-1])
+    finally:
+        pulse.close()
+    result: dict[str, float] = {f"{name}_ms": median(found) for name, found in trips.items()}
+    result |= {f"{name}_clicks": len(found) for name, found in trips.items()}
+    result["less_ms"] = result["kyutais_ms"] - result["ours_ms"]
+    result["ratio"] = result["ours_ms"] / result["kyutais_ms"]
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=12.0)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--step-ms", type=float, default=50.0)
+    parser.add_argument("--child", choices=STRUCTURES, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        ear = STRUCTURES[args.child](args.step_ms, args.seconds)
+        print(json.dumps(ear.round_trips_ms()))
+        return
+    found = measure(args.seconds, args.rounds, args.step_ms)
+    print(json.dumps({name: round(value, 2) for name, value in found.items()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""`moshi chat` as its user starts it: a process of its own, whose lines a test can wait for."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import soundfile
+
+GREEDY = ("--seed", "0", "--text-temperature", "0", "--audio-temperature", "0")
+CHAT = ("chat", "--model", "nano", "--plain", *GREEDY)
+
+
+class ChatProcess:
+    """Use it as a context manager; `env` from a Pulse, or None with virtual devices."""
+
+    def __init__(self, folder: Path, *args: str, env=None, code: str | None = None, **options):
+        """`code`: Python to run in place of the command line, which it gets as sys.argv[1:]."""
+        self.out, self.err = folder / "stdout", folder / "stderr"
+        start = ["-c", code] if code is not None else ["-m", "app.cli"]
+        with self.out.open("wb") as out, self.err.open("wb") as err:
+            io = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err} | options
+            command = [sys.executable, "-X", "faulthandler", *start, *CHAT, *args]
+            self.process = subprocess.Popen(command, env=env, **io)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    @property
+    def said(self) -> str:
+        return self.out.read_text()
+
+    @property
+    def notes(self) -> str:
+        return self.err.read_text()
+
+    def wait_for(self, text: str, timeout_s: float = 60.0, where=None) -> float:
+        """Until stderr (or the file `where`) holds `text`; returns the seconds it took."""
+        start = time.monotonic()
+        while text not in (where or self.err).read_text():
+            assert self.process.poll() is None, f"ended: {self.notes}"
+            assert time.monotonic() - start < timeout_s, f"no {text!r} in: {self.notes}"
+            time.sleep(0.02)
+        return time.monotonic() - start
+
+    def interrupt(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        return self.end()
+
+    def end(self, timeout_s: float = 60.0) -> int:
+        return self.process.wait(timeout_s)
+
+
+def takes_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.exists() else []
+
+
+def check_take(take: Path, finished: bool = True) -> dict:
+    """A recording that can be used: readable, its parts equally long; returns its manifest."""
+    manifest = json.loads((take / "manifest.json").read_text())
+    assert manifest["finished"] is finished
+    timings = [json.loads(line) for line in (take / "timings.jsonl").read_text().splitlines()]
+    for line in (take / "transcript.jsonl").read_text().splitlines():
+        json.loads(line)
+    assert (take / "transcript.vtt").read_text().startswith("WEBVTT")
+    sound, rate = soundfile.read(take / "talk.wav", always_2d=True)
+    assert rate == 24_000 and sound.shape[1] == 2
+    if finished:
+        assert len(sound) == 1920 * len(timings) == 1920 * manifest["frames"]
+        assert not list(take.glob("*.part"))
+    return manifest | {"timings": timings, "sound": sound}
