@@ -29,23 +29,25 @@ def missing() -> str:
     return ""
 
 
-@contextlib.contextmanager
-def chromium(microphone: Path) -> Iterator:
-    """A playwright browser whose microphone plays a wav file once, then silence."""
-    from playwright.sync_api import sync_playwright
-
-    flags = [
-        "--no-sandbox",
-        "--disable-gpu",
+def speaking(microphone: Path) -> list[str]:
+    """Flags of a user who allows the microphone, which plays a wav file once, then silence."""
+    return [
         "--use-fake-ui-for-media-stream",
         "--use-fake-device-for-media-stream",
         f"--use-file-for-fake-audio-capture={microphone.resolve()}%noloop",
         "--autoplay-policy=no-user-gesture-required",
-        *QUIET,
     ]
+
+
+@contextlib.contextmanager
+def chromium(*flags: str) -> Iterator:
+    """A headless playwright browser."""
+    from playwright.sync_api import sync_playwright
+
+    flags = ("--no-sandbox", "--disable-gpu", *QUIET, *flags)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=flags, ignore_default_args=["--mute-audio"]
+            executable_path=CHROMIUM, args=list(flags), ignore_default_args=["--mute-audio"]
         )
         try:
             yield browser

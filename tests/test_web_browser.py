@@ -29,7 +29,8 @@ def server():
 def chromium(tmp_path_factory):
     wav = tmp_path_factory.mktemp("mic") / "question.wav"
     question = NANO / "samples" / "four_plus_three.wav"
-    with browser.chromium(browser.microphone_wav(wav, question, LEAD_S, 8.0)) as running:
+    browser.microphone_wav(wav, question, LEAD_S, 8.0)
+    with browser.chromium(*browser.speaking(wav)) as running:
         yield running
 
 
@@ -140,6 +141,48 @@ def test_a_second_visitor_is_told_that_the_line_is_busy(server, new_page):
     second.wait_for_timeout(1000)
     second.click("#talk")
     wait_for_state(second, "talking")
+
+
+@pytest.mark.timeout(120)
+def test_muted_is_not_heard_and_holding_is(server, new_page):
+    page = new_page(browser.DESKTOP)
+    page.goto(server.url)
+    page.keyboard.press("t")
+    wait_for_state(page, "talking")
+    page.keyboard.press("m")
+    page.wait_for_timeout(1000 * LEAD_S + 2000)  # the question has passed
+    assert page.locator(".turn.you").count() == 0
+    page.keyboard.press("t")
+    wait_for_state(page, "idle")
+    page.keyboard.press("t")  # the microphone starts again
+    wait_for_state(page, "talking")
+    page.keyboard.press("m")
+    page.keyboard.down("Space")
+    page.locator(".turn.you").wait_for(timeout=10_000)
+    page.keyboard.up("Space")
+    assert page.get_attribute("#mute", "aria-pressed") == "true"
+
+
+@pytest.mark.timeout(120)
+def test_devices_theme_and_spectrogram_while_talking(server, new_page):
+    page = new_page(browser.DESKTOP)
+    page.goto(server.url)
+    page.get_by_role("button", name="Talk", exact=True).click()
+    wait_for_state(page, "talking")
+    page.get_by_role("button", name="Spectrogram").click()
+    page.get_by_role("button", name="Settings").click()
+    page.wait_for_function("document.querySelector('#microphone').length > 1")
+    page.get_by_role("combobox", name="Microphone").select_option(index=1)
+    page.get_by_role("combobox", name="Colours").select_option("dark")
+    page.get_by_role("button", name="Close settings").click()
+    page.locator(".turn.you").wait_for(timeout=10_000)  # the other microphone is heard
+    page.get_by_text(ANSWER.split()[0]).first.wait_for(timeout=10_000)
+    page.screenshot(path=OUT / "desktop-dark-spectrogram.png")
+    painted = "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(v => v > 60)"
+    assert page.locator("#voices").evaluate(painted)
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(18, 20, 23)"
+    page.reload()
+    assert page.get_attribute("html", "data-theme") == "dark"  # settings are kept
 
 
 @pytest.mark.timeout(120)
