@@ -66,7 +66,7 @@ GEN_KEYS = {
     "top_k": "audio_top_k",
     "top_k_text": "text_top_k",
 }
-GEN_BESIDE = ("use_sampling", "cfg_coef", "check")
+GEN_BESIDE = ("use_sampling", "cfg_coef", "check")  # check: assertions only
 
 
 def gated_hidden(dim: int, feedforward: int) -> int:
@@ -229,6 +229,8 @@ class Reader:
         if unknown := sorted(set(raw) - set(known)):
             names = ", ".join(suggest(key, known) for key in unknown)
             raise self.fail(f"unknown keys in lm_gen_config: {names}")
+        if raw.get("cfg_coef", 1) != 1:
+            raise self.fail("lm_gen_config: cfg_coef can't be built here, only 1 (no guidance)")
         found = {name: raw[key] for key, name in GEN_KEYS.items() if key in raw}
         if raw.get("use_sampling") is False:
             found |= {"text_temperature": 0.0, "audio_temperature": 0.0}

@@ -88,6 +88,7 @@ def test_what_may_be_missing_has_pytorchs_defaults() -> None:
             {"lm_gen_config": {"temperature": 1}},
             "unknown keys in lm_gen_config: temperature",
         ),
+        (MOSHI, {"lm_gen_config": {"cfg_coef": 3.0}}, "lm_gen_config: cfg_coef can't be built"),
         (MOSHI, {"lm_gen_config": {"temp": -1}}, "lm_gen_config: audio_temperature must be"),
         (TTS, {"depformer_weights_per_step_schedule": [0, 2]}, "schedule must name a set of"),
         (TTS, {"fuser": {"sum": ["moood"]}}, "fuser names 'moood'"),
