@@ -22,7 +22,7 @@ NOISE = 0.01  # amplitude of the input: as loud as a quiet room
 WARM_FRAMES = 10
 Stamp = tuple[str, float, float]  # stage, start and end in seconds of `perf_counter`
 CODEC_STAGES = {"encode": "encode", "decode": "decode"}
-GENERATOR_STAGES = {"step": "lm"}
+GENERATOR_STAGES = {"step": "lm", "submit": "lm", "finish": "lm"}
 
 
 @dataclass(frozen=True)
