@@ -14,7 +14,7 @@ from engines import SAMPLE_RATE_HZ
 FRAME_SAMPLES = 1920
 FRAME_S = 0.08
 PAD, EPAD = 3, 0
-ANSWER_GAP_S = 0.24  # silence that is heard before the answer's first frame is decided
+ANSWER_GAP_S = 0.18  # silence that is heard before the answer's first frame is decided
 STOP_S = 0.32  # after the user's interruption Moshi goes on for this long
 OWN_LEAD_S = 0.02  # the renditions begin with this much silence
 

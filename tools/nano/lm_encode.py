@@ -138,6 +138,11 @@ def groups(count: int, users: int, rng: np.random.Generator) -> list[list[int]]:
     return out
 
 
+def as_heard(track: np.ndarray) -> np.ndarray:
+    """Entry t of the user's codes is what call t + 1 hears; call 0 is never encoded (as in a session)."""
+    return np.concatenate([track[FRAME_SAMPLES:], np.zeros(FRAME_SAMPLES, np.float32)])
+
+
 def quiet_talk(rng: np.random.Generator) -> Dialogue:
     """Nobody speaks: silence or noise alone."""
     scene = Scene(noise_db=float(rng.uniform(-90, -33)), noise_kind=Scene.draw(rng).noise_kind)
@@ -165,7 +170,7 @@ def make_shards(args: argparse.Namespace) -> None:
             for g in everyone[start : start + SHARD]
         ]
         sounds = own.encode_missing(talks)
-        user = batched(codec, [user_track(t, waves, sounds) for t in talks])
+        user = batched(codec, [as_heard(user_track(t, waves, sounds)) for t in talks])
         text = [text_tokens(t, own.words, tokenizer.encode) for t in talks]
         marks = [labels(t, meta, vocabulary) for t in talks]
         np.savez(

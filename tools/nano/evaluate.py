@@ -1,0 +1,194 @@
+"""Evaluates a model folder through moshi_mlx, frame by frame, and writes the figures as JSON.
+
+    PYTHONPATH=../.. python evaluate.py --model ../../moshi_mlx/nano --out figures.json --seed 90210 [--count 200] [--only known,quiet]
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import listen
+import moshi_mlx
+import numpy as np
+import wordings
+from augment import NOISE_KINDS, amplitude
+from dialogue import FRAME_S, FRAME_SAMPLES
+from testset import Case, TestSet
+
+SOUND_DB = -42.0  # frames louder than this (RMS) are Moshi speaking
+GREEDY = {"text_temperature": 0.0, "audio_temperature": 0.0}
+
+
+class Heard:
+    """What the model did in one case: text with the time of each piece, sound only when asked for."""
+
+    def __init__(self, moshi: moshi_mlx.Moshi, case: Case, **sampling: float) -> None:
+        self.moshi, self.case = moshi, case
+        codes = moshi.codec.encode(case.track[FRAME_SAMPLES:])
+        generator = moshi.lm.generator(**({"seed": 0} | sampling))
+        stream = moshi.tokenizer.stream((3, 0))
+        self.pieces: list[tuple[float, str]] = []
+        self.codes: list[np.ndarray] = []
+        for call in range(codes.shape[1] + 1):
+            step = generator.step(codes[:, call - 1] if call else np.zeros(len(codes), np.int32))
+            piece = stream.push(step.text_token)
+            if piece:
+                self.pieces.append(((call + 1) * FRAME_S, piece))
+            if step.codes is not None:
+                self.codes.append(step.codes)
+        self.first_call = codes.shape[1] + 1 - len(self.codes)
+
+    @property
+    def text(self) -> str:
+        return "".join(p for _, p in self.pieces).strip()
+
+    @property
+    def right(self) -> bool:
+        return self.text == self.case.expected
+
+    @property
+    def early(self) -> bool:
+        """Began while the user spoke."""
+        return bool(self.pieces) and self.pieces[0][0] <= self.case.end_s
+
+    def sound(self) -> np.ndarray:
+        """float32: Moshi's side on the user's clock: the frame of call n plays at (n + 1) frames."""
+        pcm = self.moshi.codec.decode(np.stack(self.codes, 1))
+        return np.concatenate([np.zeros((self.first_call + 1) * FRAME_SAMPLES, np.float32), pcm])
+
+    def loud(self) -> np.ndarray:
+        """bool per 10 ms."""
+        pcm = self.sound()
+        blocks = pcm[: len(pcm) // 240 * 240].reshape(-1, 240)
+        return np.sqrt((blocks**2).mean(1)) > amplitude(SOUND_DB)
+
+
+def share(values: Iterable[bool]) -> float:
+    return round(float(np.mean(list(values))), 4)
+
+
+class Evaluation:
+    def __init__(self, model: Path, seed: int, count: int) -> None:
+        self.moshi = moshi_mlx.load(model, codec="mlx")
+        self.tests, self.count, self.seed = TestSet(seed), count, seed
+        self.started: list[bool] = []  # early, of every spoken case
+        self.misses: list[dict] = []
+
+    def run(self, cases: list[Case], what: str, **sampling: float) -> list[Heard]:
+        out = [Heard(self.moshi, c, **({"seed": self.seed + i} | (sampling or GREEDY))) for i, c in enumerate(cases)]
+        self.misses += [
+            {"what": what, "question": h.case.question, "voice": h.case.voice, "said": h.text, "expected": h.case.expected}
+            for h in out if not h.right
+        ]  # fmt: skip
+        if cases[0].voice:
+            self.started += [h.early for h in out]
+        return out
+
+    def known(self) -> dict:
+        cases = self.tests.known(self.count, "espeak")
+        heard = self.run(cases, "unseen espeak")
+        sampled = self.run(cases, "sampled", text_temperature=self.moshi.config.sampling.text_temperature)
+        return {"unseen_espeak": share(h.right for h in heard), "sampled": share(h.right for h in sampled)} | latency(heard)
+
+    def engine(self) -> dict:
+        return {"unseen_engine": share(h.right for h in self.run(self.tests.known(self.count, "other"), "unseen engine"))}
+
+    def wording(self) -> dict:
+        return {"held_wordings": share(h.right for h in self.run(self.tests.known(self.count, "espeak", True), "wording"))}
+
+    def quiet(self) -> dict:
+        return {"quiet": share(h.right for h in self.run(self.tests.quiet(self.count), "quiet"))}
+
+    def unknown(self) -> dict:
+        return {"unknown": share(h.right for h in self.run(self.tests.unknown(self.count), "unknown"))}
+
+    def silence(self) -> dict:
+        kinds = [(-120.0, "white")] + [(-40.0, k) for k in NOISE_KINDS]
+        heard = self.run([self.tests.nothing(60, db, kind) for db, kind in kinds], "nothing")
+        return {"words_in_silence_and_noise": sum(len(h.text.split()) for h in heard)}
+
+    def barge(self) -> dict:
+        answer_s = {a["answer"]: 0.36 * len(a["answer"].split()) for a in wordings.load_answers()}
+        cases = self.tests.barge_in(max(20, self.count // 2), answer_s)
+        heard = self.run(cases, "barge-in")
+        stopped, second = [], []
+        for h in heard:
+            loud = h.loud()
+            at = round(h.case.again_s * 100)
+            if loud[max(0, at - 30) : at + 5].any():  # it was speaking
+                stopped.append(not loud[at + 60 : at + 80].any())
+                later = "".join(p for t, p in h.pieces if t > h.case.again_s + 0.6).strip()
+                second.append(later == h.case.then)
+        return {"barge_in_stops": share(stopped), "barge_in_n": len(stopped), "barge_in_then_right": share(second)}
+
+    def echo(self) -> dict:
+        """Its own voice at -14 dB, 120 ms late, through a session: nothing but the answer may be said."""
+        clean = []
+        for case in self.tests.known(max(20, self.count // 8), "espeak"):
+            track = np.append(case.track, np.zeros(25 * FRAME_SAMPLES, np.float32))
+            own, text = np.zeros(len(track) + 2 * FRAME_SAMPLES, np.float32), ""
+            with self.moshi.session(seed=0, **GREEDY) as session:
+                for call in range(len(track) // FRAME_SAMPLES):
+                    a = call * FRAME_SAMPLES
+                    late = max(0, a - 2880)
+                    echo = own[late : late + FRAME_SAMPLES] if a >= 2880 else 0.0
+                    reply = session.step(track[a : a + FRAME_SAMPLES] + amplitude(-14) * echo)
+                    text += reply.text
+                    if reply.pcm is not None:
+                        own[a + FRAME_SAMPLES : a + 2 * FRAME_SAMPLES] = reply.pcm
+            answered = {a for a in wordings.all_answers() if text.strip() == a}
+            clean.append(bool(answered))
+        return {"echo_one_answer": share(clean), "echo_n": len(clean)}
+
+    def speech(self) -> dict:
+        """What a recognizer hears in the spoken answers, and the pitch against the original voice."""
+        spoken: dict[str, np.ndarray] = {}
+        for entry in wordings.load_answers() + [{"answer": wordings.fallback(), "questions": ["the soup tastes salty"]}]:
+            for text in entry["questions"] * 3:
+                case = self.tests.case(text, entry["answer"], "espeak", self.tests.normal_scene())
+                heard = Heard(self.moshi, case, **GREEDY)
+                if heard.right:
+                    spoken[entry["answer"]] = heard.sound()[round(case.end_s * 24000) :]
+                    break
+        return listen.intelligibility(spoken, wordings.all_answers()) | listen.pitch(self.moshi, self.tests.speakers)
+
+
+def latency(heard: list[Heard]) -> dict:
+    """Seconds from the end of the question to the first sound, of the right answers."""
+    waits = []
+    for h in heard:
+        if h.right:
+            at = np.flatnonzero(h.loud())
+            waits.append(at[0] / 100 - h.case.end_s if len(at) else np.inf)
+    return {"latency_p50_s": round(float(np.quantile(waits, 0.5)), 3), "latency_p90_s": round(float(np.quantile(waits, 0.9)), 3)} if waits else {}
+
+
+PARTS: dict[str, Callable[[Evaluation], dict]] = {
+    name: getattr(Evaluation, name)
+    for name in ("known", "engine", "wording", "quiet", "unknown", "silence", "barge", "echo", "speech")
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--only", default=",".join(PARTS))
+    args = parser.parse_args()
+    evaluation, figures = Evaluation(args.model, args.seed, args.count), {}
+    for name in args.only.split(","):
+        started = time.time()
+        figures |= PARTS[name](evaluation)
+        figures |= {"early_starts": int(sum(evaluation.started)), "spoken_cases": len(evaluation.started)}
+        print(f"{name}: {time.time() - started:.0f} s {json.dumps(figures)}", flush=True)
+        size = sum(p.stat().st_size for p in args.model.rglob("*") if p.is_file())
+        figures |= {"size_bytes": size, "seed": args.seed, "count": args.count}
+        args.out.write_text(json.dumps(figures | {"misses": evaluation.misses}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
