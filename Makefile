@@ -27,7 +27,7 @@ lint: $(STAMP)
 	$(VENV)/bin/pyright --pythonpath $(PY)
 
 demo: $(STAMP)
-	$(PY) -m tools.demo
+	$(PY) -m app.cli demo
 
 wheels: $(STAMP)
 	bash tools/check_wheels.sh

@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "chat": (".cli_chat", "talk with Moshi through microphone and speakers"),
     "web": (".cli_web", "talk in a browser, or with any client that speaks Kyutai's protocol"),
     "devices": (".cli_devices", "list the sound devices and say which a talk would use"),
+    "demo": (".cli_demo", "a spoken talk with the small model in the package; nothing to download"),
     "file": (".cli_file", "let Moshi answer a recording, into a sound file and a transcript"),
     "text": (".cli_text", "continue a text with Helium, the language model inside Moshi"),
     "doctor": (".cli_doctor", "tell whether this machine can talk with Moshi, and what to mend"),

@@ -1,6 +1,6 @@
 """Evaluates a model folder through moshi_mlx, frame by frame, and writes the figures as JSON.
 
-    PYTHONPATH=../.. python evaluate.py --model ../../moshi_mlx/nano --out figures.json --seed 90210 [--count 200] [--only known,quiet]
+PYTHONPATH=../.. python evaluate.py --model ../../moshi_mlx/nano --out figures.json --seed 90210 [--count 200] [--only known,quiet]
 """
 
 import argparse
@@ -10,35 +10,38 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import listen
-import moshi_mlx
 import numpy as np
+import torch
 import wordings
 from augment import NOISE_KINDS, amplitude
-from dialogue import FRAME_S, FRAME_SAMPLES
+from batch import Conversations, torch_codec
+from dialogue import EPAD, FRAME_S, FRAME_SAMPLES, PAD
+from lm_encode import batched
 from testset import Case, TestSet
 
+import moshi_mlx
+
 SOUND_DB = -42.0  # frames louder than this (RMS) are Moshi speaking
+BATCH = 48
 GREEDY = {"text_temperature": 0.0, "audio_temperature": 0.0}
 
 
 class Heard:
-    """What the model did in one case: text with the time of each piece, sound only when asked for."""
+    """What the model did in one case: pieces of text with the call after which they were known, and its codes."""
 
-    def __init__(self, moshi: moshi_mlx.Moshi, case: Case, **sampling: float) -> None:
-        self.moshi, self.case = moshi, case
-        codes = moshi.codec.encode(case.track[FRAME_SAMPLES:])
-        generator = moshi.lm.generator(**({"seed": 0} | sampling))
-        stream = moshi.tokenizer.stream((3, 0))
+    def __init__(self, moshi: moshi_mlx.Moshi, codec: torch.nn.Module, case: Case) -> None:
+        self.codec, self.case = codec, case
+        self.stream = moshi.tokenizer.stream((PAD, EPAD))
         self.pieces: list[tuple[float, str]] = []
         self.codes: list[np.ndarray] = []
-        for call in range(codes.shape[1] + 1):
-            step = generator.step(codes[:, call - 1] if call else np.zeros(len(codes), np.int32))
-            piece = stream.push(step.text_token)
-            if piece:
-                self.pieces.append(((call + 1) * FRAME_S, piece))
-            if step.codes is not None:
-                self.codes.append(step.codes)
-        self.first_call = codes.shape[1] + 1 - len(self.codes)
+        self.first_call: int | None = None
+
+    def take(self, call: int, token: int, codes: np.ndarray | None) -> None:
+        if piece := self.stream.push(int(token)):
+            self.pieces.append(((call + 1) * FRAME_S, piece))
+        if codes is not None:
+            self.first_call = call if self.first_call is None else self.first_call
+            self.codes.append(codes[1:])
 
     @property
     def text(self) -> str:
@@ -54,15 +57,44 @@ class Heard:
         return bool(self.pieces) and self.pieces[0][0] <= self.case.end_s
 
     def sound(self) -> np.ndarray:
-        """float32: Moshi's side on the user's clock: the frame of call n plays at (n + 1) frames."""
-        pcm = self.moshi.codec.decode(np.stack(self.codes, 1))
-        return np.concatenate([np.zeros((self.first_call + 1) * FRAME_SAMPLES, np.float32), pcm])
+        """float32: Moshi's side on the user's clock: the frame that call n completes plays after it."""
+        codes = torch.from_numpy(np.stack(self.codes, 1)[None].astype(np.int64))
+        with torch.inference_mode():
+            pcm = self.codec.decode(codes)[0, 0].numpy()
+        return np.concatenate(
+            [np.zeros(((self.first_call or 0) + 1) * FRAME_SAMPLES, np.float32), pcm]
+        )
 
     def loud(self) -> np.ndarray:
-        """bool per 10 ms."""
+        """bool per 10 ms; never in the first 0.5 s, where the decoder settles."""
         pcm = self.sound()
         blocks = pcm[: len(pcm) // 240 * 240].reshape(-1, 240)
-        return np.sqrt((blocks**2).mean(1)) > amplitude(SOUND_DB)
+        loud = np.sqrt((blocks**2).mean(1)) > amplitude(SOUND_DB)
+        loud[:50] = False
+        return loud
+
+
+def hold(
+    moshi: moshi_mlx.Moshi, codec: torch.nn.Module, cases: list[Case], seed: int, sampling: dict
+) -> list[Heard]:
+    """All cases, cases of like length together."""
+    order = sorted(range(len(cases)), key=lambda i: len(cases[i].track))
+    out: dict[int, Heard] = {}
+    for start in range(0, len(order), BATCH):
+        chosen = order[start : start + BATCH]
+        tracks = [cases[i].track[FRAME_SAMPLES:] for i in chosen]  # call 0 is never encoded
+        codes = batched(codec, tracks)
+        talks = Conversations(moshi.lm, len(chosen), seed + start, sampling)
+        heard = [Heard(moshi, codec, cases[i]) for i in chosen]
+        for call in range(max(c.shape[1] for c in codes) + 1):
+            at = [min(max(call - 1, 0), c.shape[1] - 1) for c in codes]
+            user = np.stack([c[:, t] for c, t in zip(codes, at, strict=True)]).astype(np.int32)
+            tokens, complete = talks.step(user)
+            for h, c, token, own in zip(heard, codes, tokens, complete, strict=True):
+                if call <= c.shape[1]:
+                    h.take(call, token, own)
+        out |= dict(zip(chosen, heard, strict=True))
+    return [out[i] for i in range(len(cases))]
 
 
 def share(values: Iterable[bool]) -> float:
@@ -71,13 +103,14 @@ def share(values: Iterable[bool]) -> float:
 
 class Evaluation:
     def __init__(self, model: Path, seed: int, count: int) -> None:
-        self.moshi = moshi_mlx.load(model, codec="mlx")
+        torch.set_num_threads(1)
+        self.moshi, self.codec = moshi_mlx.load(model, codec="mlx"), torch_codec(model)
         self.tests, self.count, self.seed = TestSet(seed), count, seed
         self.started: list[bool] = []  # early, of every spoken case
         self.misses: list[dict] = []
 
     def run(self, cases: list[Case], what: str, **sampling: float) -> list[Heard]:
-        out = [Heard(self.moshi, c, **({"seed": self.seed + i} | (sampling or GREEDY))) for i, c in enumerate(cases)]
+        out = hold(self.moshi, self.codec, cases, self.seed, sampling or GREEDY)
         self.misses += [
             {"what": what, "question": h.case.question, "voice": h.case.voice, "said": h.text, "expected": h.case.expected}
             for h in out if not h.right
@@ -89,20 +122,35 @@ class Evaluation:
     def known(self) -> dict:
         cases = self.tests.known(self.count, "espeak")
         heard = self.run(cases, "unseen espeak")
-        sampled = self.run(cases, "sampled", text_temperature=self.moshi.config.sampling.text_temperature)
-        return {"unseen_espeak": share(h.right for h in heard), "sampled": share(h.right for h in sampled)} | latency(heard)
+        sampled = self.run(
+            cases, "sampled", text_temperature=self.moshi.config.sampling.text_temperature
+        )
+        return {
+            "unseen_espeak": share(h.right for h in heard),
+            "sampled": share(h.right for h in sampled),
+        } | latency(heard)
 
     def engine(self) -> dict:
-        return {"unseen_engine": share(h.right for h in self.run(self.tests.known(self.count, "other"), "unseen engine"))}
+        return {
+            "unseen_engine": share(
+                h.right for h in self.run(self.tests.known(self.count, "other"), "unseen engine")
+            )
+        }
 
     def wording(self) -> dict:
-        return {"held_wordings": share(h.right for h in self.run(self.tests.known(self.count, "espeak", True), "wording"))}
+        return {
+            "held_wordings": share(
+                h.right for h in self.run(self.tests.known(self.count, "espeak", True), "wording")
+            )
+        }
 
     def quiet(self) -> dict:
         return {"quiet": share(h.right for h in self.run(self.tests.quiet(self.count), "quiet"))}
 
     def unknown(self) -> dict:
-        return {"unknown": share(h.right for h in self.run(self.tests.unknown(self.count), "unknown"))}
+        return {
+            "unknown": share(h.right for h in self.run(self.tests.unknown(self.count), "unknown"))
+        }
 
     def silence(self) -> dict:
         kinds = [(-120.0, "white")] + [(-40.0, k) for k in NOISE_KINDS]
@@ -121,12 +169,16 @@ class Evaluation:
                 stopped.append(not loud[at + 60 : at + 80].any())
                 later = "".join(p for t, p in h.pieces if t > h.case.again_s + 0.6).strip()
                 second.append(later == h.case.then)
-        return {"barge_in_stops": share(stopped), "barge_in_n": len(stopped), "barge_in_then_right": share(second)}
+        return {
+            "barge_in_stops": share(stopped),
+            "barge_in_n": len(stopped),
+            "barge_in_then_right": share(second),
+        }
 
     def echo(self) -> dict:
         """Its own voice at -14 dB, 120 ms late, through a session: nothing but the answer may be said."""
         clean = []
-        for case in self.tests.known(max(20, self.count // 8), "espeak"):
+        for case in self.tests.known(max(6, self.count // 16), "espeak"):
             track = np.append(case.track, np.zeros(25 * FRAME_SAMPLES, np.float32))
             own, text = np.zeros(len(track) + 2 * FRAME_SAMPLES, np.float32), ""
             with self.moshi.session(seed=0, **GREEDY) as session:
@@ -144,15 +196,19 @@ class Evaluation:
 
     def speech(self) -> dict:
         """What a recognizer hears in the spoken answers, and the pitch against the original voice."""
-        spoken: dict[str, np.ndarray] = {}
-        for entry in wordings.load_answers() + [{"answer": wordings.fallback(), "questions": ["the soup tastes salty"]}]:
-            for text in entry["questions"] * 3:
-                case = self.tests.case(text, entry["answer"], "espeak", self.tests.normal_scene())
-                heard = Heard(self.moshi, case, **GREEDY)
-                if heard.right:
-                    spoken[entry["answer"]] = heard.sound()[round(case.end_s * 24000) :]
-                    break
-        return listen.intelligibility(spoken, wordings.all_answers()) | listen.pitch(self.moshi, self.tests.speakers)
+        entries = [
+            *wordings.load_answers(),
+            {"answer": wordings.fallback(), "questions": ["the soup tastes salty"]},
+        ]
+        asked = [(q, e["answer"]) for e in entries for q in (e["questions"] * 3)[:3]]
+        cases = [self.tests.case(q, a, "espeak", self.tests.normal_scene()) for q, a in asked]
+        heard = hold(self.moshi, self.codec, cases, self.seed, GREEDY)
+        spoken = {
+            h.case.expected: h.sound()[round(h.case.end_s * 24_000) :] for h in heard if h.right
+        }
+        return listen.intelligibility(spoken, wordings.all_answers()) | listen.pitch(
+            self.moshi, self.tests.speakers
+        )
 
 
 def latency(heard: list[Heard]) -> dict:
@@ -162,12 +218,29 @@ def latency(heard: list[Heard]) -> dict:
         if h.right:
             at = np.flatnonzero(h.loud())
             waits.append(at[0] / 100 - h.case.end_s if len(at) else np.inf)
-    return {"latency_p50_s": round(float(np.quantile(waits, 0.5)), 3), "latency_p90_s": round(float(np.quantile(waits, 0.9)), 3)} if waits else {}
+    return (
+        {
+            "latency_p50_s": round(float(np.quantile(waits, 0.5)), 3),
+            "latency_p90_s": round(float(np.quantile(waits, 0.9)), 3),
+        }
+        if waits
+        else {}
+    )
 
 
 PARTS: dict[str, Callable[[Evaluation], dict]] = {
     name: getattr(Evaluation, name)
-    for name in ("known", "engine", "wording", "quiet", "unknown", "silence", "barge", "echo", "speech")
+    for name in (
+        "known",
+        "engine",
+        "wording",
+        "quiet",
+        "unknown",
+        "silence",
+        "barge",
+        "echo",
+        "speech",
+    )
 }
 
 
@@ -183,7 +256,10 @@ def main() -> None:
     for name in args.only.split(","):
         started = time.time()
         figures |= PARTS[name](evaluation)
-        figures |= {"early_starts": int(sum(evaluation.started)), "spoken_cases": len(evaluation.started)}
+        figures |= {
+            "early_starts": int(sum(evaluation.started)),
+            "spoken_cases": len(evaluation.started),
+        }
         print(f"{name}: {time.time() - started:.0f} s {json.dumps(figures)}", flush=True)
         size = sum(p.stat().st_size for p in args.model.rglob("*") if p.is_file())
         figures |= {"size_bytes": size, "seed": args.seed, "count": args.count}

@@ -1,6 +1,6 @@
 """Writes the model folder that the package ships, in Kyutai's formats: LM in bfloat16, codec in float16.
 
-    python export.py --lm ckpt/lm.pt --codec ckpt/codec.pt --out ../../moshi_mlx/nano
+python export.py --lm ckpt/lm.pt --codec ckpt/codec.pt --out ../../moshi_mlx/nano
 """
 
 import argparse

@@ -5,7 +5,6 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import moshi_mlx
 import numpy as np
 import pyworld
 import wordings
@@ -13,6 +12,8 @@ from engines import SAMPLE_RATE_HZ
 from scipy.io import wavfile
 from scipy.signal import resample_poly
 from voices import OWN_RENDITIONS, Speakers
+
+import moshi_mlx
 
 MODEL = Path("/usr/share/pocketsphinx/model/en-us")  # Debian's pocketsphinx-en-us
 SPHINX_RATE_HZ = 16_000
@@ -29,18 +30,48 @@ def recognize(waves: list[np.ndarray], sentences: list[str] | None) -> list[str]
         folder = Path(name)
         for index, wave in enumerate(waves):
             pcm = resample_poly(wave, 2, 3)
-            wavfile.write(folder / f"{index}.wav", SPHINX_RATE_HZ, (pcm * 32767).clip(-32768, 32767).astype(np.int16))
+            wavfile.write(
+                folder / f"{index}.wav",
+                SPHINX_RATE_HZ,
+                (pcm * 32767).clip(-32768, 32767).astype(np.int16),
+            )
         (folder / "ctl").write_text("".join(f"{i}\n" for i in range(len(waves))))
         language = ["-lm", MODEL / "en-us.lm.bin"]
         if sentences:
             choices = " | ".join(f"({plain(s)})" for s in sentences)
-            (folder / "answers.jsgf").write_text(f"#JSGF V1.0;\ngrammar answers;\npublic <answer> = {choices};\n")
+            (folder / "answers.jsgf").write_text(
+                f"#JSGF V1.0;\ngrammar answers;\npublic <answer> = {choices};\n"
+            )
             language = ["-jsgf", folder / "answers.jsgf"]
         dictionary = folder / "words.dict"
         known = (MODEL / "cmudict-en-us.dict").read_text()
-        dictionary.write_text(known + "moshi M OW SH IY\nmeow M IY AW\nmimi M IY M IY\nwoof W UH F\n")
-        command = ["pocketsphinx_batch", "-hmm", MODEL / "en-us", "-dict", dictionary, *language, "-adcin", "yes", "-adchdr", "44"]
-        command += ["-cepdir", folder, "-cepext", ".wav", "-ctl", folder / "ctl", "-hyp", folder / "hyp", "-logfn", "/dev/null"]
+        dictionary.write_text(
+            known + "moshi M OW SH IY\nmeow M IY AW\nmimi M IY M IY\nwoof W UH F\n"
+        )
+        command = [
+            "pocketsphinx_batch",
+            "-hmm",
+            MODEL / "en-us",
+            "-dict",
+            dictionary,
+            *language,
+            "-adcin",
+            "yes",
+            "-adchdr",
+            "44",
+        ]
+        command += [
+            "-cepdir",
+            folder,
+            "-cepext",
+            ".wav",
+            "-ctl",
+            folder / "ctl",
+            "-hyp",
+            folder / "hyp",
+            "-logfn",
+            "/dev/null",
+        ]
         subprocess.run([str(c) for c in command], check=True, capture_output=True)
         rows = (folder / "hyp").read_text().splitlines()
     return [re.sub(r"\([^()]*\)$", "", row).strip() for row in rows]
@@ -64,7 +95,9 @@ def intelligibility(spoken: dict[str, np.ndarray], answers: list[str]) -> dict:
     closed = recognize(waves, answers)
     right = [c == plain(t) for c, t in zip(closed, texts, strict=True)]
     opened = recognize(waves, None)
-    errors = sum(word_errors(o.split(), plain(t).split()) for o, t in zip(opened, texts, strict=True))
+    errors = sum(
+        word_errors(o.split(), plain(t).split()) for o, t in zip(opened, texts, strict=True)
+    )
     words = sum(len(plain(t).split()) for t in texts)
     return {
         "speech_closed_set": round(float(np.mean(right)), 4), "speech_open_wer": round(errors / words, 4),
@@ -90,4 +123,7 @@ def pitch(moshi: moshi_mlx.Moshi, speakers: Speakers) -> dict:
         agree.append(float(((a > 0) == (b > 0)).mean()))
         pairs.append(np.log(np.stack([a[both], b[both]])))
     joined = np.concatenate(pairs, 1)
-    return {"pitch_correlation": round(float(np.corrcoef(joined)[0, 1]), 4), "voicing_agreement": round(float(np.mean(agree)), 4)}
+    return {
+        "pitch_correlation": round(float(np.corrcoef(joined)[0, 1]), 4),
+        "voicing_agreement": round(float(np.mean(agree)), 4),
+    }

@@ -1,5 +1,6 @@
 """Batches for the LM: conversations from the shards of `lm_encode.py`, packed end to end."""
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 
 PAD, EPAD = 3, 0
 NO_INPUT = -1
+WIDE_SEED, WIDE_SHARE = "9.", 0.35  # the wide voices' shards are few and drawn more often
 KEYS = ("user", "own", "text", "first", "phones", "word", "intent")
 
 
@@ -29,6 +31,7 @@ class LmData:
         self.folder, self.rng = folder, np.random.default_rng(seed)
         self.seen: set[str] = set()
         self.talks: list[dict] = []
+        self.wide: list[dict] = []
         self.scan()
 
     def scan(self) -> None:
@@ -39,22 +42,28 @@ class LmData:
             with np.load(path) as data:
                 arrays = {k: data[k] for k in KEYS}
                 offsets = data["offsets"]
-            for a, b in zip(offsets[:-1], offsets[1:], strict=True):
+            for a, b in itertools.pairwise(offsets):
                 talk = {k: v[:, a:b] if k in ("user", "own") else v[a:b] for k, v in arrays.items()}
-                self.talks.append(talk)
+                (self.wide if path.name.startswith(WIDE_SEED) else self.talks).append(talk)
 
     def row(self, frames: int) -> dict:
         """Conversations one after the other, cut at `frames`; the first starts at frame 0."""
         picked, count = [], 0
         while count < frames:
-            picked.append(self.talks[int(self.rng.integers(len(self.talks)))])
+            wide = self.wide and self.rng.random() < WIDE_SHARE
+            pool = self.wide if wide else self.talks
+            picked.append(pool[int(self.rng.integers(len(pool)))])
             count += len(picked[-1]["text"])
         join = lambda k: np.concatenate([t[k] for t in picked], 1 if k in ("user", "own") else 0)  # noqa: E731
-        return {k: join(k)[..., :frames] if k in ("user", "own") else join(k)[:frames] for k in KEYS}
+        return {
+            k: join(k)[..., :frames] if k in ("user", "own") else join(k)[:frames] for k in KEYS
+        }
 
     def pack(self, rows: int, frames: int) -> Pack:
         drawn = [self.row(frames) for _ in range(rows)]
-        stack = {k: torch.from_numpy(np.stack([r[k] for r in drawn]).astype(np.int64)) for k in KEYS}
+        stack = {
+            k: torch.from_numpy(np.stack([r[k] for r in drawn]).astype(np.int64)) for k in KEYS
+        }
         codes = torch.cat([stack["text"][:, None], stack["own"], stack["user"]], 1)
         return Pack(codes, stack["first"], stack["phones"], stack["word"], stack["intent"])
 

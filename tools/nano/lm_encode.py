@@ -24,7 +24,7 @@ from engines import SAMPLE_RATE_HZ
 from phones import grid_labels
 
 OWN_TAIL = 16  # frames of the codec's way back to silence
-SHARD = 500
+SHARD = 250
 
 
 def load_codec(path: Path) -> torch.nn.Module:
@@ -120,7 +120,7 @@ def labels(
         for index, (name, _) in enumerate(facts["words"]):
             frame = int(starts[index + 1] / FRAME_S)
             if frame < talk.frames:
-                word[frame] = vocabulary[name.lower()]
+                word[frame] = vocabulary.get(name.lower(), -1)
         begin = turn.answer_frame - 1
         intent[begin : min(talk.frames, turn.answer_frame + turn.answer_frames)] = turn.intent
     return phones.reshape(-1, 2).astype(np.int8), word, intent
@@ -154,9 +154,11 @@ def make_shards(args: argparse.Namespace) -> None:
     rng = np.random.default_rng(args.seed)
     parts = [corpus.load(p) for p in sorted(args.data.glob("users.*.npz"))]
     waves, meta = [u for p in parts for u in p[0]], [m for p in parts for m in p[1]]
-    words = sorted({w.lower() for m in meta for w, _ in m["words"]})
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "words.json").write_text(json.dumps(words))
+    listing = args.out / "words.json"
+    if not listing.exists():  # a second corpus keeps the first one's list
+        listing.write_text(json.dumps(sorted({w.lower() for m in meta for w, _ in m["words"]})))
+    words = json.loads(listing.read_text())
     vocabulary = {w: i for i, w in enumerate(words)}
     facts = ([len(w) / SAMPLE_RATE_HZ for w in waves], [m["intent"] for m in meta])
     codec = load_codec(args.codec)

@@ -58,7 +58,9 @@ def start_from_codebooks(lm: LMModel, codec: nn.Module) -> None:
         if scale is None:
             scale = 0.8 / math.sqrt(float(vectors.var(0).sum()))
         for position, matrix in ((index, other), (8 + index, turn)):
-            lm.emb[position].weight[:256] = scale * (vectors - vectors.mean(0)) @ matrix[: vectors.shape[1]]
+            lm.emb[position].weight[:256] = (
+                scale * (vectors - vectors.mean(0)) @ matrix[: vectors.shape[1]]
+            )
 
 
 def hidden_states(lm: LMModel, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -93,11 +95,18 @@ def losses(lm: LMModel, heads: Heads, pack: Pack, rng: torch.Generator, aux: flo
     audio = lm.forward_depformer_training(picked.T[None], out[chosen][None])[0]  # [8, N, card]
     goal = picked[:, 1:9].T
     known = goal < lm.card
-    each = F.cross_entropy(audio.transpose(1, 2), goal.clamp(max=lm.card - 1), reduction="none") * known
+    each = (
+        F.cross_entropy(audio.transpose(1, 2), goal.clamp(max=lm.card - 1), reduction="none")
+        * known
+    )
     terms["audio"] = (each[0].mean() * 2 + each[1:].mean() * 7) / 9
     phones = heads.phones(early).unflatten(-1, (2, NUM_PHONES))
-    terms["phone"] = F.cross_entropy(phones.flatten(0, 2), pack.phones.flatten(), ignore_index=IGNORE)
-    terms["word"] = F.cross_entropy(heads.words(middle).flatten(0, 1), pack.word.flatten(), ignore_index=-1)
+    terms["phone"] = F.cross_entropy(
+        phones.flatten(0, 2), pack.phones.flatten(), ignore_index=IGNORE
+    )
+    terms["word"] = F.cross_entropy(
+        heads.words(middle).flatten(0, 1), pack.word.flatten(), ignore_index=-1
+    )
     intents = heads.intent(out)
     terms["intent"] = F.cross_entropy(intents.flatten(0, 1), pack.intent.flatten(), ignore_index=-1)
     terms["total"] = (
@@ -111,18 +120,34 @@ def losses(lm: LMModel, heads: Heads, pack: Pack, rng: torch.Generator, aux: flo
         terms["babble"] = ((guess != PAD) & (guess != EPAD))[quiet].float().mean()
         begins = speaks & ~torch.roll(speaks, 1, 1)
         begins[:, 0] = False
-        terms["intent_right"] = (intents.argmax(-1) == pack.intent)[torch.roll(begins, 1, 1)].float().mean()
+        terms["intent_right"] = (
+            (intents.argmax(-1) == pack.intent)[torch.roll(begins, 1, 1)].float().mean()
+        )
         terms["code_right"] = (audio.argmax(-1) == goal)[0].float().mean()
     return terms
 
 
 def rate_at(progress: float, step: int, peak: float) -> float:
-    return peak * min(1.0, (step + 1) / 60) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+    return (
+        peak
+        * min(1.0, (step + 1) / 60)
+        * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+    )
 
 
-def save(path: Path, lm: LMModel, heads: Heads, optimizer: torch.optim.Optimizer, facts: dict) -> None:
+def save(
+    path: Path, lm: LMModel, heads: Heads, optimizer: torch.optim.Optimizer, facts: dict
+) -> None:
     part = path.with_suffix(".part")
-    torch.save({"lm": lm.state_dict(), "heads": heads.state_dict(), "optimizer": optimizer.state_dict(), **facts}, part)
+    torch.save(
+        {
+            "lm": lm.state_dict(),
+            "heads": heads.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            **facts,
+        },
+        part,
+    )
     part.rename(path.with_suffix(".pt"))
 
 
@@ -155,7 +180,9 @@ def train(args: argparse.Namespace) -> None:
             break
         for group in optimizer.param_groups:
             group["lr"] = rate_at(progress, step, args.rate)
-        terms = losses(lm, heads, data.pack(args.rows, args.frames), rng, 0.6 * (1 - progress) + 0.15)
+        terms = losses(
+            lm, heads, data.pack(args.rows, args.frames), rng, 0.6 * (1 - progress) + 0.15
+        )
         optimizer.zero_grad(set_to_none=True)
         terms["total"].backward()
         torch.nn.utils.clip_grad_norm_([*lm.parameters(), *heads.parameters()], 1.0)
@@ -165,7 +192,10 @@ def train(args: argparse.Namespace) -> None:
             sums[key] = sums.get(key, 0.0) + float(value.detach()) / args.log_every
         if step % args.log_every == 0:
             figures = " ".join(f"{k} {v:.3f}" for k, v in sums.items())
-            print(f"{spent:.1f} min step {step} of {len(data.talks)} talks: {figures}", flush=True)
+            print(
+                f"{spent:.1f} min step {step} of {len(data.talks)} + {len(data.wide)} talks: {figures}",
+                flush=True,
+            )
             sums = {}
             data.scan()
         if time.time() - saved_at > 120:

@@ -48,7 +48,9 @@ class TestSet:
         return self.rng.choice(entry["held" if held_wording else "questions"]), entry["answer"]
 
     def case(self, text: str, answer: str, engine: str, scene: Scene) -> Case:
-        speak = {"espeak": self.speakers.unseen_espeak, "other": self.speakers.unseen_engine}[engine]
+        speak = {"espeak": self.speakers.unseen_espeak, "other": self.speakers.unseen_engine}[
+            engine
+        ]
         utterance, voice = speak(text, self.rng)
         start = round((LEAD_S + self.rng.random() * 0.6) * SAMPLE_RATE_HZ)
         end_s = start / SAMPLE_RATE_HZ + speech_end_s(utterance.pcm)
@@ -81,7 +83,9 @@ class TestSet:
         long = [a for a in self.answers if answer_s[a["answer"]] > 1.9]
         for _ in range(count):
             entry = self.rng.choice(long)
-            first = self.case(self.rng.choice(entry["questions"]), entry["answer"], "espeak", self.normal_scene())
+            first = self.case(
+                self.rng.choice(entry["questions"]), entry["answer"], "espeak", self.normal_scene()
+            )
             text, answer = self.question()
             again_s = first.end_s + 0.45 + 0.9
             second = self.case(text, answer, "espeak", self.normal_scene())
@@ -93,11 +97,24 @@ class TestSet:
             track[:begin] = first.track[:begin]
             add(track, part, begin)
             end_s = second.end_s - onset / SAMPLE_RATE_HZ + again_s
-            cases.append(Case(track, first.expected, first.question, first.voice, first.end_s, again_s, answer, {"end_s": end_s}))
+            cases.append(
+                Case(
+                    track,
+                    first.expected,
+                    first.question,
+                    first.voice,
+                    first.end_s,
+                    again_s,
+                    answer,
+                    {"end_s": end_s},
+                )
+            )
         return cases
 
     def nothing(self, seconds: float, noise_db: float = QUIET_DB, kind: str = "white") -> Case:
         """Silence or noise; nothing is to be said."""
         count = round(seconds / 0.08) * FRAME_SAMPLES
         track = noise(count, kind, noise_db, self.numpy)
-        return Case(track, "", f"{kind} {noise_db:g} dB" if noise_db > QUIET_DB else "silence", "", seconds)
+        return Case(
+            track, "", f"{kind} {noise_db:g} dB" if noise_db > QUIET_DB else "silence", "", seconds
+        )

@@ -69,6 +69,19 @@ class Speakers:
             utterance = resampled(utterance, 1 + rng.uniform(-spread, 1.2 * spread))
         return utterance, voice
 
+    def wide_user(self, text: str, rng: random.Random) -> tuple[Utterance, str]:
+        """A training user of flite's far from the voice's own size: women and children out of men."""
+        voice = rng.choice((*USER_FLITE, OWN_FLITE))
+        f0_hz = 0.0 if voice == "awb" or rng.random() < 0.3 else rng.uniform(85, 200)
+        f0_std = 0.0 if rng.random() < 0.5 else rng.uniform(5, 35)
+        factor = (
+            rng.uniform(1.1, 1.5)
+            if voice == OWN_FLITE or rng.random() < 0.7
+            else rng.uniform(0.85, 1.1)
+        )
+        utterance = self.flite.speak(text, voice, factor * rng.uniform(0.8, 1.3), f0_hz, f0_std)
+        return resampled(utterance, factor), f"{voice} wide"
+
     def unseen_espeak(self, text: str, rng: random.Random) -> tuple[Utterance, str]:
         """A test user whose espeak-ng variant was never trained."""
         voice = rng.choice(ACCENTS) + "+" + rng.choice(HELD_VARIANTS)
