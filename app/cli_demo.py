@@ -66,7 +66,7 @@ def live(args: argparse.Namespace, questions: list[Question]) -> int:
     with Signals() as signals:
         options = ChatOptions(Settings(), "auto", args.out)
         chat = Chat(engine_from(args), DeviceSound(None, None), options)
-        signals.on_signal = chat.quit
+        signals.call(chat.quit)
         try:
             show(chat, plain=True)
         finally:
@@ -87,7 +87,7 @@ def played(args: argparse.Namespace, questions: list[Question]) -> int:
         chat = Chat(
             engine_from(args), FileSound(said, None, 0.0), ChatOptions(greedy, "off", args.out)
         )
-        signals.on_signal = chat.quit
+        signals.call(chat.quit)
         demo, inbox = Demo(questions, spans), chat.inbox()
         chat.subscribe(demo.watch)
         try:
