@@ -37,8 +37,12 @@ STATUS = Path("/proc/self/status")
 
 
 def make_source(folder: Path, model: str) -> None:
-    """A random bf16 checkpoint of a preset's size, in Kyutai's MLX layout."""
-    raw = raw_preset(model)
+    """A random bf16 checkpoint of a preset's size."""
+    write_random(folder, raw_preset(model))
+
+
+def write_random(folder: Path, raw: dict) -> None:
+    """A random bf16 checkpoint for a config, in Kyutai's MLX layout, streamed to the disk."""
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(raw))
     slots = {name: Slot("BF16", shape) for name, shape in expected(parse_config(raw)).items()}

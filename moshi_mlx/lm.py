@@ -153,12 +153,18 @@ class Lm(nn.Module):
         delayed = delay(check_codes(codes, self.config), self.config)
         inputs, targets = mx.array(delayed[:, :, :-1]), mx.array(delayed[:, :, 1:])
         given = self.conditions(conditions)
+        x = self.transformer(self.embed(inputs, given), given.cross)
+        return self.logits(self.out_norm(x), targets)
+
+    def embed(self, inputs: mx.array, given: Conditions) -> mx.array:
+        """Delayed tokens [B, 1 + n_q, T] -> the temporal transformer's input [B, T, C]."""
         x = self.text_emb(inputs[:, 0])
         if self.config.n_q:
             x = x + self.audio_emb(self.audio_emb.rows(inputs[:, 1:]))
-        if given.sum is not None:
-            x = x + given.sum
-        out = self.out_norm(self.transformer(x, given.cross))
+        return x if given.sum is None else x + given.sum
+
+    def logits(self, out: mx.array, targets: mx.array) -> tuple[mx.array, mx.array | None]:
+        """Normed output [B, T, C] and delayed targets [B, 1 + n_q, T] -> what `forward` returns."""
         text, audio = [], []
         for start in range(0, out.shape[1], SEQUENCE_CHUNK):
             part = slice(start, start + SEQUENCE_CHUNK)

@@ -5,12 +5,13 @@ transformers' HeliumForCausalLM (q, k, v and gate, up apart; its rotary embeddin
 as Kyutai's is, so the rows keep their order).
 """
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from moshi_mlx.config import LmConfig
 from moshi_mlx.errors import WeightsError
+from moshi_mlx.helium_config import HeliumConfig
+from moshi_mlx.helium_weights import layers_of
 from moshi_mlx.names import Shape, expected, is_pytorch_layout, source_of
 from moshi_mlx.weights import check_names
 
@@ -39,22 +40,6 @@ class Entry:
         return self.name.rpartition(".")[0]
 
 
-# transformers' Helium: target -> its pieces, in the order of their rows
-HELIUM_ENDS = {
-    "text_emb.weight": "model.embed_tokens.weight",
-    "out_norm.weight": "model.norm.weight",
-    "text_linear.weight": "lm_head.weight",
-}
-HELIUM_LAYER: dict[str, tuple[str, ...]] = {
-    "norm1.weight": ("input_layernorm.weight",),
-    "self_attn.in_proj.weight": tuple(f"self_attn.{x}_proj.weight" for x in "qkv"),
-    "self_attn.out_proj.weight": ("self_attn.o_proj.weight",),
-    "norm2.weight": ("post_attention_layernorm.weight",),
-    "gating.linear_in.weight": ("mlp.gate_proj.weight", "mlp.up_proj.weight"),
-    "gating.linear_out.weight": ("mlp.down_proj.weight",),
-}
-
-
 def is_transformers_layout(names: Iterable[str]) -> bool:
     return "model.embed_tokens.weight" in set(names)
 
@@ -68,13 +53,15 @@ def check_is_model(names: Iterable[str], where: str) -> None:
         )
 
 
-def entries_of(shapes: Mapping[str, Shape], config: LmConfig, path: str) -> list[Entry]:
+def entries_of(
+    shapes: Mapping[str, Shape], config: LmConfig | HeliumConfig, path: str
+) -> list[Entry]:
     """Every target tensor, in a fixed order; each source tensor is used or refused.
 
     Raises WeightsError for missing, unknown and misshapen tensors.
     """
-    if is_transformers_layout(shapes):
-        entries = _from_transformers(shapes, path)
+    if isinstance(config, HeliumConfig):
+        entries = _of_helium(shapes, config, path)
     else:
         wanted = expected(config)
         entries = [_entry(name, shape, shapes, config, path) for name, shape in wanted.items()]
@@ -105,29 +92,27 @@ def _entry(
     raise WeightsError(f"{path} lacks {sources[0][0]}: it does not fit its config.json")
 
 
-def _from_transformers(shapes: Mapping[str, Shape], path: str) -> list[Entry]:
-    table: dict[str, tuple[str, ...]] = {
-        target: (source,) for target, source in HELIUM_ENDS.items()
-    }
-    if "lm_head.weight" not in shapes:  # tied to the embedding
-        table["text_linear.weight"] = table["text_emb.weight"]
-    layers = {int(m[1]) for name in shapes if (m := re.match(r"model\.layers\.(\d+)\.", name))}
-    for layer in layers:
-        for target, sources in HELIUM_LAYER.items():
-            table[f"transformer.layers.{layer}.{target}"] = tuple(
-                f"model.layers.{layer}.{source}" for source in sources
-            )
-    used = {source for sources in table.values() for source in sources}
-    if missing := sorted(used - set(shapes)):
-        raise WeightsError(f"{path} lacks {missing[0]}: fetch it again")
+def _of_helium(shapes: Mapping[str, Shape], config: HeliumConfig, path: str) -> list[Entry]:
+    """Kyutai's names, or transformers' with their parts one below the other."""
+    transformers = is_transformers_layout(shapes)
+    entries, used = [], set()
+    for layer in layers_of(config):
+        for name, shape in layer.shapes(transformers).items():
+            used.add(name)
+            if name not in shapes:
+                raise WeightsError(f"{path} lacks {name}: fetch it again")
+            if shapes[name] != shape:
+                raise WeightsError(
+                    f"{path}: {name} has shape {list(shapes[name])}, the config asks for "
+                    f"{list(shape)}"
+                )
+        rows = sum(n for _, n in layer.parts)
+        parts = layer.parts if transformers else ((layer.name, rows),)
+        pieces = tuple(Rows(f"{name}.weight", 0, n) for name, n in parts)
+        tail = () if layer.width is None else (layer.width,)
+        entries.append(Entry(f"{layer.name}.weight", pieces, (rows, *tail)))
     check_names(set(shapes), used, path)
-    return [_stacked(target, sources, shapes) for target, sources in table.items()]
-
-
-def _stacked(target: str, sources: Sequence[str], shapes: Mapping[str, Shape]) -> Entry:
-    pieces = tuple(Rows(source, 0, shapes[source][0]) for source in sources)
-    shape = (sum(piece.stop for piece in pieces), *shapes[sources[0]][1:])
-    return Entry(target, pieces, shape)
+    return entries
 
 
 def _natural(name: str) -> list[tuple[int, str | int]]:

@@ -17,7 +17,9 @@ from typing import Any
 
 from moshi_mlx.config import LmConfig, parse_config, read_config
 from moshi_mlx.files import PARTS, file_names
+from moshi_mlx.helium_config import HeliumConfig, parse_helium_config
 from moshi_mlx.hub import resolve
+from moshi_mlx.presets import raw_preset
 
 from .convert import convert
 from .names import check_is_model, entries_of
@@ -35,7 +37,7 @@ class Checkpoint:
     revision: str | None
     folder: Path
     raw_config: dict[str, Any]
-    config: LmConfig
+    config: LmConfig | HeliumConfig  # the latter where transformers wrote config.json
     names: dict[str, str]  # part -> file name
     source: Source
 
@@ -69,7 +71,7 @@ def open_checkpoint(
     available = [path.name for path in folder.iterdir()]
     if not any(name.endswith((".safetensors", ".index.json")) for name in available):
         raise QuantizeError(f"{folder} holds no safetensors file: is it a model's folder?")
-    raw = read_config(folder)
+    raw = _raw_config(folder)
     names = file_names(raw, available)
     if "weights" not in names:
         raise QuantizeError(
@@ -84,10 +86,22 @@ def open_checkpoint(
         revision=folder.name if is_repository else None,
         folder=folder,
         raw_config=raw,
-        config=parse_config(raw, str(folder / "config.json")),
+        config=_parse(raw, str(folder / "config.json")),
         names=names,
         source=source,
     )
+
+
+def _raw_config(folder: Path) -> dict[str, Any]:
+    """config.json; Kyutai's own files came without one, told apart by what lies beside them."""
+    helium = not (folder / "config.json").exists() and any(folder.glob("helium*"))
+    return raw_preset("helium-2b") if helium else read_config(folder)
+
+
+def _parse(raw: dict[str, Any], path: str) -> LmConfig | HeliumConfig:
+    """A text model's config has transformers' keys, or Kyutai's without any audio."""
+    text_only = "hidden_size" in raw or raw.get("n_q") == 0
+    return parse_helium_config(raw, path) if text_only else parse_config(raw, path)
 
 
 def plan_of(checkpoint: Checkpoint, recipe: Recipe) -> list[Planned]:
