@@ -56,24 +56,17 @@ PEER_KEYS = {
 @pytest.mark.parametrize(("recipe", "bits", "group"), [("q4", 4, 32), ("q8", 8, 64)])
 def test_bits_equal_kyutais_and_load_strictly(tmp_path, recipe, bits, group):
     raw = RAW_CONFIG | PEER_KEYS
-    write_model(tmp_path / "source", raw)
-    assert (
-        main(["quantize", str(tmp_path / "source"), str(tmp_path / "out"), "--recipe", recipe]) == 0
+    source, out = tmp_path / "source", tmp_path / "out"
+    write_model(source, raw)
+    assert main(["quantize", str(source), str(out), "--recipe", recipe]) == 0
+    files = (
+        source / "config.json",
+        source / "model.safetensors",
+        out / f"model.{recipe}.safetensors",
     )
     done = subprocess.run(
-        [
-            str(PEER),
-            "-c",
-            SCRIPT,
-            str(tmp_path / "source/config.json"),
-            str(tmp_path / "source/model.safetensors"),
-            str(tmp_path / f"out/model.{recipe}.safetensors"),
-            str(bits),
-            str(group),
-        ],
-        capture_output=True,
-        text=True,
-        cwd="/",
+        [str(PEER), "-c", SCRIPT, *map(str, (*files, bits, group))],
+        **{"capture_output": True, "text": True, "cwd": "/"},
     )
     assert done.returncode == 0, done.stderr
     assert "the same" in done.stdout
