@@ -127,6 +127,8 @@ def subjects_from(args: argparse.Namespace, facts: Facts) -> list[Subject]:
             note = f"no GPU here: measuring nano; --random-weights {DEFAULT_SHAPE} takes the 7B"
             print(note, file=sys.stderr)
             return [bench_subject.from_model(args, "nano", facts)]
+    if args.codec == "rust":
+        raise MoshiError("made-up weights run with the codec in MLX: --codec rust needs a --model")
     return bench_subject.from_random(shape, recipes or [DEFAULT_RECIPE], facts)
 
 

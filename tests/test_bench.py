@@ -272,6 +272,7 @@ def no_work(monkeypatch):
         (["--recipe", "q4", "--recipes", "q8"], "not both"),
         (["--model", "nano", "--random-weights", "nano"], "not both"),
         (["--model", "nano", "--recipe", "q4"], "own precision"),
+        (["--codec", "rust"], "needs a --model"),
         (["--bits", "8", "--random-weights", "nano"], "not both"),
         (["--chip", "M99 Hyper"], "unknown chip"),
         (["--frames", "1"], "2 or more"),
