@@ -91,6 +91,7 @@ class Visit:
             self.recording.on_event(event)
             if isinstance(event, ConversationEnded):
                 self.recording.close()
+                self.recording = None  # it holds `notice`: no circle keeps this visit's buffers
         if isinstance(event, FrameDone):
             self._queue_frame(event)
         elif isinstance(event, ConversationStarted):  # what was sent before isn't heard
