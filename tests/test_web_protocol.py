@@ -75,6 +75,17 @@ def test_opus_sound_of_a_client_is_decoded_whatever_its_block_size(block):
     assert np.sqrt(np.mean(np.concatenate(parts)[4800:] ** 2)) > 0.15
 
 
+def test_a_client_may_send_each_ogg_page_alone():
+    """Kyutai's web client sends OpusHead and OpusTags as messages of their own."""
+    writer, codec, sound = sphn.OpusStreamWriter(24_000), OpusCodec(), tone(10 * 1920)
+    stream = b"".join(writer.append_pcm(sound[i : i + 960]) for i in range(0, len(sound), 960))
+    pages = [b"OggS" + page for page in stream.split(b"OggS")[1:]]
+    assert b"OpusHead" in pages[0] and b"OpusTags" in pages[1]
+    parts = [codec.decode(page) for page in pages]
+    assert len(parts[0]) == len(parts[1]) == 0
+    assert sum(map(len, parts)) == len(sound)
+
+
 def test_after_broken_audio_the_next_good_page_is_heard():
     writer, codec = sphn.OpusStreamWriter(24_000), OpusCodec()
     assert len(codec.decode(writer.append_pcm(tone(1920)))) == 1920
