@@ -16,6 +16,7 @@ from moshi_mlx.errors import MoshiError
 COMMANDS: dict[str, tuple[str, str]] = {
     "chat": (".cli_chat", "talk with Moshi through microphone and speakers"),
     "web": (".cli_web", "talk in a browser, or with any client that speaks Kyutai's protocol"),
+    "echo-test": (".cli_echo_test", "measure the echo of this room and what to do about it"),
     "devices": (".cli_devices", "list the sound devices and say which a talk would use"),
     "demo": (".cli_demo", "a spoken talk with the small model in the package; nothing to download"),
     "file": (".cli_file", "let Moshi answer a recording, into a sound file and a transcript"),
