@@ -1,4 +1,4 @@
-"""The echo cancellers side by side in synthetic rooms: what they take, and what is left of the user.
+"""The echo cancellers side by side in synthetic rooms: what they take, what is left of the user.
 
     python benchmarks/echo.py [--seconds 16]
 
