@@ -34,7 +34,7 @@ from .model_options import add_model_options, model_from
 from .platform_facts import Facts
 from .report_file import check_writable, write_report
 
-INTERRUPTED = 130  # what a shell gives for Ctrl-C
+INTERRUPTED = 1  # it has not measured what it was asked to
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
