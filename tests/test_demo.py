@@ -14,6 +14,7 @@ from app.sound_file import read_mono
 from moshi_mlx.clock import FRAME_SAMPLES
 from moshi_mlx.hub import NANO
 
+MAX_BYTES = 10_000_000
 GREEDY = {"seed": 0, "text_temperature": 0.0, "audio_temperature": 0.0}
 
 
@@ -82,8 +83,8 @@ def test_a_model_without_questions_is_told(tmp_path):
     assert f"{tmp_path} brings no spoken questions" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["four_plus_three", "who_made_you"])
-def test_bundled_questions_are_answered_right(nano, name):
+@pytest.mark.parametrize("name", sorted(p.stem for p in (NANO / "samples").glob("*.wav")))
+def test_every_bundled_question_is_answered_right(nano, name):
     pcm = read_mono(NANO / "samples" / f"{name}.wav")
     assert said(nano, np.append(pcm, np.zeros(96_000, np.float32))) == answer_to(name)
 
@@ -92,3 +93,7 @@ def test_silence_and_noise_get_no_word(nano):
     assert said(nano, np.zeros(20 * 24_000, np.float32)) == ""
     noise = np.random.default_rng(5).standard_normal(20 * 24_000) * 0.01  # -40 dB
     assert said(nano, noise.astype(np.float32)) == ""
+
+
+def test_the_folder_is_small_enough_for_a_package():
+    assert sum(p.stat().st_size for p in NANO.rglob("*") if p.is_file()) <= MAX_BYTES

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import wordings
 from augment import NOISE_KINDS, amplitude
-from batch import Conversations, torch_codec
+from batch import converse, torch_codec, torch_lm
 from dialogue import EPAD, FRAME_S, FRAME_SAMPLES, PAD
 from lm_encode import batched
 from testset import Case, TestSet
@@ -27,21 +27,22 @@ GREEDY = {"text_temperature": 0.0, "audio_temperature": 0.0}
 
 
 class Heard:
-    """What the model did in one case: pieces of text with the call after which they were known, and its codes."""
+    """What the model did in one case: pieces of text with the time at which they were known, and its codes."""
 
-    def __init__(self, moshi: moshi_mlx.Moshi, codec: torch.nn.Module, case: Case) -> None:
-        self.codec, self.case = codec, case
-        self.stream = moshi.tokenizer.stream((PAD, EPAD))
-        self.pieces: list[tuple[float, str]] = []
-        self.codes: list[np.ndarray] = []
-        self.first_call: int | None = None
-
-    def take(self, call: int, token: int, codes: np.ndarray | None) -> None:
-        if piece := self.stream.push(int(token)):
-            self.pieces.append(((call + 1) * FRAME_S, piece))
-        if codes is not None:
-            self.first_call = call if self.first_call is None else self.first_call
-            self.codes.append(codes[1:])
+    def __init__(
+        self,
+        moshi: moshi_mlx.Moshi,
+        codec: torch.nn.Module,
+        case: Case,
+        texts: np.ndarray,
+        own: np.ndarray,
+    ) -> None:
+        self.codec, self.case, self.texts, self.own = codec, case, texts, own
+        stream = moshi.tokenizer.stream((PAD, EPAD))
+        pushed = [
+            ((call + 1) * FRAME_S, stream.push(int(token))) for call, token in enumerate(texts)
+        ]
+        self.pieces = [(at, piece) for at, piece in pushed if piece]
 
     @property
     def text(self) -> str:
@@ -57,13 +58,10 @@ class Heard:
         return bool(self.pieces) and self.pieces[0][0] <= self.case.end_s
 
     def sound(self) -> np.ndarray:
-        """float32: Moshi's side on the user's clock: the frame that call n completes plays after it."""
-        codes = torch.from_numpy(np.stack(self.codes, 1)[None].astype(np.int64))
+        """float32: Moshi's side on the user's clock: own frame t is complete after call t + 1, and plays then."""
         with torch.inference_mode():
-            pcm = self.codec.decode(codes)[0, 0].numpy()
-        return np.concatenate(
-            [np.zeros(((self.first_call or 0) + 1) * FRAME_SAMPLES, np.float32), pcm]
-        )
+            pcm = self.codec.decode(torch.from_numpy(self.own[None].astype(np.int64)))[0, 0].numpy()
+        return np.concatenate([np.zeros(2 * FRAME_SAMPLES, np.float32), pcm])
 
     def loud(self) -> np.ndarray:
         """bool per 10 ms; never in the first 0.5 s, where the decoder settles."""
@@ -74,29 +72,6 @@ class Heard:
         return loud
 
 
-def hold(
-    moshi: moshi_mlx.Moshi, codec: torch.nn.Module, cases: list[Case], seed: int, sampling: dict
-) -> list[Heard]:
-    """All cases, cases of like length together."""
-    order = sorted(range(len(cases)), key=lambda i: len(cases[i].track))
-    out: dict[int, Heard] = {}
-    for start in range(0, len(order), BATCH):
-        chosen = order[start : start + BATCH]
-        tracks = [cases[i].track[FRAME_SAMPLES:] for i in chosen]  # call 0 is never encoded
-        codes = batched(codec, tracks)
-        talks = Conversations(moshi.lm, len(chosen), seed + start, sampling)
-        heard = [Heard(moshi, codec, cases[i]) for i in chosen]
-        for call in range(max(c.shape[1] for c in codes) + 1):
-            at = [min(max(call - 1, 0), c.shape[1] - 1) for c in codes]
-            user = np.stack([c[:, t] for c, t in zip(codes, at, strict=True)]).astype(np.int32)
-            tokens, complete = talks.step(user)
-            for h, c, token, own in zip(heard, codes, tokens, complete, strict=True):
-                if call <= c.shape[1]:
-                    h.take(call, token, own)
-        out |= dict(zip(chosen, heard, strict=True))
-    return [out[i] for i in range(len(cases))]
-
-
 def share(values: Iterable[bool]) -> float:
     return round(float(np.mean(list(values))), 4)
 
@@ -104,13 +79,30 @@ def share(values: Iterable[bool]) -> float:
 class Evaluation:
     def __init__(self, model: Path, seed: int, count: int) -> None:
         torch.set_num_threads(1)
-        self.moshi, self.codec = moshi_mlx.load(model, codec="mlx"), torch_codec(model)
+        self.moshi = moshi_mlx.load(model, codec="mlx")
+        self.codec, self.lm = torch_codec(model), torch_lm(model)
         self.tests, self.count, self.seed = TestSet(seed), count, seed
         self.started: list[bool] = []  # early, of every spoken case
         self.misses: list[dict] = []
 
-    def run(self, cases: list[Case], what: str, **sampling: float) -> list[Heard]:
-        out = hold(self.moshi, self.codec, cases, self.seed, sampling or GREEDY)
+    def hold(self, cases: list[Case], sampling: dict | None = None) -> list[Heard]:
+        """All cases, cases of like length together."""
+        order = sorted(range(len(cases)), key=lambda i: len(cases[i].track))
+        out: dict[int, Heard] = {}
+        for start in range(0, len(order), BATCH):
+            chosen = order[start : start + BATCH]
+            codes = batched(
+                self.codec, [cases[i].track[FRAME_SAMPLES:] for i in chosen]
+            )  # call 0 is never encoded
+            talks = converse(self.lm, codes, sampling, self.seed + start)
+            out |= {
+                i: Heard(self.moshi, self.codec, cases[i], *talk)
+                for i, talk in zip(chosen, talks, strict=True)
+            }
+        return [out[i] for i in range(len(cases))]
+
+    def run(self, cases: list[Case], what: str, sampling: dict | None = None) -> list[Heard]:
+        out = self.hold(cases, sampling)
         self.misses += [
             {"what": what, "question": h.case.question, "voice": h.case.voice, "said": h.text, "expected": h.case.expected}
             for h in out if not h.right
@@ -119,15 +111,30 @@ class Evaluation:
             self.started += [h.early for h in out]
         return out
 
+    def same(self, heard: list[Heard]) -> int:
+        """How many of the conversations moshi_mlx holds word for word like PyTorch, from the sound on."""
+        count = 0
+        for h in heard:
+            codes = self.moshi.codec.encode(h.case.track[FRAME_SAMPLES:])
+            generator = self.moshi.lm.generator(seed=0, **GREEDY)
+            user = np.concatenate([np.zeros((8, 1), np.int32), codes], 1)
+            texts = [generator.step(user[:, call]).text_token for call in range(user.shape[1])]
+            count += texts == h.texts.tolist()
+        return count
+
     def known(self) -> dict:
         cases = self.tests.known(self.count, "espeak")
         heard = self.run(cases, "unseen espeak")
-        sampled = self.run(
-            cases, "sampled", text_temperature=self.moshi.config.sampling.text_temperature
-        )
+        settings = self.moshi.config.sampling
+        options = {"temp": settings.audio_temperature, "temp_text": settings.text_temperature}
+        options |= {"top_k": settings.audio_top_k, "top_k_text": settings.text_top_k}
+        sampled = self.run(cases, "sampled", options)
+        checked = heard[: min(20, len(heard))]
         return {
             "unseen_espeak": share(h.right for h in heard),
             "sampled": share(h.right for h in sampled),
+            "mlx_same_words": self.same(checked),
+            "mlx_compared": len(checked),
         } | latency(heard)
 
     def engine(self) -> dict:
@@ -202,7 +209,7 @@ class Evaluation:
         ]
         asked = [(q, e["answer"]) for e in entries for q in (e["questions"] * 3)[:3]]
         cases = [self.tests.case(q, a, "espeak", self.tests.normal_scene()) for q, a in asked]
-        heard = hold(self.moshi, self.codec, cases, self.seed, GREEDY)
+        heard = self.hold(cases)
         spoken = {
             h.case.expected: h.sound()[round(h.case.end_s * 24_000) :] for h in heard if h.right
         }

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from batch import NOT_FOR_THE_MODEL
 from codec_train import build
 from lm_data import EPAD, PAD, LmData, Pack, blurred
 from moshi.models.lm import LMModel
@@ -22,7 +23,6 @@ from phones import IGNORE, NUM_PHONES
 from torch import nn
 
 CONFIG_PATH = Path(__file__).parent / "lm_config.json"
-NOT_FOR_THE_MODEL = ("moshi_name", "mimi_name", "tokenizer_name", "mimi_config_name", "model_type", "lm_gen_config")  # fmt: skip
 PHONE_LAYER, WORD_LAYER = 3, 5  # outputs that the heads read (1: after the first layer)
 FIRST_WEIGHT, PAD_WEIGHT = 5.0, 0.6
 SILENT_SHARE = 0.06  # of the frames without own speech go through the depth transformer

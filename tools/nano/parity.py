@@ -9,11 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from batch import torch_codec
+from batch import torch_codec, torch_lm
 from dialogue import FRAME_SAMPLES
-from lm_train import NOT_FOR_THE_MODEL
-from moshi.models.lm import LMGen, LMModel
-from safetensors.torch import load_file
+from moshi.models.lm import LMGen
 from scipy.io import wavfile
 
 import moshi_mlx
@@ -32,14 +30,6 @@ def track(folder: Path) -> np.ndarray:
         begin = (5 * index) * 24_000
         out[begin : begin + len(pcm)] += (pcm / 32768.0)[: len(out) - begin]
     return out
-
-
-def torch_lm(folder: Path) -> LMModel:
-    """Kyutai's model class with the exported weights."""
-    config = json.loads((folder / "config.json").read_text())
-    lm = LMModel(**{k: v for k, v in config.items() if k not in NOT_FOR_THE_MODEL})
-    lm.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
-    return lm.eval()
 
 
 @torch.inference_mode()
