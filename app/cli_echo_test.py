@@ -43,13 +43,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+PAUSE_SAMPLES = (13_000, 21_600)  # around each sentence: time to hear the echo die away
+
+
 def stimulus() -> np.ndarray:
     """A chirp, then spoken sentences and half a second of silence: float32 [frames * 1920]."""
     t = np.arange(round(CHIRP_S * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
     low, high = CHIRP_HZ
     rate = np.log(high / low) / CHIRP_S
     chirp = np.sin(2 * np.pi * low * (np.exp(rate * t) - 1) / rate) * np.hanning(len(t)) ** 0.25
-    parts = [chirp] + [read_mono(NANO / "samples" / f"{name}.wav") for name in SPEECH]
+    speech = [read_mono(NANO / "samples" / f"{name}.wav") for name in SPEECH]
+    parts = [chirp] + [np.pad(part, PAUSE_SAMPLES) for part in speech]
     parts = [LOUDNESS * part / max(1e-6, float(np.abs(part).max())) for part in parts]
     joined = np.concatenate([*parts, np.zeros(SAMPLE_RATE_HZ // 2)]).astype(np.float32)
     return np.pad(joined, (0, -len(joined) % FRAME_SAMPLES))

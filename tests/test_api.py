@@ -135,7 +135,7 @@ def test_seeds(nano: moshi_mlx.Moshi) -> None:
     pcm = rng.uniform(-0.3, 0.3, (12, 1920)).astype(np.float32)
 
     def heard(seed: int | None) -> tuple[int, list]:
-        with nano.session(seed=seed) as session:
+        with nano.session(seed=seed, audio_temperature=3.0) as session:  # at 0.7 it is sure
             return session.seed, [session.step(frame).codes for frame in pcm]
 
     seed, first = heard(None)
