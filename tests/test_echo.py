@@ -17,7 +17,6 @@ from app.echo import EchoCanceller
 from app.echo_choice import canceller, make_clean
 from app.echo_measure import Found, advice, measure
 from moshi_mlx.errors import AudioError, MoshiError
-from moshi_mlx.hub import NANO
 
 RATE = 24_000
 FRAME = 1920
@@ -35,9 +34,8 @@ def played() -> np.ndarray:
 @pytest.fixture(scope="module")
 def user(played) -> np.ndarray:
     """Someone who starts to speak at 10 s, as loud as Moshi."""
-    parts = [soundfile.read(p, dtype="float32")[0] for p in sorted(NANO.glob("samples/*.wav"))]
-    parts = [np.pad(part, (13_000, 21_600)) for part in parts]  # pauses, as in a talk
-    voice = looped(np.concatenate(parts), 16.0)
+    questions, _ = soundfile.read("tests/golden/questions.flac", dtype="float32")
+    voice = looped(questions, 16.0)
     voice *= active_rms(played) / active_rms(voice)
     voice[: 10 * RATE] = 0.0
     return voice
@@ -52,7 +50,7 @@ def test_the_linear_canceller_takes_the_echo_and_leaves_the_user(played, user, d
     clean, heard = user[10 * RATE :], (echo + user)[10 * RATE :]
     both = EchoCanceller().process(echo + user, played)[10 * RATE :]
     assert estoi(clean, both, RATE) >= 0.95
-    assert estoi(clean, heard, RATE) < 0.93  # what it would have been without
+    assert estoi(clean, heard, RATE) < 0.85  # what it would have been without
 
 
 def test_it_learns_a_room_that_changes(played):
