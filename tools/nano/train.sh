@@ -18,6 +18,7 @@ step() { # step FILE COMMAND...: run the command unless its result is there
 step "$work/corpus/users.0.npz" "$python" corpus.py --out "$work/corpus" --users 16000 --seed 1 --part 0 --parts 2
 step "$work/corpus/users.1.npz" "$python" corpus.py --out "$work/corpus" --users 16000 --seed 1 --part 1 --parts 2
 step "$work/wide/users.0.npz" "$python" corpus.py --out "$work/wide" --users 4500 --seed 5 --wide
+cp -f "$work/corpus/own.npz" "$work/wide/own.npz" # flite's durations vary from run to run: one set of answers for all
 step "$work/codec_a.pt" "$python" codec_train.py --data "$work/corpus" --start "$start" --out "$work/codec_a" --steps 600 --freeze-first
 step "$work/codec.pt" "$python" codec_train.py --data "$work/corpus" --start "$work/codec_a.pt" --out "$work/codec" --steps 340 --rate 1.1e-3 --freeze-first --seed 2
 step "$work/codes/7.019.npz" "$python" lm_encode.py --data "$work/corpus" --codec "$work/codec.pt" --out "$work/codes" --dialogues 5000 --seed 7
