@@ -82,7 +82,7 @@ def test_stereo_is_user_left_and_moshi_right_in_step(tmp_path: Path) -> None:
 def test_nothing_of_the_recording_is_lost_and_times_are_those_of_the_session() -> None:
     """By hand: one silent frame, then the recording; what is said while frame i is heard."""
     moshi = moshi_mlx.load("nano", codec="mlx")
-    heard = read_mono(QUESTION)[: 20 * 1920 - 700]
+    heard = read_mono(QUESTION)[: 14 * 1920 - 700]
     answer = answer_recording(moshi, heard, seed=4)
     frames = np.pad(heard, (1920, 700)).reshape(-1, 1920)
     with moshi.session(seed=4) as session:
