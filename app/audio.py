@@ -8,6 +8,7 @@ small blocks keep PortAudio's own buffers small.
 
 import contextlib
 import ctypes
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -45,13 +46,13 @@ def one_line(error: BaseException) -> str:
 
 def scan(again: bool = False) -> list[Device]:
     """Every device; `again` asks the system anew. Raises AudioError."""
-    quiet_alsa()
     sd = portaudio()
+    quiet_libraries()
     try:
         if again:
             with contextlib.suppress(sd.PortAudioError):  # it may be down already
                 sd._terminate()
-            sd._initialize()
+            initialize(sd)
         found = sd.query_devices()
         first_in, first_out = sd.default.device
     except sd.PortAudioError as error:
@@ -119,14 +120,32 @@ class Stream:
                 stream.close(ignore_errors=True)
 
 
+def initialize(sd: Any) -> None:
+    """As `sd._initialize`, which sends descriptor 2 to /dev/null meanwhile: what another thread
+    writes to the terminal then (the screen, a notice) would be lost.
+    """
+    sd._check(sd._lib.Pa_Initialize(), "Error initializing PortAudio")
+    sd._initialized += 1
+
+
 _ALSA_HANDLER = ctypes.CFUNCTYPE(
     None, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p
 )
-_silent = _ALSA_HANDLER(lambda *_: None)  # kept: ALSA holds on to it
+_JACK_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
+_alsa_silent = _ALSA_HANDLER(lambda *_: None)  # kept: the libraries hold on to them
+_jack_silent = _JACK_HANDLER(lambda _: None)
 
 
-def quiet_alsa() -> None:
-    """ALSA writes its troubles straight to the terminal, over any screen: let it not."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL("libasound.so.2").snd_lib_error_set_handler(_silent)
+def quiet_libraries() -> None:
+    """ALSA and JACK write their troubles straight to the terminal, over any screen: let them not.
+
+    Only once PortAudio is loaded, so that JACK is there if it is used at all.
+    """
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libasound.so.2").snd_lib_error_set_handler(_alsa_silent)
+    with contextlib.suppress(OSError, AttributeError):
+        jack = ctypes.CDLL("libjack.so.0", mode=os.RTLD_NOLOAD)
+        jack.jack_set_error_function(_jack_silent)
+        jack.jack_set_info_function(_jack_silent)
