@@ -4,13 +4,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from screen_events import TALKING, sentence, word
 from screen_text import lines
 
 from app.chat import Device, Inbox, Snapshot, SoundState
 from app.events import (
     ConversationStarted,
-    Failed,
-    FrameDone,
     Notice,
     Ready,
     Settings,
@@ -18,37 +17,13 @@ from app.events import (
 )
 from app.screen import ChatScreen, run_screen
 from app.screen_widgets import Meter, Paragraph, clock, figures
-from app.screen_words import LINES_KEPT, Line, Transcript, bar
+from app.screen_words import LINES_KEPT
 from moshi_mlx.errors import AudioError
 
 GOLDEN = Path(__file__).parent / "golden" / "screen"
-TALKING = Status(
-    state="talking",
-    model="kyutai/moshiko-mlx-q4",
-    recipe="q4",
-    conversation=1,
-    seed=42,
-    frames=525,
-    step_ms_p50=48.4,
-    step_ms_p95=55.1,
-    lag_ms=122.0,
-    buffer_ms=31.0,
-    user_level_db=-30.0,
-    moshi_level_db=-12.0,
-    memory_bytes=6_400_000_000,
-)
 MICROPHONE = Device("MacBook Pro Microphone", 0, 1, 0, 48_000, default_input=True)
 SPEAKERS = Device("MacBook Pro Speakers", 1, 0, 2, 48_000, default_output=True)
 HEADSET = Device("AirPods", 2, 1, 2, 24_000)
-
-
-def word(index: int, text: str) -> FrameDone:
-    return FrameDone(1, index, None, None, text, 9, 40.0, 1.0, 100.0, 0.0, 0)  # type: ignore
-
-
-def sentence(index: int, text: str) -> list[FrameDone]:
-    """Word pieces from frame `index` on, three frames each."""
-    return [word(index + 3 * i, f" {piece}") for i, piece in enumerate(text.split())]
 
 
 @dataclass
@@ -260,57 +235,6 @@ def test_the_talks_end_ends_the_screen(capsys, monkeypatch):
     run_screen(chat)  # type: ignore
     assert chat.calls == ["start"]
     assert "0:42 of talk, seed 42" in capsys.readouterr().err
-
-
-class Shown:
-    """Collects a Transcript's lines."""
-
-    def __init__(self):
-        self.lines: list[Line] = []
-        self.transcript = Transcript(lambda line, new: self.lines.append(line) if new else None)
-
-    def texts(self, kind: str) -> list[str]:
-        return [line.text for line in self.lines if line.kind == kind]
-
-
-def test_a_pause_begins_a_paragraph_and_a_word_does_not():
-    shown = Shown()
-    for event in [*sentence(0, "one two"), *sentence(21, "three"), *sentence(200, "four")]:
-        shown.transcript.show(event)
-    assert shown.texts("moshi") == ["one two", "three", "four"]
-    assert [line.clock for line in shown.lines] == ["0:00", "0:01", "0:16"]
-
-
-def test_the_users_speech_is_a_line_with_its_length_and_what_follows_stands_below():
-    shown, talk = Shown(), replace(TALKING, user_level_db=-8.0)
-    shown.transcript.show(word(490, " Yes"))
-    for frame in range(500, 520):
-        shown.transcript.hear(replace(talk, frames=frame, speech=True))
-    shown.transcript.hear(replace(talk, frames=520))
-    shown.transcript.show(word(493, " indeed"))
-    assert [line.kind for line in shown.lines] == ["moshi", "you", "moshi"]
-    assert shown.lines[1].at_s == 40.0
-    assert shown.lines[1].text.endswith("1.5 s") and bar(-8.0) in shown.lines[1].text
-
-
-def test_a_click_is_no_speech_and_neither_is_a_muted_microphone():
-    shown = Shown()
-    for frame in range(3):
-        shown.transcript.hear(replace(TALKING, frames=frame, speech=True))
-    shown.transcript.hear(replace(TALKING, frames=3))
-    for frame in range(4, 40):
-        shown.transcript.hear(replace(TALKING, frames=frame, speech=True, muted=True))
-    assert shown.lines == []
-
-
-def test_failures_and_losses_are_alarms_and_the_rest_is_said_quietly():
-    shown = Shown()
-    shown.transcript.show(Ready("nano", "fp32", 0.1))
-    shown.transcript.show(Notice("device-back", "AirPods are back"))
-    shown.transcript.show(Notice("too-slow", "too slow: 90 ms"))
-    shown.transcript.show(Failed("the model broke", RuntimeError("x")))
-    assert shown.texts("note") == ["nano (fp32) is ready", "AirPods are back"]
-    assert shown.texts("alarm") == ["too slow: 90 ms", "the model broke"]
 
 
 def test_figures_turn_red_when_the_machine_is_too_slow():
