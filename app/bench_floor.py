@@ -11,6 +11,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from moshi_mlx import floor
+from moshi_mlx.cache import bits_per_number
 from moshi_mlx.embedding import StackedEmbedding, TokenEmbedding
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.lm import Lm
@@ -92,10 +93,12 @@ class Floor:
     kv_bytes: int
     history_frames: int
     ms: float
+    kv_bits: int = 16
 
 
 def of_run(lm: Lm, history_frames: int, gb_s: float) -> Floor:
     """The floor after so many frames of history."""
     weights = read_bytes(lm)
-    kv = floor.kv_bytes(lm.config, history_frames, kv_bits=8 * lm.dtype.size)
-    return Floor(weights, kv, history_frames, floor.floor_ms(weights + kv, gb_s))
+    bits = bits_per_number(lm.kv_bits, lm.config.transformer.head_dim, lm.dtype)
+    kv = floor.kv_bytes(lm.config, history_frames, bits)
+    return Floor(weights, kv, history_frames, floor.floor_ms(weights + kv, gb_s), lm.kv_bits)

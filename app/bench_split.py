@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from moshi_mlx.cache import Position, lengths
+from moshi_mlx.cache import Position, Ring, lengths
 from moshi_mlx.config import SamplingConfig
 from moshi_mlx.frame import can_compile
 from moshi_mlx.generator import LmGenerator
@@ -113,8 +113,8 @@ class Halves:
         return np.array(tokens)
 
     def _temporal_half(
-        self, text: mx.array, rows: mx.array, rings: list[mx.array]
-    ) -> tuple[mx.array, list[mx.array]]:
+        self, text: mx.array, rows: mx.array, rings: list[Ring]
+    ) -> tuple[mx.array, list[Ring]]:
         buffers = Buffers(list(rings), [])
         out = self.lm.temporal_step(text, rows, buffers, self.at, Conditions())
         return out, buffers.rings

@@ -10,6 +10,7 @@ from pathlib import Path
 import mlx.core as mx
 import mlx.nn as nn
 
+from moshi_mlx.cache import check_kv_bits
 from moshi_mlx.config import LmConfig, read_config
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.hub import NANO, resolve
@@ -38,13 +39,14 @@ class Subject:
     build: Callable[[], Moshi]
 
 
-def from_random(shape: str, recipes: list[str], facts: Facts) -> list[Subject]:
+def from_random(shape: str, recipes: list[str], facts: Facts, kv_bits: int = 16) -> list[Subject]:
     """A subject per recipe; those that don't fit in memory are left out, with a line on stderr.
 
-    Raises MoshiError for shapes and recipes that there aren't, and when none fits: before anything
-    is allocated.
+    Raises MoshiError for shapes and recipes that there aren't, for kv_bits that don't fit the
+    shape, and when none fits in memory: before anything is allocated.
     """
     config = speech_config(shape)
+    check_kv_bits(kv_bits, config.transformer.head_dim, config.transformer.context or 0)
     needs = {}
     for recipe in recipes:
         precision_of(recipe)
@@ -56,7 +58,9 @@ def from_random(shape: str, recipes: list[str], facts: Facts) -> list[Subject]:
         print(f"left out: {why}", file=sys.stderr)
     name = shape if "/" not in shape else Path(shape).name  # no path of a person in a report
     return [
-        Subject(name, recipe, True, lambda recipe=recipe: random_moshi(config, recipe, shape))
+        Subject(
+            name, recipe, True, lambda recipe=recipe: random_moshi(config, recipe, shape, kv_bits)
+        )
         for recipe in needs
         if recipe not in refused
     ]
@@ -73,7 +77,9 @@ def from_model(args: argparse.Namespace, name: str, facts: Facts) -> Subject:
             raise MoshiError(line)
     folder = resolve(name, args.revision, args.offline)
     shown = folder.name if Path(name).is_dir() else name
-    return Subject(shown, recipe_of(shown), False, lambda: load(folder, args.codec))
+    return Subject(
+        shown, recipe_of(shown), False, lambda: load(folder, args.codec, kv_bits=args.kv_bits)
+    )
 
 
 def recipe_of(name: str) -> str:
@@ -109,13 +115,14 @@ def too_large(recipe: str, need_bytes: int, facts: Facts) -> str | None:
     )
 
 
-def random_moshi(config: LmConfig, recipe: str, shape: str) -> Moshi:
+def random_moshi(config: LmConfig, recipe: str, shape: str, kv_bits: int = 16) -> Moshi:
     """Language model and codec with random weights, Kyutai's sizes unless the shape has its own.
 
     The tokenizer is nano's: which words come out doesn't matter.
     """
     on_cpu = mx.default_device() == mx.Device(mx.cpu)
     lm = random_lm(config, recipe, "float32" if on_cpu else "bfloat16")
+    lm.kv_bits = kv_bits
     mimi = random_mimi(mimi_config(shape), config.mimi_codebooks)
     return Moshi(lm, mimi, TextTokenizer(NANO / "tokenizer.model"), NANO)
 

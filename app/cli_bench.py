@@ -129,7 +129,7 @@ def subjects_from(args: argparse.Namespace, facts: Facts) -> list[Subject]:
             return [bench_subject.from_model(args, "nano", facts)]
     if args.codec == "rust":
         raise MoshiError("made-up weights run with the codec in MLX: --codec rust needs a --model")
-    return bench_subject.from_random(shape, recipes or [DEFAULT_RECIPE], facts)
+    return bench_subject.from_random(shape, recipes or [DEFAULT_RECIPE], facts, args.kv_bits)
 
 
 def measure_all(bench: Bench, subjects: list[Subject], options: Options) -> Bench:

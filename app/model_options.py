@@ -50,6 +50,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help=f"precision of Kyutai's models (default {DEFAULT_BITS})",
     )
     group.add_argument(
+        "--kv-bits",
+        type=int,
+        choices=(16, 8),
+        default=16,
+        help="8 halves the memory of the conversation's history (default 16)",
+    )
+    group.add_argument(
         "--codec", choices=("auto", "mlx", "rust"), default="auto", help="who runs Mimi"
     )
 
@@ -79,7 +86,11 @@ def load_from(args: argparse.Namespace) -> "Moshi":
     import moshi_mlx
 
     return moshi_mlx.load(
-        model_from(args), codec=args.codec, revision=args.revision, offline=args.offline
+        model_from(args),
+        codec=args.codec,
+        revision=args.revision,
+        offline=args.offline,
+        kv_bits=args.kv_bits,
     )
 
 
@@ -95,7 +106,7 @@ def engine_from(args: argparse.Namespace) -> "MakeEngine":
 
     name = model_from(args)
     folder = resolve(name, args.revision, args.offline, announce=_announce)
-    return engine_maker(lambda: load(folder, codec=args.codec), name)
+    return engine_maker(lambda: load(folder, codec=args.codec, kv_bits=args.kv_bits), name)
 
 
 def _announce(download: "Download") -> None:

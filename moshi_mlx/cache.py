@@ -10,7 +10,16 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from .errors import MoshiError
+
 FIRST_LENGTH = 128  # the shortest slice that is attended to; doubled until the window is reached
+KV_BITS = (16, 8)  # 16: unquantized, in the dtype of the activations
+GROUPS = (64, 32)  # numbers that share a scale and a bias in 8 bit; the first that divides is taken
+SPLIT_KEYS = 1024  # so many keys, and Metal's product with values handles columns 64 at a time
+
+# One layer's keys and values: [2, H, W, D], or in 8 bit its codes uint32 [2, H, W, D / 4] and a
+# scale and a bias for each group, [2, H, W, D / group].
+Ring = tuple[mx.array, ...]
 
 
 @dataclass(frozen=True)
@@ -27,20 +36,93 @@ class Position:
     mask: mx.array | None
 
 
-def new_ring(H: int, W: int, D: int, dtype: mx.Dtype) -> mx.array:
-    """An empty ring for keys and values together, [2, H, W, D]."""
+def new_buffer(H: int, W: int, D: int, dtype: mx.Dtype) -> mx.array:
+    """Room for keys and values together, [2, H, W, D]."""
     return mx.zeros((2, H, W, D), dtype)
 
 
-def write(ring: mx.array, kv: mx.array, slot: mx.array) -> mx.array:
+def new_ring(H: int, W: int, D: int, dtype: mx.Dtype, kv_bits: int = 16) -> Ring:
+    """An empty ring. Raises MoshiError as `check_kv_bits` does."""
+    check_kv_bits(kv_bits, D, W)
+    if kv_bits == 16:
+        return (new_buffer(H, W, D, dtype),)
+    codes = mx.zeros((2, H, W, D // 4), mx.uint32)
+    groups = (2, H, W, D // group_size(D))
+    return codes, mx.zeros(groups, dtype), mx.zeros(groups, dtype)
+
+
+def check_kv_bits(kv_bits: int, D: int, W: int) -> None:
+    """MoshiError for bits that there aren't, or heads that can't be cut into groups."""
+    if kv_bits not in KV_BITS:
+        raise MoshiError(f"kv_bits is {kv_bits!r}; it must be 16 (not quantized) or 8")
+    if kv_bits == 16:
+        return
+    if D % GROUPS[-1]:
+        raise MoshiError(
+            f"kv_bits=8 needs heads of a multiple of {GROUPS[-1]} numbers, and this model's have "
+            f"{D}; leave it at 16"
+        )
+    if W >= SPLIT_KEYS and D % GROUPS[0]:
+        raise MoshiError(
+            f"kv_bits=8 with a context of {SPLIT_KEYS} or more needs heads of a multiple of "
+            f"{GROUPS[0]} numbers, and this model's have {D}; leave it at 16"
+        )
+
+
+def group_size(D: int) -> int:
+    """Numbers of a head that share a scale and a bias."""
+    return next(group for group in GROUPS if D % group == 0)
+
+
+def bits_per_number(kv_bits: int, D: int, dtype: mx.Dtype) -> float:
+    """Memory of one number of a ring, its share of scale and bias counted."""
+    width = 8 * dtype.size
+    return width if kv_bits == 16 else kv_bits + 2 * width / group_size(D)
+
+
+def quantized(x: mx.array) -> Ring:
+    """[..., D] -> what a ring in 8 bit holds of it."""
+    return tuple(mx.quantize(x, group_size=group_size(x.shape[-1]), bits=8))
+
+
+def rounded(x: mx.array, kv_bits: int) -> mx.array:
+    """Keys or values [..., D] as a ring gives them back."""
+    if kv_bits == 16:
+        return x
+    return mx.dequantize(*quantized(x), group_size=group_size(x.shape[-1]), bits=8, dtype=x.dtype)
+
+
+def write(ring: Ring, kv: mx.array, slot: mx.array) -> Ring:
     """Put one step, kv [2, H, 1, D], into `slot`; in place when nobody else holds the ring."""
-    return mx.put_along_axis(ring, mx.broadcast_to(slot, kv.shape), kv, axis=2)
+    step = (kv,) if len(ring) == 1 else quantized(kv)
+    return tuple(
+        mx.put_along_axis(whole, mx.broadcast_to(slot, part.shape), part, axis=2)
+        for whole, part in zip(ring, step, strict=True)
+    )
 
 
-def live(ring: mx.array, length: int) -> tuple[mx.array, mx.array]:
-    """The first `length` slots as views: keys and values, [1, H, L, D] each."""
-    keys, values = mx.split(ring if length == ring.shape[2] else ring[:, :, :length], 2, axis=0)
+def live(buffer: mx.array, length: int) -> tuple[mx.array, mx.array]:
+    """The first `length` slots as views: keys and values, [1, H, L, ...] each."""
+    whole = length == buffer.shape[2]
+    keys, values = mx.split(buffer if whole else buffer[:, :, :length], 2, axis=0)
     return keys, values
+
+
+def attend(q: mx.array, ring: Ring, at: Position, scale: float) -> mx.array:
+    """Attention of one query [1, H, 1, D] to the live slots -> [1, H, 1, D].
+
+    In 8 bit the products read the codes as they are: nothing is dequantized into memory.
+    """
+    if len(ring) == 1:
+        keys, values = live(ring[0], at.length)
+        return mx.fast.scaled_dot_product_attention(q, keys, values, scale=scale, mask=at.mask)
+    keys, values = zip(*(live(part, at.length) for part in ring), strict=True)
+    group = group_size(q.shape[-1])
+    scores = mx.quantized_matmul(q * scale, *keys, transpose=True, group_size=group, bits=8)
+    if at.mask is not None:
+        scores = mx.where(at.mask, scores, -mx.inf)
+    weights = mx.softmax(scores, axis=-1, precise=True)
+    return mx.quantized_matmul(weights, *values, transpose=False, group_size=group, bits=8)
 
 
 def lengths(window: int) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import mlx.core as mx
 import mlx.nn as nn
 
-from .cache import live, new_ring
+from .cache import live, new_buffer
 from .config import DepthConfig, LmConfig
 from .embedding import TokenEmbedding
 from .transformer import Block, linear_of, linear_plus
@@ -40,7 +40,7 @@ class DepthTransformer(nn.Module):
     def new_buffers(self, dtype: mx.Dtype) -> list[mx.array]:
         """Room for one frame's keys and values, one [2, H, S, D] a layer."""
         t, S = self.config.transformer, self.config.num_slices
-        return [new_ring(t.num_heads, S, t.head_dim, dtype) for _ in range(t.num_layers)]
+        return [new_buffer(t.num_heads, S, t.head_dim, dtype) for _ in range(t.num_layers)]
 
     def inputs(self, temporal: mx.array) -> list[mx.array]:
         """[..., C] -> the input [..., E] of every slice, by one matrix product."""

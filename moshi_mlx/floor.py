@@ -93,12 +93,15 @@ def model_bytes(config: LmConfig, precision: Precision) -> int:
     return int(parameters(config).total * precision.bits_per_weight / 8)
 
 
-def kv_bytes(config: LmConfig, history_frames: int | None = None, kv_bits: int = KV_BITS) -> int:
-    """Bytes of keys and values read after so many frames; None: the context is full."""
+def kv_bytes(config: LmConfig, history_frames: int | None = None, kv_bits: float = KV_BITS) -> int:
+    """Bytes of keys and values read after so many frames; None: the context is full.
+
+    `kv_bits`: of one number, scales counted (`cache.bits_per_number`).
+    """
     inner = config.transformer
     context = inner.context or 0
     keys = context if history_frames is None else min(history_frames, context)
-    return 2 * inner.num_layers * inner.num_heads * inner.head_dim * keys * kv_bits // 8
+    return int(2 * inner.num_layers * inner.num_heads * inner.head_dim * keys * kv_bits / 8)
 
 
 def floor_ms(num_bytes: float, bandwidth_gb_s: float) -> float:

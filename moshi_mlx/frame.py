@@ -11,7 +11,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from .cache import Position, lengths
+from .cache import Position, Ring, lengths
 from .config import NO_INPUT, SamplingConfig
 from .delay_line import LATER
 from .lm import Buffers, Conditions, Lm
@@ -101,7 +101,7 @@ class FrameFunction:
                 user: list[mx.array],
                 key: mx.array,
                 temperatures: mx.array,
-                rings: list[mx.array],
+                rings: list[Ring],
                 depth: list[mx.array],
                 extras: list[mx.array],
             ) -> tuple[Any, ...]:
@@ -116,7 +116,7 @@ class FrameFunction:
         user: list[mx.array],
         key: mx.array,
         temperatures: mx.array,
-        rings: list[mx.array],
+        rings: list[Ring],
         depth: list[mx.array],
         extras: list[mx.array],
         length: int,

@@ -80,7 +80,8 @@ class LmGenerator:
 
     Options: seed (None draws one, kept in `seed`), text_temperature, text_top_k, text_top_p,
     audio_temperature, audio_top_k, audio_top_p (defaults from the config; temperature 0 is
-    greedy, top-p > 0 replaces top-k), conditions (name -> value).
+    greedy, top-p > 0 replaces top-k), conditions (name -> value), kv_bits (8 keeps keys and
+    values in 8 bit; None: as the model was loaded).
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class LmGenerator:
         lm: Lm,
         seed: int | None = None,
         conditions: Mapping[str, Any] | None = None,
+        kv_bits: int | None = None,
         **sampling: float,
     ) -> None:
         self.lm = lm
@@ -95,7 +97,8 @@ class LmGenerator:
         self.sampling = override(lm.config.sampling, sampling)
         self.line = DelayLine(lm.config)
         self._frame = FrameFunction.of(lm, self.sampling)
-        self._buffers = lm.new_buffers()
+        self._kv_bits = kv_bits
+        self._buffers = lm.new_buffers(kv_bits)
         self._given = lm.conditions(conditions)
 
     @property
@@ -108,7 +111,7 @@ class LmGenerator:
 
         `user_later`: for `submit` with user codes that are still on the device.
         """
-        self._frame.warm_up(self.lm.new_buffers(), self._given, user_later)
+        self._frame.warm_up(self.lm.new_buffers(self._kv_bits), self._given, user_later)
 
     def skip(self, frames: int) -> None:
         """As if `frames` had passed, tokens and caches 0: to measure far into a conversation."""

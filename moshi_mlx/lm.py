@@ -15,7 +15,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from .cache import Position, new_ring
+from .cache import Position, Ring, new_ring
 from .conditions import ConditionProvider
 from .config import NO_INPUT, LmConfig
 from .depth import DepthTransformer
@@ -42,19 +42,25 @@ class Conditions:
 class Buffers:
     """All device memory of one conversation: a ring a temporal layer, a buffer a depth layer."""
 
-    rings: list[mx.array]
+    rings: list[Ring]
     depth: list[mx.array]
 
     def arrays(self) -> list[mx.array]:
-        return [*self.rings, *self.depth]
+        return [*(part for ring in self.rings for part in ring), *self.depth]
+
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays())
 
 
 class Lm(nn.Module):
-    """Moshi's language model as described by an LmConfig."""
+    """Moshi's language model as described by an LmConfig.
 
-    def __init__(self, config: LmConfig) -> None:
+    `kv_bits`: 16, or 8 for keys and values in 8 bit, in conversations and in `forward`.
+    """
+
+    def __init__(self, config: LmConfig, kv_bits: int = 16) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.kv_bits = config, kv_bits
         dim = config.transformer.dim
         self.text_emb = TokenEmbedding(config.text_card + 1, dim, demux=config.demux_second_stream)
         if config.n_q:
@@ -85,12 +91,16 @@ class Lm(nn.Module):
         to = lambda x: None if x is None else x.astype(self.dtype)  # noqa: E731
         return Conditions(to(total), to(cross))
 
-    def new_buffers(self) -> Buffers:
-        """Empty caches for one conversation."""
-        t = self.config.transformer
+    def new_buffers(self, kv_bits: int | None = None) -> Buffers:
+        """Empty caches for one conversation; None: in the model's `kv_bits`.
+
+        Raises MoshiError for other bits, or heads that can't be quantized.
+        """
+        t, bits = self.config.transformer, self.kv_bits if kv_bits is None else kv_bits
         assert t.context is not None
         rings = [
-            new_ring(t.num_heads, t.context, t.head_dim, self.dtype) for _ in range(t.num_layers)
+            new_ring(t.num_heads, t.context, t.head_dim, self.dtype, bits)
+            for _ in range(t.num_layers)
         ]
         return Buffers(rings, self.depth.new_buffers(self.dtype) if self.config.depth else [])
 
@@ -153,7 +163,7 @@ class Lm(nn.Module):
         delayed = delay(check_codes(codes, self.config), self.config)
         inputs, targets = mx.array(delayed[:, :, :-1]), mx.array(delayed[:, :, 1:])
         given = self.conditions(conditions)
-        x = self.transformer(self.embed(inputs, given), given.cross)
+        x = self.transformer(self.embed(inputs, given), given.cross, self.kv_bits)
         return self.logits(self.out_norm(x), targets)
 
     def embed(self, inputs: mx.array, given: Conditions) -> mx.array:

@@ -6,6 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from .cache import check_kv_bits
 from .config import LmConfig, load_config, parse_config, read_config
 from .errors import WeightsError
 from .files import PARTS, file_names
@@ -24,22 +25,24 @@ def load_lm(
     *,
     revision: str | None = None,
     offline: bool | None = None,
+    kv_bits: int = 16,
 ) -> Lm:
     """The language model alone, of a folder, a repository, "nano", or one weight file of a folder.
 
     dtype: "float32", "float16" or "bfloat16"; None as stored. Quantized layers keep their bits,
-    their scales (and so all arithmetic) take the dtype. Raises ConfigError, WeightsError,
-    DownloadError.
+    their scales (and so all arithmetic) take the dtype. kv_bits: 8 keeps the keys and values of
+    conversations in 8 bit. Raises ConfigError, WeightsError, DownloadError, and MoshiError for
+    kv_bits that don't fit the model.
     """
     from .hub import resolve
 
     path = Path(name_or_folder).expanduser()
     if path.suffix == ".safetensors" and path.is_file():  # where several precisions lie together
-        return lm_from_file(path, load_config(path.parent), dtype)
+        return lm_from_file(path, load_config(path.parent), dtype, kv_bits)
     folder = resolve(name_or_folder, revision, offline, files=("weights",))
     raw = read_config(folder)
     config = parse_config(raw, str(folder / "config.json"))
-    return lm_from_file(weights_path(folder, raw), config, dtype)
+    return lm_from_file(weights_path(folder, raw), config, dtype, kv_bits)
 
 
 def working_dtype(dtype: str | None) -> str | None:
@@ -66,15 +69,16 @@ def part_path(folder: Path, raw: dict, part: str) -> Path:
     return path
 
 
-def lm_from_file(path: Path, config: LmConfig, dtype: str | None = None) -> Lm:
-    """Build the model and fill it from a file in either layout. Raises WeightsError."""
+def lm_from_file(path: Path, config: LmConfig, dtype: str | None = None, kv_bits: int = 16) -> Lm:
+    """Build the model and fill it from a file in either layout. Raises WeightsError, MoshiError."""
     if dtype is not None and dtype not in DTYPES:
         raise WeightsError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
+    check_kv_bits(kv_bits, config.transformer.head_dim, config.transformer.context or 0)
     tensors = to_mlx_layout(read_safetensors(path), config, str(path))
     quantized = check_tensors(tensors, expected(config), str(path))
     packed, modes = pack(tensors, quantized, config)
     del tensors
-    lm = Lm(config)
+    lm = Lm(config, kv_bits)
     quantize_layers(lm, modes)
     to = DTYPES[dtype] if dtype else stored_dtype(packed)
     lm.load_weights([(name, cast(name, t, to, modes)) for name, t in packed.items()], strict=True)

@@ -148,12 +148,14 @@ def load(
     *,
     revision: str | None = None,
     offline: bool | None = None,
+    kv_bits: int = 16,
 ) -> Moshi:
     """Load a folder, a Hugging Face repository, or "nano", the small model in the package.
 
     codec: "auto", "mlx" or "rust". dtype: "float32", "float16", "bfloat16"; None as stored on a
-    GPU and float32 on MLX's CPU backend, which only emulates half precision. Raises ConfigError,
-    WeightsError, DownloadError.
+    GPU and float32 on MLX's CPU backend, which only emulates half precision. kv_bits: 8 keeps the
+    keys and values of conversations in 8 bit. Raises ConfigError, WeightsError, DownloadError, and
+    MoshiError for kv_bits that don't fit the model.
     """
     from .hub import resolve
 
@@ -161,7 +163,7 @@ def load(
     raw = read_config(folder)
     config = parse_config(raw, str(folder / "config.json"))
     tokenizer = TextTokenizer(part_path(folder, raw, "tokenizer"))
-    lm = lm_from_file(part_path(folder, raw, "weights"), config, working_dtype(dtype))
+    lm = lm_from_file(part_path(folder, raw, "weights"), config, working_dtype(dtype), kv_bits)
     mimi_config = None
     if raw.get("mimi_config_name"):
         mimi_config = MimiConfig.from_file(folder / raw["mimi_config_name"])

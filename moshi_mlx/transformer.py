@@ -8,7 +8,7 @@ Shapes: B batch, T steps, H heads, D head width, C model width, L attended keys.
 import mlx.core as mx
 import mlx.nn as nn
 
-from .cache import Position, live, write
+from .cache import Position, Ring, attend, rounded, write
 from .config import TransformerConfig
 from .cross_attention import CrossAttention
 
@@ -83,22 +83,22 @@ class Attention(nn.Module):
         return q, kv
 
     def step(
-        self, residual: mx.array, x: mx.array, ring: mx.array, at: Position
-    ) -> tuple[mx.array, mx.array]:
+        self, residual: mx.array, x: mx.array, ring: Ring, at: Position
+    ) -> tuple[mx.array, Ring]:
         """One step [1, C]; returns residual + attention(x) and the new ring."""
         q, kv = self.project(x, at.rotations)
         ring = write(ring, kv, at.slot)
-        keys, values = live(ring, at.length)
-        out = mx.fast.scaled_dot_product_attention(q, keys, values, scale=self.scale, mask=at.mask)
+        out = attend(q, ring, at, self.scale)
         return linear_plus(residual, out.reshape(x.shape), self.out_proj), ring
 
-    def __call__(self, residual: mx.array, x: mx.array) -> mx.array:
-        """A whole sequence [B, T, C]: residual + attention(x)."""
+    def __call__(self, residual: mx.array, x: mx.array, kv_bits: int = 16) -> mx.array:
+        """A whole sequence [B, T, C]: residual + attention(x), keys and values as a ring's."""
         B, T, C = x.shape
         H, D = self.config.num_heads, self.config.head_dim
         qkv = self.in_proj(x).reshape(B, T, 3, H, D).transpose(2, 0, 3, 1, 4)
         q, k, v = (part.squeeze(0) for part in mx.split(qkv, 3, axis=0))  # [B, H, T, D]
-        out = self.attend(self.rotate(q, 0), self.rotate(k, 0), v)
+        k, v = rounded(self.rotate(k, 0), kv_bits), rounded(v, kv_bits)
+        out = self.attend(self.rotate(q, 0), k, v)
         return linear_plus(residual, out.swapaxes(1, 2).reshape(B, T, C), self.out_proj)
 
     def attend(self, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
@@ -141,13 +141,13 @@ class Block(nn.Module):
         return self.gating.plus(x, self.norm2(x))
 
     def step(
-        self, x: mx.array, ring: mx.array, at: Position, source: mx.array | None = None
-    ) -> tuple[mx.array, mx.array]:
+        self, x: mx.array, ring: Ring, at: Position, source: mx.array | None = None
+    ) -> tuple[mx.array, Ring]:
         x, ring = self.self_attn.step(x, self.norm1(x), ring, at)
         return self.after_attention(x, source), ring
 
-    def __call__(self, x: mx.array, source: mx.array | None = None) -> mx.array:
-        return self.after_attention(self.self_attn(x, self.norm1(x)), source)
+    def __call__(self, x: mx.array, source: mx.array | None = None, kv_bits: int = 16) -> mx.array:
+        return self.after_attention(self.self_attn(x, self.norm1(x), kv_bits), source)
 
 
 class Transformer(nn.Module):
@@ -159,8 +159,8 @@ class Transformer(nn.Module):
         self.layers = [Block(config, config.hidden[0]) for _ in range(config.num_layers)]
 
     def step(
-        self, x: mx.array, rings: list[mx.array], at: Position, source: mx.array | None = None
-    ) -> tuple[mx.array, list[mx.array]]:
+        self, x: mx.array, rings: list[Ring], at: Position, source: mx.array | None = None
+    ) -> tuple[mx.array, list[Ring]]:
         """One step [1, C] with one ring a layer; returns the output and the new rings."""
         new_rings = []
         for layer, ring in zip(self.layers, rings, strict=True):
@@ -168,8 +168,8 @@ class Transformer(nn.Module):
             new_rings.append(ring)
         return x, new_rings
 
-    def __call__(self, x: mx.array, source: mx.array | None = None) -> mx.array:
+    def __call__(self, x: mx.array, source: mx.array | None = None, kv_bits: int = 16) -> mx.array:
         """A whole sequence [B, T, C], causal with the window."""
         for layer in self.layers:
-            x = layer(x, source)
+            x = layer(x, source, kv_bits)
         return x

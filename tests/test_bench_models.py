@@ -20,7 +20,7 @@ from moshi_mlx.errors import MoshiError
 from moshi_mlx.loading import load_lm
 
 CONFIG = parse_config(SMALL)
-ARGS = Namespace(revision=None, offline=True, codec="auto")
+ARGS = Namespace(revision=None, offline=True, codec="auto", kv_bits=16)
 NORMS = 0.02  # share of norms in so small a model; the arithmetic leaves them out
 
 
