@@ -15,6 +15,7 @@ from moshi_mlx.config import LmConfig, read_config
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.hub import NANO, resolve
 from moshi_mlx.lm import Lm
+from moshi_mlx.memory import limit_memory
 from moshi_mlx.mimi import MimiConfig
 from moshi_mlx.moshi import Moshi, load
 from moshi_mlx.text import TextTokenizer
@@ -120,6 +121,7 @@ def random_moshi(config: LmConfig, recipe: str, shape: str, kv_bits: int = 16) -
 
     The tokenizer is nano's: which words come out doesn't matter.
     """
+    limit_memory()  # as where a model is loaded
     on_cpu = mx.default_device() == mx.Device(mx.cpu)
     lm = random_lm(config, recipe, "float32" if on_cpu else "bfloat16")
     lm.kv_bits = kv_bits

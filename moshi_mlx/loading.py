@@ -12,6 +12,7 @@ from .errors import WeightsError
 from .files import PARTS, file_names
 from .layout import pack, unpack
 from .lm import Lm
+from .memory import limit_memory
 from .names import expected
 from .quantization import Quantization
 from .weights import check_tensors, read_safetensors, to_mlx_layout
@@ -26,14 +27,18 @@ def load_lm(
     revision: str | None = None,
     offline: bool | None = None,
     kv_bits: int = 16,
+    memory_limits: bool = True,
 ) -> Lm:
     """The language model alone, of a folder, a repository, "nano", or one weight file of a folder.
 
     dtype: "float32", "float16" or "bfloat16"; None as stored. Quantized layers keep their bits,
     their scales (and so all arithmetic) take the dtype. kv_bits: 8 keeps the keys and values of
-    conversations in 8 bit. Raises ConfigError, WeightsError, DownloadError, and MoshiError for
+    conversations in 8 bit. memory_limits: on Metal, set MLX's wired and cache limits for
+    this process (`moshi_mlx.memory`). Raises ConfigError, WeightsError, DownloadError, and MoshiError for
     kv_bits that don't fit the model.
     """
+    if memory_limits:
+        limit_memory()
     from .hub import resolve
 
     path = Path(name_or_folder).expanduser()

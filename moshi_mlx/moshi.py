@@ -19,6 +19,7 @@ from .errors import ConfigError, MoshiError
 from .generator import Forced, LmGenerator
 from .lm import Lm
 from .loading import lm_from_file, part_path, working_dtype
+from .memory import limit_memory
 from .mimi import MimiConfig, load_mimi
 from .text import TextTokenizer
 
@@ -149,14 +150,18 @@ def load(
     revision: str | None = None,
     offline: bool | None = None,
     kv_bits: int = 16,
+    memory_limits: bool = True,
 ) -> Moshi:
     """Load a folder, a Hugging Face repository, or "nano", the small model in the package.
 
     codec: "auto", "mlx" or "rust". dtype: "float32", "float16", "bfloat16"; None as stored on a
     GPU and float32 on MLX's CPU backend, which only emulates half precision. kv_bits: 8 keeps the
-    keys and values of conversations in 8 bit. Raises ConfigError, WeightsError, DownloadError, and
-    MoshiError for kv_bits that don't fit the model.
+    keys and values of conversations in 8 bit. memory_limits: on Metal, set MLX's wired and cache
+    limits for this process (`moshi_mlx.memory`). Raises ConfigError, WeightsError, DownloadError,
+    and MoshiError for kv_bits that don't fit the model.
     """
+    if memory_limits:
+        limit_memory()
     from .hub import resolve
 
     folder = resolve(name_or_folder, revision, offline)
