@@ -34,8 +34,8 @@ def load_lm(
     dtype: "float32", "float16" or "bfloat16"; None as stored. Quantized layers keep their bits,
     their scales (and so all arithmetic) take the dtype. kv_bits: 8 keeps the keys and values of
     conversations in 8 bit. memory_limits: on Metal, set MLX's wired and cache limits for
-    this process (`moshi_mlx.memory`). Raises ConfigError, WeightsError, DownloadError, and MoshiError for
-    kv_bits that don't fit the model.
+    this process (`moshi_mlx.memory`). Raises ConfigError, WeightsError, DownloadError, and
+    MoshiError for kv_bits that don't fit the model.
     """
     if memory_limits:
         limit_memory()

@@ -11,8 +11,8 @@ from typing import Any
 
 import mlx.core as mx
 
-# A frame's temporaries are reused from here: 11 MB live at once for the 7B (2 language model, 9 Mimi
-# in float32, measured on the CPU), so this is ample also where none is reused within a frame.
+# A frame's temporaries are reused from here: 11 MB live at once for the 7B (2 language model, 9
+# Mimi, in float32, measured on the CPU), so this is ample even if a frame reuses none of its own.
 CACHE_LIMIT_BYTES = 256 * 2**20
 SYSTEM_BYTES = 2**30  # never wired: "strictly less than the total memory"
 WORKING_SET = "max_recommended_working_set_size"  # more is an error of `set_wired_limit`
