@@ -32,6 +32,14 @@ def timed_ms(call: Callable[[], Any], between: Callable[[Any], None] | None = No
     return spent
 
 
+def one_core() -> None:
+    """Everything of this process on one core, with one thread a library; call it before imports."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
+        os.environ[name] = "1"
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
 def serve(side: Any) -> None:
     """Answer requests `[method, times]` on standard input with a list of what each call gave."""
     print(json.dumps(side.versions()), flush=True)
