@@ -92,4 +92,4 @@ def value_of(action: argparse.Action, key: str, value: Any, path: Path) -> Any:
     if action.choices is not None and converted not in action.choices:
         choices = ", ".join(map(str, action.choices))
         raise ConfigError(f"{path}: {key} must be one of {choices}, not {value!r}")
-    return converted
+    return converted.expanduser() if isinstance(converted, Path) else converted  # no shell does it

@@ -5,7 +5,6 @@ The short forms run always, the long ones (20,000 frames are 27 minutes of talk)
 """
 
 import gc
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,26 +17,17 @@ import moshi_mlx
 from moshi_mlx.codec import OVERLAP_FRAMES, RustCodec, rust_available
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.moshi import Moshi, Reply
-from moshi_mlx.text import TextTokenizer
 from tests.lm_goldens import GREEDY, golden, model
 from tests.mimi_goldens import TINY, full_size_file, snr_db, speech
-from tools.goldens.mimi_weights import random_mimi, save
+from tests.tiny_moshi import tiny_moshi
 
 FRAME = 1920
 WOBBLE_BYTES = 50_000  # what a step holds while it runs; an array a frame would be far more
-NANO = Path(moshi_mlx.__file__).parent / "nano"
 
 
 @pytest.fixture(scope="module")
 def moshi(tmp_path_factory) -> Moshi:
-    """The golden language model, which forgets after 10 frames, and a Mimi to match it."""
-    lm = model("lm_moshi")
-    config = json.loads((TINY.parent / "mimi_config.json").read_text())
-    config["quantizer"] |= {"n_q": lm.config.dep_q, "bins": lm.config.card}
-    path = tmp_path_factory.mktemp("mimi") / "mimi.safetensors"
-    save(path, random_mimi(config))
-    mimi = moshi_mlx.load_mimi(path, config, num_codebooks=lm.config.dep_q)
-    return Moshi(lm, mimi, TextTokenizer(NANO / "tokenizer.model"), path.parent)
+    return tiny_moshi(tmp_path_factory.mktemp("mimi"))
 
 
 def sound(frames: int, seed: int = 0) -> Iterator[np.ndarray]:
