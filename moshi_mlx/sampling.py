@@ -10,6 +10,10 @@ import mlx.core as mx
 
 from .config import SamplingConfig
 
+# Metal's `partition` is a full sort: of up to so many numbers of 4 bytes in one kernel (512 threads
+# with 4 each), of more by merging, two kernels a level (MLX's mlx/backend/metal/sort.cpp).
+BLOCK = 2048
+
 
 @dataclass(frozen=True)
 class Sampler:
@@ -27,9 +31,33 @@ class Sampler:
         if self.top_p > 0:
             logits = keep_top_p(logits, self.top_p)
         elif 0 < self.top_k < logits.shape[-1]:
-            smallest = mx.partition(logits, -self.top_k, axis=-1)[..., -self.top_k :][..., :1]
-            logits = mx.where(logits >= smallest, logits, -mx.inf)
+            logits = mx.where(logits >= kth_largest(logits, self.top_k), logits, -mx.inf)
         return mx.argmax(logits + noise, axis=-1)
+
+
+def kth_largest(logits: mx.array, k: int) -> mx.array:
+    """The k-th largest of [..., V], 1 <= k <= V -> [..., 1], exactly.
+
+    The k largest are among the k largest of each of some blocks.
+    """
+    blocks = blocks_for(logits.shape[-1], k)
+    if blocks > 1:
+        rows = logits.reshape(*logits.shape[:-1], blocks, -1)
+        logits = largest(rows, k).reshape(*logits.shape[:-1], blocks * k)
+    return largest(logits, k)[..., :1]
+
+
+def largest(x: mx.array, k: int) -> mx.array:
+    """The k largest of [..., V], the smallest of them first -> [..., k]."""
+    return mx.partition(x, -k, axis=-1)[..., -k:]
+
+
+def blocks_for(V: int, k: int) -> int:
+    """Into how many equal blocks to cut V numbers first; 1 where that would save nothing."""
+    if V <= BLOCK:
+        return 1
+    cuts = range(-(-V // BLOCK), V // k + 1)
+    return next((n for n in cuts if V % n == 0 and n * k <= V // 2), 1)
 
 
 def keep_top_p(logits: mx.array, top_p: float) -> mx.array:

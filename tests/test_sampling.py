@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.config import SamplingConfig
-from moshi_mlx.sampling import Sampler, keep_top_p, samplers
+from moshi_mlx.sampling import BLOCK, Sampler, blocks_for, keep_top_p, kth_largest, samplers
 
 DRAWS = 40_000
 V = 12
@@ -50,6 +50,29 @@ def test_top_k_draws_as_pytorch_does(top_k: int, temperature: float) -> None:
     want = of_top_k(logits / temperature, min(top_k or V, V))
     assert not got[want == 0].any()
     np.testing.assert_allclose(got, want, atol=5 * np.sqrt(0.25 / DRAWS))
+
+
+@pytest.mark.parametrize(
+    ("V", "k"),
+    [
+        *((32_000, 25), (48_000, 25), (8_000, 25), (4_000, 50), (2_048, 250), (32_000, 250)),
+        *((32_000, 1), (32_000, 31_999), (2_049, 2), (4_099, 7), (6_000, 2_000), (5, 5)),
+    ],
+)
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
+def test_the_kept_set_is_that_of_a_full_sort_ties_and_all(V: int, k: int, dtype: mx.Dtype) -> None:
+    """In bf16 there are hundreds of ties; all that equal the k-th are kept."""
+    logits = np.array(mx.random.normal((3, V), dtype, key=mx.random.key(k)).astype(mx.float32))
+    smallest = np.sort(logits, axis=-1)[:, -k:][:, :1]
+    got = np.array(kth_largest(mx.array(logits), k))
+    np.testing.assert_array_equal(got, smallest)
+    assert (logits >= got).sum(axis=-1).min() >= k
+
+
+@pytest.mark.parametrize(("V", "k"), [(32_000, 25), (48_000, 25), (8_000, 25), (4_000, 25)])
+def test_no_block_of_a_text_vocabulary_takes_more_than_one_kernel_on_metal(V: int, k: int) -> None:
+    blocks = blocks_for(V, k)
+    assert V % blocks == 0 and k <= V // blocks <= BLOCK and blocks * k <= BLOCK
 
 
 @pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 1.0])
