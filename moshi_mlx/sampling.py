@@ -27,12 +27,12 @@ class Sampler:
         """Logits [..., V] and Gumbel noise of the same shape -> tokens [...]."""
         if self.greedy:
             return mx.argmax(logits, axis=-1)
-        logits = logits.astype(mx.float32) / temperature
+        scaled = logits.astype(mx.float32) / temperature
         if self.top_p > 0:
-            logits = keep_top_p(logits, self.top_p)
-        elif 0 < self.top_k < logits.shape[-1]:
-            logits = mx.where(logits >= kth_largest(logits, self.top_k), logits, -mx.inf)
-        return mx.argmax(logits + noise, axis=-1)
+            scaled = keep_top_p(scaled, self.top_p)
+        elif 0 < self.top_k < logits.shape[-1]:  # looked for before the division: a kernel less
+            scaled = mx.where(logits >= kth_largest(logits, self.top_k), scaled, -mx.inf)
+        return mx.argmax(scaled + noise, axis=-1)
 
 
 def kth_largest(logits: mx.array, k: int) -> mx.array:
