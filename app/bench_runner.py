@@ -1,7 +1,9 @@
 """Runs a conversation and times it: every frame from outside, every other one also from inside.
 
 The frame is the one people get: `Session.step`. The session is made of a model whose codec streams
-and generators carry stopwatches; what these don't account for in a frame is the host's share.
+and generators carry stopwatches; what these don't account for in a frame is the host's share. A
+codec in MLX shares one evaluation with the language model: frames that are looked into wait after
+each part instead, which is all that sets them apart from the others.
 Interrupting is no failure: what was measured so far is the result.
 """
 
@@ -22,6 +24,7 @@ NOISE = 0.01  # amplitude of the input: as loud as a quiet room
 WARM_FRAMES = 10
 Stamp = tuple[str, float, float]  # stage, start and end in seconds of `perf_counter`
 CODEC_STAGES = {"encode": "encode", "decode": "decode"}
+SHARED = ("encode_lazy", "decode_lazy")  # the stream's ways into one evaluation
 GENERATOR_STAGES = {"step": "lm", "submit": "lm", "finish": "lm"}
 
 
@@ -61,6 +64,8 @@ class Timed:
         self._inner, self._stages, self._watch = inner, stages, watch
 
     def __getattr__(self, name: str) -> Any:
+        if name in SHARED and self._watch.on:
+            raise AttributeError(name)  # part by part, for once
         found = getattr(self._inner, name)
         if name not in self._stages or not self._watch.on:
             return found

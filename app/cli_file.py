@@ -107,7 +107,8 @@ def answer_recording(
         answer = Answer(np.empty(0, np.float32), seed=session.seed)
         blocks = padded.reshape(-1, FRAME_SAMPLES)
         for i, block in enumerate(tqdm(blocks, unit="frame", disable=not progress)):
-            reply = session.step(block)
+            following = blocks[i + 1] if i < frames else None
+            reply = session.step(block, following=following)
             if reply.pcm is not None:
                 said[i] = reply.pcm
             if reply.text:

@@ -27,8 +27,18 @@ class Talk(Protocol):
 
     seed: int
 
-    def step(self, frame: np.ndarray, hold: bool = False) -> Reply:
-        """frame float32 [1920] -> the reply; `hold` keeps Moshi silent in this frame."""
+    @property
+    def encodes_ahead(self) -> bool:
+        """Whether `step` makes use of `following`."""
+        ...
+
+    def step(
+        self, frame: np.ndarray, hold: bool = False, following: np.ndarray | None = None
+    ) -> Reply:
+        """frame float32 [1920] -> the reply; `hold` keeps Moshi silent in this frame.
+
+        `following`: the frame of the next call, if it is there already (the model is behind).
+        """
         ...
 
     def close(self) -> None: ...

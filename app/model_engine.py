@@ -24,8 +24,14 @@ class MoshiTalk:
         self._session = session
         self.seed = session.seed
 
-    def step(self, frame: np.ndarray, hold: bool = False) -> Reply:
-        reply = self._session.step(frame, hold_silence=hold)
+    @property
+    def encodes_ahead(self) -> bool:
+        return self._session.encodes_ahead
+
+    def step(
+        self, frame: np.ndarray, hold: bool = False, following: np.ndarray | None = None
+    ) -> Reply:
+        reply = self._session.step(frame, hold_silence=hold, following=following)
         return Reply(reply.pcm, reply.text, reply.text_token)
 
     def close(self) -> None:

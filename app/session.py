@@ -19,33 +19,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from moshi_mlx.clock import FRAME_SAMPLES
 from moshi_mlx.errors import MoshiError
 
-from .engine import Engine, MakeEngine, Reply, Talk
+from .conversation import Clean, Conversation, Heard
+from .engine import Engine, MakeEngine
 from .events import (
     ConversationEnded,
     ConversationStarted,
     Event,
     Failed,
-    FrameDone,
     Ready,
     Refused,
     Settings,
     Status,
     Stopped,
 )
-from .meters import SpeechDetector, StepTimes, peak_db
-from .pace import PaceWatch
-from .port import Capture, EndOfInput, Port
+from .port import EndOfInput, Port
 
-FADE_SAMPLES = 120  # 5 ms, where input was cut out
 POLL_S = 0.05  # how soon a command is seen while no input comes
-GREETING_HOLD_FRAMES = 375  # 30 s: the longest that `greeting=False` keeps Moshi silent
 
-Clean = Callable[[np.ndarray, np.ndarray], np.ndarray]
 Listener = Callable[[Event], None]
 
 
@@ -62,16 +54,6 @@ class _HangUp:
 
 class _Stop:
     pass
-
-
-def splice(heard: np.ndarray) -> np.ndarray:
-    """A stretch [n >= 1920] -> its last frame [1920], faded in over the start of what was cut."""
-    frame = heard[-FRAME_SAMPLES:].copy()
-    if len(heard) > FRAME_SAMPLES:
-        rise = np.linspace(0.0, 1.0, FADE_SAMPLES, dtype=np.float32)
-        fade = min(FADE_SAMPLES, len(heard) - FRAME_SAMPLES)
-        frame[:fade] = frame[:fade] * rise[:fade] + heard[:fade] * (1.0 - rise[:fade])
-    return frame
 
 
 def wait_for_the_system(thread: threading.Thread) -> None:
@@ -186,7 +168,9 @@ class Session:
             self._emit(Refused(str(error)))
             return _HangUp()
         self._conversations += 1
-        conversation = _Conversation(self._conversations, talk, settings, begin, engine)
+        conversation = Conversation(
+            self._conversations, talk, settings, begin.port, begin.clean, engine
+        )
         begin.port.flush()
         self._emit(ConversationStarted(conversation.number, talk.seed, settings))
         reason = "failed"
@@ -197,12 +181,12 @@ class Session:
                     reason = _reason(command)
                     return command
                 try:
-                    capture = begin.port.read(POLL_S)
+                    heard = conversation.listen(POLL_S, self.muted)
                 except EndOfInput:
                     reason = "end of input"
                     return _HangUp()
-                if capture is not None:
-                    self._frame(conversation, capture)
+                if heard is not None:
+                    self._frame(conversation, heard)
         finally:
             talk.close()
             if reason != "failed":
@@ -215,8 +199,8 @@ class Session:
         except queue.Empty:
             return None
 
-    def _frame(self, conversation: "_Conversation", capture: Capture) -> None:
-        done = conversation.frame(capture, self.muted)
+    def _frame(self, conversation: Conversation, heard: Heard) -> None:
+        done = conversation.frame(heard, self.muted)
         self.status = conversation.status(done, self.status, self.muted)
         self._emit(done)
         notice = conversation.pace.add(done.step_ms)
@@ -228,73 +212,3 @@ def _reason(command: object) -> str:
     if isinstance(command, _Begin):
         return "new conversation"
     return "stopped" if isinstance(command, _Stop) else "hung up"
-
-
-class _Conversation:
-    """One conversation's state on the model thread: turns captures into replies and figures."""
-
-    def __init__(
-        self, number: int, talk: Talk, settings: Settings, begin: _Begin, engine: Engine
-    ) -> None:
-        self.number, self.settings, self.frames = number, settings, 0
-        self._talk, self._port, self._clean, self._engine = talk, begin.port, begin.clean, engine
-        self._speech, self._steps = SpeechDetector(), StepTimes()
-        self.pace = PaceWatch(engine.recipe)
-        self._dropped_samples = 0
-        self._hears_speech = False
-        self._holding = not settings.greeting
-
-    def frame(self, capture: Capture, muted: bool) -> FrameDone:
-        """Clean, step, play; every time is on the port's clock."""
-        start_s = self._port.now()
-        mic = capture.mic
-        if self._clean is not None:
-            mic = self._clean(mic, capture.played)
-        heard = np.zeros(FRAME_SAMPLES, np.float32) if muted else splice(mic)
-        self._hears_speech = self._speech.hears(heard)
-        reply = self._step(heard)
-        end_s = self._port.now()
-        wait_to_sound_s = 0.0 if reply.pcm is None else self._port.play(reply.pcm)
-        self._steps.add(1000 * (end_s - start_s))
-        self._dropped_samples += capture.dropped_samples
-        self.frames += 1
-        return FrameDone(
-            conversation=self.number,
-            index=self.frames - 1,
-            heard=heard,
-            reply=reply.pcm,
-            text=reply.text,
-            text_token=reply.text_token,
-            step_ms=1000 * (end_s - start_s),
-            wait_ms=1000 * (start_s - capture.captured_s),
-            lag_ms=1000 * (end_s - capture.captured_s + wait_to_sound_s),
-            dropped_frames=self._dropped_samples / FRAME_SAMPLES,
-            dropped_now_samples=capture.dropped_samples,
-            captured_s=capture.captured_s,
-        )
-
-    def _step(self, heard: np.ndarray) -> Reply:
-        if self._holding:
-            self._holding = not self._hears_speech and self.frames < GREETING_HOLD_FRAMES
-        return self._talk.step(heard, hold=True) if self._holding else self._talk.step(heard)
-
-    def status(self, done: FrameDone, before: Status, muted: bool) -> Status:
-        return replace(
-            before,
-            state="talking",
-            conversation=self.number,
-            seed=self._talk.seed,
-            frames=self.frames,
-            step_ms_p50=self._steps.percentile(50),
-            step_ms_p95=self._steps.percentile(95),
-            lag_ms=done.lag_ms,
-            dropped_frames=done.dropped_frames,
-            buffer_ms=1000 * self._port.buffered_s(),
-            user_level_db=peak_db(done.heard),
-            moshi_level_db=peak_db(done.reply),
-            speech=self._hears_speech,
-            muted=muted,
-            memory_bytes=self._engine.memory_bytes()
-            if self.frames % 12 == 1
-            else before.memory_bytes,
-        )

@@ -4,8 +4,11 @@ MLX's CPU backend calls a C++ compiler for compiled functions; where there is no
 runs uncompiled instead of failing.
 """
 
-import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -19,8 +22,22 @@ from .sampling import samplers
 
 
 def can_compile() -> bool:
-    """Whether `mx.compile` works here: always on a GPU, with a C++ compiler on the CPU."""
-    return mx.default_device() != mx.Device(mx.cpu) or shutil.which("g++") is not None
+    """Whether `mx.compile` works here: always on a GPU, with a working C++ compiler on the CPU."""
+    return mx.default_device() != mx.Device(mx.cpu) or compiler_works()
+
+
+@cache
+def compiler_works() -> bool:
+    """Whether g++ makes a shared library: MLX only looks if it is there, and fails in the frame."""
+    with tempfile.TemporaryDirectory() as name:
+        source, library = Path(name, "probe.cpp"), Path(name, "probe.so")
+        source.write_text("#include <cmath>\ndouble probe(double x) { return std::exp(x); }\n")
+        command = ["g++", "-std=c++17", "-fPIC", "-shared", str(source), "-o", str(library)]
+        try:
+            run = subprocess.run(command, capture_output=True, timeout=60)
+        except (OSError, subprocess.SubprocessError):
+            return False
+        return run.returncode == 0 and library.exists()
 
 
 class FrameFunction:

@@ -5,7 +5,7 @@ slice length of the caches, all of them at warm-up, and compiled where that work
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -140,10 +140,13 @@ class LmGenerator:
         )
         return Submitted(drawn, user, extra, self.line.upcoming(), wanted)
 
-    def finish(self, submitted: Submitted) -> Step:
-        """Wait for a frame's tokens, in one read, and move on by a frame."""
+    def finish(self, submitted: Submitted, others: Sequence[mx.array] = ()) -> Step:
+        """Wait for a frame's tokens, in one read, and move on by a frame.
+
+        `others`: what is to be there at the same time, such as what a decoder makes of `codes()`.
+        """
         s = submitted
-        mx.eval(s.arrays())  # the one host sync of a frame: all below is there then
+        mx.eval(s.arrays(), list(others))  # the one host sync of a frame: all below is there then
         tokens = np.array(s.drawn).astype(np.int32)
         if s.user is not None:
             self.line.heard(np.array(s.user))

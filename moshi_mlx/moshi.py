@@ -5,18 +5,20 @@ with moshi.session(seed=0) as session:
     reply = session.step(pcm)  # 80 ms of the user in, 80 ms of Moshi and a piece of text out
 """
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 
 from .clock import FRAME_SAMPLES
 from .codec import Codec, CodecStream
 from .config import LmConfig, parse_config, read_config
 from .errors import ConfigError, MoshiError
-from .generator import Forced, LmGenerator
+from .generator import Forced, LmGenerator, Step
 from .lm import Lm
 from .loading import lm_from_file, part_path, working_dtype
 from .memory import limit_memory
@@ -55,7 +57,7 @@ class Moshi:
 
     def warm_up(self) -> None:
         """Trace every shape that a conversation will need, so that no frame pays for it."""
-        self.lm.generator(seed=0).warm_up()
+        self.lm.generator(seed=0).warm_up(user_later=shares_evaluation(self.codec.stream()))
         with self.session(seed=0) as session:
             for _ in range(self.config.max_delay + 2):
                 session.step(np.zeros(FRAME_SAMPLES, np.float32))
@@ -75,6 +77,7 @@ class Session:
         self.moshi = moshi
         self._generator: LmGenerator = moshi.lm.generator(seed=seed, **options)
         self._stream: CodecStream | None = moshi.codec.stream()
+        self._ahead = EncodeAhead()
         config = moshi.config
         self._text = moshi.tokenizer.stream((config.text_padding_id, config.text_end_padding_id))
 
@@ -88,23 +91,66 @@ class Session:
         """Frames stepped so far."""
         return self._generator.steps
 
-    def step(self, pcm: np.ndarray, hold_silence: bool = False) -> Reply:
+    def step(
+        self, pcm: np.ndarray, hold_silence: bool = False, following: np.ndarray | None = None
+    ) -> Reply:
         """80 ms of the user, float32 [1920] in [-1, 1] -> Moshi's Reply.
 
         The first frame is not encoded: the model ignores it, as in Kyutai's server, and the
         encoder starts with the second. `hold_silence` keeps Moshi quiet for this frame: its
-        samples are replaced by padding and silence. Raises MoshiError for another shape.
+        samples are replaced by padding and silence. `following` is the next frame, if it is there
+        already: a codec on the CPU encodes it on a thread of its own meanwhile, and the next call
+        must be for that frame. Raises MoshiError for another shape, or another frame than was
+        announced.
         """
         stream = self._open()
         frame = check_frame(pcm)
-        user = self.moshi.config.user_q
-        if self.frames == 0 or user == 0:
-            codes = np.zeros(user, np.int32)
+        forced = self._forced() if hold_silence else None
+        if shares_evaluation(stream):
+            step, audio = self._together(stream, frame, forced)
         else:
-            codes = stream.encode(frame)[:user]
-        step = self._generator.step(codes, self._forced() if hold_silence else None)
-        audio = None if step.codes is None else stream.decode(step.codes)
+            step, audio = self._in_turn(stream, frame, forced, following)
         return Reply(audio, self._text.push(step.text_token), step.text_token, step.codes)
+
+    @property
+    def encodes_ahead(self) -> bool:
+        """Whether `step` makes use of the following frame."""
+        return self._stream is not None and not shares_evaluation(self._stream)
+
+    def _together(
+        self, stream: Any, frame: np.ndarray, forced: Forced | None
+    ) -> tuple[Step, np.ndarray | None]:
+        """Codec and language model in MLX: one graph, one evaluation, one wait."""
+        user = self.moshi.config.user_q
+        heard: Any = np.zeros(0, np.int32)
+        if user:
+            heard = (
+                stream.encode_lazy(mx.array(frame))[:user]
+                if self.frames
+                else mx.zeros(user, mx.int32)
+            )
+        submitted = self._generator.submit(heard, forced)
+        codes = submitted.codes()
+        pcm = None if codes is None else stream.decode_lazy(codes)
+        step = self._generator.finish(submitted, [*stream.arrays, *([] if pcm is None else [pcm])])
+        return step, None if pcm is None else np.array(pcm)
+
+    def _in_turn(
+        self,
+        stream: CodecStream,
+        frame: np.ndarray,
+        forced: Forced | None,
+        following: np.ndarray | None,
+    ) -> tuple[Step, np.ndarray | None]:
+        """One after the other; the encoder may run ahead by a frame on its own thread."""
+        user = self.moshi.config.user_q
+        codes = np.zeros(user, np.int32)
+        if self.frames and user:
+            codes = self._ahead.take(frame) if self._ahead.announced else stream.encode(frame)
+        if following is not None and user:
+            self._ahead.announce(stream, check_frame(following))
+        step = self._generator.step(codes[:user], forced)
+        return step, None if step.codes is None else stream.decode(step.codes)
 
     def _forced(self) -> Forced:
         return Forced(self.moshi.config.text_padding_id, self.moshi.silence())
@@ -116,8 +162,8 @@ class Session:
 
     def close(self) -> None:
         """Let go of the codec's state; the caches go with the object."""
-        if self._stream is not None:
-            self._stream = None
+        self._ahead.close()
+        self._stream = None
 
     def __enter__(self) -> "Session":
         return self
@@ -129,6 +175,42 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def shares_evaluation(stream: CodecStream) -> bool:
+    """Whether a codec's stream is in MLX, so that its graph and the language model's are one."""
+    return hasattr(stream, "encode_lazy")
+
+
+class EncodeAhead:
+    """Encodes the following frame while the language model has this one (off the GIL)."""
+
+    def __init__(self) -> None:
+        self._worker: ThreadPoolExecutor | None = None
+        self._next: tuple[np.ndarray, Future[np.ndarray]] | None = None
+
+    @property
+    def announced(self) -> bool:
+        return self._next is not None
+
+    def announce(self, stream: CodecStream, frame: np.ndarray) -> None:
+        """Begin with the codes of `frame` [1920]."""
+        self._worker = self._worker or ThreadPoolExecutor(1, "moshi-encode")
+        self._next = frame, self._worker.submit(stream.encode, frame)
+
+    def take(self, frame: np.ndarray) -> np.ndarray:
+        """The codes [K] of the frame that was announced. Raises MoshiError for another one."""
+        assert self._next is not None
+        (expected, future), self._next = self._next, None
+        codes = future.result()  # also after a mistake: the stream is free again
+        if not np.array_equal(frame, expected):
+            raise MoshiError("this isn't the frame that was announced as `following`; pass that")
+        return codes
+
+    def close(self) -> None:
+        if self._worker is not None:
+            self._worker.shutdown()
+        self._worker = self._next = None
 
 
 def check_frame(pcm: np.ndarray) -> np.ndarray:

@@ -137,8 +137,8 @@ def test_time_that_is_spent_in_a_part_is_charged_to_that_part():
     """Through the real session of nano, whose every part is made slower by a known time."""
     nano = load("nano", codec="mlx")
     slow = Moshi(
-        cast(Any, Slowed(nano.lm, step=60)),
-        cast(Any, Slowed(nano.codec, encode=30, decode=15)),
+        cast(Any, Slowed(nano.lm, step=60, submit=60)),
+        cast(Any, Slowed(nano.codec, encode=30, encode_lazy=30, decode=15, decode_lazy=15)),
         nano.tokenizer,
         nano.folder,
     )

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from app.conversation import splice
 from app.events import (
     ConversationEnded,
     ConversationStarted,
@@ -17,7 +18,7 @@ from app.events import (
     Stopped,
 )
 from app.port import QueuePort
-from app.session import Session, splice
+from app.session import Session
 from moshi_mlx.clock import FRAME_SAMPLES
 from moshi_mlx.errors import MoshiError
 from tests.fake_engine import FakeEngine

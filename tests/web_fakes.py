@@ -27,12 +27,16 @@ WORDS = (" Hello", "!", " I", " am", " Mo", "shi", ".")
 class FakeTalk:
     """Says a word every third frame and echoes the user's loudness as a tone."""
 
+    encodes_ahead = False
+
     def __init__(self, engine: "FakeEngine", settings: Settings) -> None:
         self.seed = settings.seed or 0
         self.heard: list[np.ndarray] = []
         self._engine, self._steps = engine, 0
 
-    def step(self, frame: np.ndarray, hold: bool = False) -> Reply:
+    def step(
+        self, frame: np.ndarray, hold: bool = False, following: np.ndarray | None = None
+    ) -> Reply:
         if self._engine.step_s:
             time.sleep(self._engine.step_s)
         if self._engine.raises is not None:
