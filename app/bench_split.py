@@ -11,8 +11,8 @@ import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.cache import Position, Ring, lengths
+from moshi_mlx.compiler import can_compile
 from moshi_mlx.config import SamplingConfig
-from moshi_mlx.frame import can_compile
 from moshi_mlx.generator import LmGenerator
 from moshi_mlx.lm import Buffers, Conditions, Lm, frame_noise
 from moshi_mlx.sampling import samplers

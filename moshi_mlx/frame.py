@@ -1,43 +1,17 @@
-"""The step of a frame as a function of plain arrays: traced once per cache length, compiled.
+"""The step of a frame as a function of plain arrays: traced once per cache length, compiled."""
 
-MLX's CPU backend calls a C++ compiler for compiled functions; where there is none the function
-runs uncompiled instead of failing.
-"""
-
-import subprocess
-import tempfile
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
 from .cache import Position, Ring, lengths
+from .compiler import can_compile
 from .config import NO_INPUT, SamplingConfig
 from .delay_line import LATER
 from .lm import Buffers, Conditions, Lm
 from .sampling import samplers
-
-
-def can_compile() -> bool:
-    """Whether `mx.compile` works here: always on a GPU, with a working C++ compiler on the CPU."""
-    return mx.default_device() != mx.Device(mx.cpu) or compiler_works()
-
-
-@cache
-def compiler_works() -> bool:
-    """Whether g++ makes a shared library: MLX only looks if it is there, and fails in the frame."""
-    with tempfile.TemporaryDirectory() as name:
-        source, library = Path(name, "probe.cpp"), Path(name, "probe.so")
-        source.write_text("#include <cmath>\ndouble probe(double x) { return std::exp(x); }\n")
-        command = ["g++", "-std=c++17", "-fPIC", "-shared", str(source), "-o", str(library)]
-        try:
-            run = subprocess.run(command, capture_output=True, timeout=60)
-        except (OSError, subprocess.SubprocessError):
-            return False
-        return run.returncode == 0 and library.exists()
 
 
 class FrameFunction:

@@ -16,6 +16,7 @@ import mlx.nn as nn
 import numpy as np
 
 from .cache import Position, Ring, new_ring
+from .compiler import can_compile
 from .conditions import ConditionProvider
 from .config import NO_INPUT, LmConfig
 from .depth import DepthTransformer
@@ -59,6 +60,7 @@ class Lm(nn.Module):
     """
 
     def __init__(self, config: LmConfig, kv_bits: int = 16) -> None:
+        can_compile()  # tells MLX where it can't, before anything runs
         super().__init__()
         self.config, self.kv_bits = config, kv_bits
         dim = config.transformer.dim

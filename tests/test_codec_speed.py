@@ -22,6 +22,7 @@ from tests.mimi_goldens import full_size_file, speech
 
 FRAME = 1920
 NANO = Path(moshi_mlx.__file__).parent / "nano"
+SIXTEEN = {"n_q": 16, "dep_q": 8, "delays": [0, *[0, *[1] * 7] * 2]}  # Kyutai's 8 + 8 codebooks
 
 
 class Clocked:
@@ -65,7 +66,7 @@ def full_size():
     """rustymimi at full size and a small random language model for it."""
     if not rust_available():
         pytest.skip("rustymimi isn't installed here")
-    lm = random_lm(parse_config(SMALL, "small"), "fp32")
+    lm = random_lm(parse_config(SMALL | SIXTEEN, "small"), "fp32")
     with full_size_file() as path:
         yield Moshi(lm, RustCodec(path, 8), TextTokenizer(NANO / "tokenizer.model"), path.parent)
 
@@ -90,7 +91,7 @@ def test_encoding_ahead_changes_nothing(full_size: Moshi) -> None:
 
 
 def test_another_frame_than_announced_is_refused(full_size: Moshi) -> None:
-    a, b, c = speech(1).reshape(-1, FRAME)[:3]
+    a, b, c = speech(2).reshape(-1, FRAME)[:3]
     with full_size.session(seed=1) as session:
         session.step(a, following=b)
         with pytest.raises(MoshiError, match="announced"):
@@ -108,7 +109,7 @@ def test_a_codec_in_mlx_has_no_use_for_the_following_frame() -> None:
 
 SPEAK = """
 import numpy as np, moshi_mlx
-from moshi_mlx.frame import can_compile
+from moshi_mlx.compiler import can_compile
 with moshi_mlx.load("nano", codec="mlx").session(seed=0) as session:
     print(can_compile(), [session.step(np.zeros(1920, np.float32)).text_token for _ in range(4)])
 """

@@ -131,7 +131,7 @@ def test_warm_up_leaves_nothing_to_trace(nano: Moshi, monkeypatch) -> None:
     monkeypatch.setattr(type(nano.lm), "step", traced)
     with nano.session(seed=0) as session:
         run(session, 2 * nano.config.transformer.context + 10)
-    from moshi_mlx.frame import can_compile
+    from moshi_mlx.compiler import can_compile
 
     assert not can_compile() or not traces
 

@@ -12,6 +12,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..codec import checked_codes, checked_frame, checked_pcm
+from ..compiler import can_compile
 from .config import MimiConfig
 from .convolution import Convolution, DepthwiseUpsample
 from .quantizer import Quantizer
@@ -29,6 +30,7 @@ class Mimi:
     """The codec. Made by `load_mimi`; `num_codebooks` codebooks are encoded."""
 
     def __init__(self, config: MimiConfig, tensors: Tensors, num_codebooks: int) -> None:
+        can_compile()  # tells MLX where it can't, before anything runs
         self.config = config
         self.num_codebooks = num_codebooks
         self.frame_samples = config.frame_samples
