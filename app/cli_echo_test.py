@@ -9,12 +9,12 @@ import numpy as np
 from moshi_mlx.clock import FRAME_SAMPLES, SAMPLE_RATE_HZ
 from moshi_mlx.errors import AudioError
 from moshi_mlx.hub import NANO
+from moshi_mlx.recording import read_mono
 
 from .chat import Sound
 from .cli_devices import add_device_options
 from .duplex import Duplex
 from .echo_measure import Found, advice, measure
-from .sound_file import read_mono
 
 SPEECH = ("who_made_you", "sing_for_me", "say_the_days_of_the_week", "what_is_your_hobby")
 CHIRP_S, CHIRP_HZ, LOUDNESS = 1.0, (200.0, 8000.0), 0.3

@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE_HZ
 from moshi_mlx.errors import AudioError
+from moshi_mlx.recording import read_mono
 
 from .model_options import add_model_options, add_sampling_options, load_from, sampling_from
-from .sound_file import kind_of, read_mono, whole_file, write_samples
+from .sound_file import kind_of, whole_file, write_samples
 
 if TYPE_CHECKING:
     from moshi_mlx import Moshi

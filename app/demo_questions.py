@@ -9,8 +9,7 @@ import numpy as np
 
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import MoshiError
-
-from .sound_file import read_mono
+from moshi_mlx.recording import read_mono
 
 END_RATIO = 0.01  # of the peak: quieter than this at its end is no question any more
 LEAD_SECONDS = 0.4

@@ -1,4 +1,4 @@
-"""Sound files: any rate, mono or stereo, wav/flac/mp3 in; 24 kHz 16 bit out, whole or not."""
+"""Sound files that we write: wav or flac, 24 kHz 16 bit, whole or not at all."""
 
 import os
 import tempfile
@@ -8,33 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import AudioError
-
-
-def read_mono(path: str | Path) -> np.ndarray:
-    """A recording as float32 [samples] at 24 kHz, its channels averaged. Raises AudioError."""
-    path = Path(path)
-    if not path.is_file():
-        raise AudioError(f"no sound file at {path}; check the path")
-    try:
-        samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        raise AudioError(
-            f"{path} can't be read as sound ({one_line(error)}); give a wav, flac or mp3 file"
-        ) from None
-    if len(samples) == 0:
-        raise AudioError(f"{path} holds no sound; give a recording that is not empty")
-    mono = np.nan_to_num(samples.mean(axis=1))
-    if rate_hz != SAMPLE_RATE_HZ:
-        mono = soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ)
-    return mono.astype(np.float32)
-
-
-def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".")
+from moshi_mlx.recording import one_line
 
 
 @contextmanager

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from moshi_mlx.errors import AudioError
+from moshi_mlx.recording import read_mono
 
 from .chat import Device, SoundState
 from .events import Notice
-from .sound_file import read_mono
 from .virtual import ArraySource, RealtimePort
 from .wav_writer import WavWriter
 

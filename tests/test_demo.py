@@ -10,9 +10,9 @@ import pytest
 import soundfile
 
 import moshi_mlx
-from app.sound_file import read_mono
 from moshi_mlx.clock import FRAME_SAMPLES
 from moshi_mlx.hub import NANO
+from moshi_mlx.recording import read_mono
 
 MAX_BYTES = 10_000_000
 GREEDY = {"seed": 0, "text_temperature": 0.0, "audio_temperature": 0.0}

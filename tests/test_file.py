@@ -16,8 +16,8 @@ import soxr
 import moshi_mlx
 from app.cli import main
 from app.cli_file import Answer, answer_recording, write_answer
-from app.sound_file import read_mono
 from moshi_mlx.errors import AudioError
+from moshi_mlx.recording import read_mono
 
 NANO = Path(moshi_mlx.__file__).parent / "nano"
 QUESTION = NANO / "samples" / "four_plus_three.wav"
