@@ -67,8 +67,8 @@ def read_material(
 def talk(moshi: Moshi, pcm: np.ndarray, seed: int = 0, **sampling: float) -> np.ndarray:
     """A user's recording, float32 [samples] -> both sides as codes, int32 [1 + n_q, frames].
 
-    `sampling`: as in LmGenerator, where the config's shall not hold. Frame t of the user is heard in call t + 1; the own codes of frame t are sampled in call
-    t + delay (`moshi_mlx.delay_line`).
+    `sampling`: as in LmGenerator, where the config's shall not hold. Frame t of the user is heard
+    in call t + 1; the own codes of frame t are sampled in call t + delay (`delay_line`).
     """
     config = moshi.config
     tail = np.zeros(round(TAIL_SECONDS * SAMPLE_RATE_HZ), np.float32)
