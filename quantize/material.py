@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE_HZ
@@ -17,6 +16,7 @@ from moshi_mlx.errors import MoshiError
 from moshi_mlx.lm import check_codes
 from moshi_mlx.moshi import Moshi
 from moshi_mlx.recording import read_mono
+from moshi_mlx.weights import read_safetensors
 
 from .recipes import QuantizeError
 
@@ -138,7 +138,7 @@ def _stored(path: Path, config: LmConfig) -> list[Sequence]:
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     """Name ("file" or "file: array") -> array."""
     if path.suffix == ".safetensors":
-        arrays = {name: np.array(codes) for name, codes in mx.load(str(path)).items()}
+        arrays = {name: np.array(codes) for name, codes in read_safetensors(path).items()}
     else:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
