@@ -4,8 +4,8 @@
 
 rustymimi at full size with a random language model of width 512 whose frames wait already, as in
 a recording or when a machine is behind: each frame's encoding beside the step before it
-(`following`), against none. And nano with its MLX Mimi: one evaluation a frame against three. The two ways take
-turns of a few frames on conversations of their own; medians and the median ratio of the runs. The
+(`following`), against none. And nano with its MLX Mimi: one evaluation a frame against three. The
+two ways take turns of a few frames on conversations of their own; medians and ratios. The
 last line is JSON.
 """
 
