@@ -59,7 +59,7 @@ def product_a_slice(self: DepthTransformer, temporal: mx.array) -> list[mx.array
 
 
 def two_rotations(
-    self: Attention, x: mx.array, rotations: mx.array | None
+    self: Attention, x: mx.array, rotations: mx.array | None, dtype: mx.Dtype
 ) -> tuple[mx.array, mx.array]:
     qkv = transformer.linear_of(x, self.in_proj)
     q, k, v = mx.split(qkv.reshape(3, self.config.num_heads, 1, self.config.head_dim), 3)
@@ -76,7 +76,7 @@ def slice_by_concatenation(
     block: Any, x: mx.array, buffer: mx.array, s: int
 ) -> tuple[mx.array, mx.array]:
     """A depth step with keys and values that grow by one a slice."""
-    q, kv = block.self_attn.project(block.norm1(x), None)
+    q, kv = block.self_attn.project(block.norm1(x), None, x.dtype)
     buffer = growing(kv, buffer, s)
     keys, values = mx.split(buffer, 2)
     out = mx.fast.scaled_dot_product_attention(q, keys, values, scale=block.self_attn.scale)

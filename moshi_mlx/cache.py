@@ -14,11 +14,13 @@ from .errors import MoshiError
 
 FIRST_LENGTH = 128  # the shortest slice that is attended to; doubled until the window is reached
 KV_BITS = (16, 8)  # 16: unquantized, in the dtype of the activations
-GROUPS = (64, 32)  # numbers that share a scale and a bias in 8 bit; the first that divides is taken
-SPLIT_KEYS = 1024  # so many keys, and Metal's product with values handles columns 64 at a time
+GROUPS = (128, 64, 32)  # numbers with a scale and a bias in 8 bit; the first that divides is taken
+SPLIT_KEYS, SPLIT_COLUMNS = 1024, 64  # so many keys: Metal takes values by 64 columns at a time
 
 # One layer's keys and values: [2, H, W, D], or in 8 bit its codes uint32 [2, H, W, D / 4] and a
-# scale and a bias for each group, [2, H, W, D / group].
+# scale and a bias for each group, float32 [2, H, W, D / group]: the error of a bf16 scale, times a
+# code of 255, would be as large as that of the codes. The last part has the dtype of what is
+# written, asked and answered.
 Ring = tuple[mx.array, ...]
 
 
@@ -48,7 +50,7 @@ def new_ring(H: int, W: int, D: int, dtype: mx.Dtype, kv_bits: int = 16) -> Ring
         return (new_buffer(H, W, D, dtype),)
     codes = mx.zeros((2, H, W, D // 4), mx.uint32)
     groups = (2, H, W, D // group_size(D))
-    return codes, mx.zeros(groups, dtype), mx.zeros(groups, dtype)
+    return codes, mx.zeros(groups), mx.zeros(groups)
 
 
 def check_kv_bits(kv_bits: int, D: int, W: int) -> None:
@@ -62,10 +64,10 @@ def check_kv_bits(kv_bits: int, D: int, W: int) -> None:
             f"kv_bits=8 needs heads of a multiple of {GROUPS[-1]} numbers, and this model's have "
             f"{D}; leave it at 16"
         )
-    if W >= SPLIT_KEYS and D % GROUPS[0]:
+    if W >= SPLIT_KEYS and D % SPLIT_COLUMNS:
         raise MoshiError(
             f"kv_bits=8 with a context of {SPLIT_KEYS} or more needs heads of a multiple of "
-            f"{GROUPS[0]} numbers, and this model's have {D}; leave it at 16"
+            f"{SPLIT_COLUMNS} numbers, and this model's have {D}; leave it at 16"
         )
 
 
@@ -76,13 +78,12 @@ def group_size(D: int) -> int:
 
 def bits_per_number(kv_bits: int, D: int, dtype: mx.Dtype) -> float:
     """Memory of one number of a ring, its share of scale and bias counted."""
-    width = 8 * dtype.size
-    return width if kv_bits == 16 else kv_bits + 2 * width / group_size(D)
+    return 8 * dtype.size if kv_bits == 16 else kv_bits + 2 * 32 / group_size(D)
 
 
 def quantized(x: mx.array) -> Ring:
     """[..., D] -> what a ring in 8 bit holds of it."""
-    return tuple(mx.quantize(x, group_size=group_size(x.shape[-1]), bits=8))
+    return tuple(mx.quantize(x.astype(mx.float32), group_size=group_size(x.shape[-1]), bits=8))
 
 
 def rounded(x: mx.array, kv_bits: int) -> mx.array:
@@ -111,7 +112,8 @@ def live(buffer: mx.array, length: int) -> tuple[mx.array, mx.array]:
 def attend(q: mx.array, ring: Ring, at: Position, scale: float) -> mx.array:
     """Attention of one query [1, H, 1, D] to the live slots -> [1, H, 1, D].
 
-    In 8 bit the products read the codes as they are: nothing is dequantized into memory.
+    In 8 bit the products read the codes as they are: nothing is dequantized into memory; scores
+    are float32, as within the fused attention of 16 bit.
     """
     if len(ring) == 1:
         keys, values = live(ring[0], at.length)

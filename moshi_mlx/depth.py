@@ -104,7 +104,7 @@ class DepthTransformer(nn.Module):
 def slice_step(block: Block, x: mx.array, buffer: mx.array, s: int) -> tuple[mx.array, mx.array]:
     """One slice through one layer, [1, E]; keys and values go to slot `s` of the buffer."""
     attn = block.self_attn
-    q, kv = attn.project(block.norm1(x), None)
+    q, kv = attn.project(block.norm1(x), None, x.dtype)
     buffer[:, :, s : s + 1] = kv
     if s == 0:  # attention to a single key is that key's value
         out = mx.split(kv, 2, axis=0)[1]

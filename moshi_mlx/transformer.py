@@ -74,9 +74,12 @@ class Attention(nn.Module):
             x, self.config.head_dim, traditional=True, base=base, scale=1.0, offset=offset
         )
 
-    def project(self, x: mx.array, rotations: mx.array | None) -> tuple[mx.array, mx.array]:
+    def project(
+        self, x: mx.array, rotations: mx.array | None, dtype: mx.Dtype
+    ) -> tuple[mx.array, mx.array]:
         """[1, C] -> q [1, H, 1, D] and kv [2, H, 1, D]; q, k and v rotated in one call."""
         qkv = linear_of(x, self.in_proj).reshape(3, self.config.num_heads, 1, self.config.head_dim)
+        qkv = qkv.astype(dtype)
         if rotations is not None:
             qkv = self.rotate(qkv, rotations)
         q, kv = mx.split(qkv, [1], axis=0)
@@ -86,9 +89,9 @@ class Attention(nn.Module):
         self, residual: mx.array, x: mx.array, ring: Ring, at: Position
     ) -> tuple[mx.array, Ring]:
         """One step [1, C]; returns residual + attention(x) and the new ring."""
-        q, kv = self.project(x, at.rotations)
+        q, kv = self.project(x, at.rotations, ring[-1].dtype)
         ring = write(ring, kv, at.slot)
-        out = attend(q, ring, at, self.scale)
+        out = attend(q, ring, at, self.scale).astype(x.dtype)
         return linear_plus(residual, out.reshape(x.shape), self.out_proj), ring
 
     def __call__(self, residual: mx.array, x: mx.array, kv_bits: int = 16) -> mx.array:

@@ -71,7 +71,7 @@ def stepped(lm: Lm, codes: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> np.nd
 
     def look(self: Sampler, logits: mx.array, temperature: mx.array, noise: mx.array) -> mx.array:
         if logits.shape[-1] == lm.config.text_card_out and len(seen) <= len(steps):
-            seen.append(np.array(logits)[0])
+            seen.append(np.array(logits.astype(mx.float32))[0])
         return mx.argmax(logits, axis=-1)
 
     steps: list[int] = []
@@ -121,6 +121,19 @@ def test_steps_through_the_ring_give_the_same_logits_long_after_it_wrapped(monke
     assert np.abs(whole - ours).max() < 0.2 * np.abs(want).max()
 
 
+@pytest.mark.long
+def test_in_bf16_it_costs_no_more_than_bf16_itself(monkeypatch) -> None:
+    """Scales, scores and sums in float32: with those in bf16 it would be four times as much."""
+    codes = np.random.default_rng(0).integers(0, nano().config.card, talk()[:, :, :300].shape)
+    exact = np.array(nano(16).forward(codes)[0])[0]
+    plain, ours = (
+        stepped(moshi_mlx.load_lm("nano", dtype="bfloat16", kv_bits=bits), codes, monkeypatch)
+        for bits in (16, 8)
+    )
+    assert kl_nats(plain, ours).mean() <= 2.5e-4
+    assert kl_nats(exact, ours).mean() <= 1.5 * kl_nats(exact, plain).mean()
+
+
 def test_the_compiled_step_says_what_the_plain_one_says(monkeypatch) -> None:
     user = talk()[0, 9:, :300].T
 
@@ -141,7 +154,7 @@ def dequantized(ring: tuple[mx.array, ...], group: int) -> np.ndarray:
     return numbers * np.repeat(scales, group, axis=-1) + np.repeat(biases, group, axis=-1)
 
 
-@pytest.mark.parametrize(("D", "group"), [(32, 32), (64, 64), (96, 32), (128, 64)])
+@pytest.mark.parametrize(("D", "group"), [(32, 32), (64, 64), (96, 32), (128, 128)])
 @pytest.mark.parametrize("steps", [5, 16, 43])
 def test_attention_equals_numpys_over_the_dequantized_ring(D: int, group: int, steps: int) -> None:
     H, W = 3, 16
@@ -181,8 +194,8 @@ def test_the_cache_takes_about_half_scales_counted() -> None:
     assert half / full == 8.5 / 16
     small = moshi_mlx.load_lm("nano", dtype="bfloat16")
     rings = [sum(p.nbytes for r in small.new_buffers(b).rings for p in r) for b in (16, 8)]
-    assert rings[1] / rings[0] == (8 + 2 * 16 / 32) / 16
-    assert small.new_buffers(8).nbytes() < 0.6 * small.new_buffers(16).nbytes()
+    assert rings[1] / rings[0] == (8 + 2 * 32 / 32) / 16
+    assert small.new_buffers(8).nbytes() < 0.65 * small.new_buffers(16).nbytes()
 
 
 def graph(generator: LmGenerator) -> str:
