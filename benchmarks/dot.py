@@ -1,16 +1,17 @@
 """Counts the kernels of a graph: the nodes of `mx.export_to_dot`, views left out.
 
-MLX's CPU backend expands `mx.fast` functions into parts, Metal runs each as one kernel; so while
-a graph is traced for counting each is replaced by one operation of the same shape, one that
-`mx.compile` doesn't fuse. Imported in both environments: MLX and the standard library only.
+MLX's CPU backend expands `mx.fast` functions and `mx.dequantize` into parts, Metal runs each as one
+kernel; so while a graph is traced for counting each is replaced by one operation of the same shape,
+one that `mx.compile` doesn't fuse. Imported in both environments: MLX and the standard library.
 """
 
 import io
 import re
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import mlx.core as mx
 
@@ -19,7 +20,12 @@ VIEWS = {
     *("AsStrided", "Flatten", "Unflatten", "Copy"),
     "Depends",  # of the stand-ins: keeps their inputs in the graph
 }
-STAND_INS = {"CumSum": "fast norm", "CumLogAddExp": "fast rope", "Sort": "fast attention"}
+STAND_INS = {
+    "CumSum": "fast norm",
+    "CumLogAddExp": "fast rope",
+    "Sort": "fast attention",
+    "CumProd": "dequantize",
+}
 NODE = re.compile(r'\[label ="([^"]+)", shape=rectangle\]')
 
 
@@ -35,6 +41,13 @@ def _attention(q: mx.array, k: mx.array, v: mx.array, *, mask: Any = None, **_: 
     return _with(mx.sort(q, axis=-1), [k, v, mask])
 
 
+def _dequantize(
+    w: mx.array, scales: mx.array, biases: mx.array | None = None, *, bits: int = 4, **_: Any
+) -> mx.array:
+    shape = (*w.shape[:-1], w.shape[-1] * 32 // bits)
+    return _with(mx.cumprod(mx.broadcast_to(scales[..., :1], shape), axis=-1), [w, scales, biases])
+
+
 def _with(x: mx.array, others: Any) -> mx.array:
     used = [a for a in others if isinstance(a, mx.array)]
     return mx.depends(x, used) if used else x
@@ -42,21 +55,17 @@ def _with(x: mx.array, others: Any) -> mx.array:
 
 @contextmanager
 def stand_ins() -> Iterator[None]:
-    """While this holds, a call of an `mx.fast` function traces as one operation."""
-    replaced = {
-        "rms_norm": _norm,
-        "layer_norm": _norm,
-        "rope": _rope,
-        "scaled_dot_product_attention": _attention,
-    }
-    originals = {name: getattr(mx.fast, name) for name in replaced}
-    for name, function in replaced.items():
-        setattr(mx.fast, name, function)
-    try:
+    """While this holds, each of these functions traces as one operation."""
+    with ExitStack() as stack:
+        for where, name, function in (
+            (mx.fast, "rms_norm", _norm),
+            (mx.fast, "layer_norm", _norm),
+            (mx.fast, "rope", _rope),
+            (mx.fast, "scaled_dot_product_attention", _attention),
+            (mx, "dequantize", _dequantize),
+        ):
+            stack.enter_context(patch.object(where, name, function))
         yield
-    finally:
-        for name, function in originals.items():
-            setattr(mx.fast, name, function)
 
 
 def kernels(outputs: list[mx.array]) -> dict[str, int]:
