@@ -72,15 +72,23 @@ class DepthTransformer(nn.Module):
     def __call__(self, temporal: mx.array, text: mx.array, codes: mx.array) -> mx.array:
         """Teacher forced: temporal [B, T, C], text [B, T], codes [B, S, T] -> [B, T, S, card]."""
         B, T, _ = temporal.shape
+        rows = self.rows(temporal, text, codes)
+        for layer in range(self.config.transformer.num_layers):
+            rows = self.layer(layer, rows)
+        return self.logits(rows).reshape(B, T, rows.shape[1], -1)
+
+    def rows(self, temporal: mx.array, text: mx.array, codes: mx.array) -> mx.array:
+        """The layers' input, [BT, S, E], as `__call__` is given it."""
+        B, T, _ = temporal.shape
         xs = []
         for s, x in enumerate(self.inputs(temporal)):
             x = x + self.embs[s](text if s == 0 else codes[:, s - 1])
             xs.append(x + self.position(s, x.dtype) if self.config.sin_positions else x)
-        rows = mx.stack(xs, axis=2).reshape(B * T, len(xs), -1)  # [BT, S, E]
-        for layer in range(self.config.transformer.num_layers):
-            rows = self.layer(layer, rows)
-        logits = [head(rows[:, s : s + 1]) for s, head in enumerate(self.heads)]
-        return mx.concatenate(logits, axis=1).reshape(B, T, len(xs), -1)
+        return mx.stack(xs, axis=2).reshape(B * T, len(xs), -1)
+
+    def logits(self, rows: mx.array) -> mx.array:
+        """The layers' output [BT, S, E] -> [BT, S, card]."""
+        return mx.concatenate([head(rows[:, s : s + 1]) for s, head in enumerate(self.heads)], 1)
 
     def layer(self, i: int, rows: mx.array) -> mx.array:
         """One layer over all slices at once, [BT, S, E]: own weights a slice, causal."""

@@ -3,11 +3,14 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-from .recipes import RECIPES, find_recipe
-from .target import Outcome, make_target, open_checkpoint, plan_of
+from .calibration import Calibration, read_calibration
+from .plan import Planned
+from .recipes import RECIPES, QuantizeError, Recipe, find_recipe
+from .target import Checkpoint, Outcome, check_target, make_target, open_checkpoint, plan_of
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +18,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", type=Path, help="the folder to make")
     parser.add_argument(
         "--recipe", default="q4", help=f"{', '.join(RECIPES)}, or a JSON file (default: q4)"
+    )
+    parser.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="DIR",
+        help="a folder of recordings (wav, flac) or stored codes: round by what the layers are fed",
+    )
+    parser.add_argument(
+        "--talker",
+        metavar="MODEL",
+        help="the model that answers the recordings (default: the source, whole in memory)",
     )
     parser.add_argument("--force", action="store_true", help="replace the target if it exists")
     parser.add_argument("--revision", help="branch, tag or commit of the repository")
@@ -25,18 +39,47 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = open_checkpoint(args.source, args.revision, args.offline)
     recipe = find_recipe(args.recipe)
     plan = plan_of(checkpoint, recipe)
-    total = sum(planned.num_weights for planned in plan)
-    with tqdm(total=total, unit=" weights", unit_scale=True, desc=recipe.name) as bar:
-        try:
-            outcome = make_target(
-                checkpoint, args.target, recipe, force=args.force, progress=bar.update
-            )
-        except KeyboardInterrupt:
-            bar.close()
-            print("interrupted: the same command goes on from here", file=sys.stderr)
-            raise
+    calibration = calibration_of(args, checkpoint)
+    try:
+        outcome = make(args, checkpoint, recipe, plan, calibration)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        raise
     summarize(outcome, checkpoint.source.num_bytes)
     return 0
+
+
+def calibration_of(args: argparse.Namespace, checkpoint: Checkpoint) -> Calibration | None:
+    """What the options say about calibration. Raises QuantizeError."""
+    if args.calibrate is None:
+        if args.talker is not None:
+            raise QuantizeError("--talker is for --calibrate: give a folder of recordings with it")
+        return None
+    check_target(checkpoint, args.target, args.force)  # before minutes of work
+    revision = None if args.talker else args.revision
+    talker = args.talker or args.source
+    calibration = read_calibration(checkpoint, args.calibrate, talker, revision, args.offline)
+    print(f"calibrating on {calibration}")
+    return calibration
+
+
+def make(
+    args: argparse.Namespace,
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    plan: list[Planned],
+    calibration: Calibration | None,
+) -> Outcome:
+    """The target, with a bar over all passes through the weights."""
+    total = sum(planned.num_weights for planned in plan)
+    options: dict[str, Any] = {"force": args.force}
+    if calibration is not None:
+        total += calibration.num_weights(plan)
+    with tqdm(total=total, unit=" weights", unit_scale=True, desc=recipe.name) as bar:
+        if calibration is not None:
+            options["prepare"] = calibration.prepare(bar.update)
+            options["rounding_name"] = calibration.label
+        return make_target(checkpoint, args.target, recipe, progress=bar.update, **options)
 
 
 def summarize(outcome: Outcome, source_bytes: int) -> None:

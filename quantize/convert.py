@@ -7,6 +7,7 @@ out) and written in order. Rows are independent, so blocks give the same bits as
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
@@ -21,7 +22,10 @@ BLOCK_BYTES = 32_000_000
 THREADS = 2
 BLOCKS_AHEAD = 2 * THREADS  # bounds the memory
 
-Blocks = list[tuple[np.ndarray, ...]]  # each: the rows of every tensor of one Planned
+
+Parts = tuple[np.ndarray, ...]  # the tensors of one Planned, as the file holds them
+Ready = Callable[[str], Callable[[], Parts] | None]  # module -> how to get its parts, if it is made
+Blocks = list[Parts]  # the same, rows by rows
 
 
 def convert(
@@ -31,9 +35,11 @@ def convert(
     metadata: dict[str, str],
     rounding: Rounding = nearest,
     progress: Callable[[int], object] = lambda num_weights: None,
+    ready: Ready = lambda module: None,
 ) -> None:
     """Write the planned tensors to `path`, going on with what an interrupted run left there.
 
+    `ready`: the modules that are rounded already; all others are rounded now.
     `progress` is told how many weights each step has dealt with. Raises WeightsError for damaged
     tensors, OSError for the disk.
     """
@@ -43,18 +49,22 @@ def convert(
             done = set(writer.done)
             todo = [p for p in plan if not set(p.slots) <= done]
             progress(sum(p.num_weights for p in plan) - sum(p.num_weights for p in todo))
-            for planned, blocks in _rounded(source, todo, rounding, progress):
+            for planned, blocks in _rounded(source, todo, rounding, progress, ready):
                 _write(writer, planned, blocks, done)
     finally:
         mx.set_cache_limit(cache_limit)
 
 
 def _rounded(
-    source: Source, todo: list[Planned], rounding: Rounding, progress: Callable[[int], object]
+    source: Source,
+    todo: list[Planned],
+    rounding: Rounding,
+    progress: Callable[[int], object],
+    ready: Ready,
 ) -> Iterator[tuple[Planned, Blocks]]:
     """Each planned tensor with its rounded blocks, in order."""
     with ThreadPoolExecutor(THREADS) as pool:
-        waiting: deque[tuple[Planned, int, bool, Future[tuple[np.ndarray, ...]]]] = deque()
+        waiting: deque[tuple[Planned, int, bool, Future[Parts]]] = deque()
         blocks: Blocks = []
 
         def take() -> Iterator[tuple[Planned, Blocks]]:
@@ -67,11 +77,8 @@ def _rounded(
 
         try:
             for planned in todo:
-                pieces = list(source.row_blocks(planned.entry, BLOCK_BYTES))
-                for number, (tensor, rows) in enumerate(pieces):
-                    last = number == len(pieces) - 1
-                    future = pool.submit(_round, planned, tensor, rows, rounding)
-                    waiting.append((planned, rows.size, last, future))
+                for size, last, work in _work(source, planned, rounding, ready):
+                    waiting.append((planned, size, last, pool.submit(work)))
                     if len(waiting) > BLOCKS_AHEAD:
                         yield from take()
             while waiting:
@@ -81,9 +88,20 @@ def _rounded(
                 future.cancel()
 
 
-def _round(
-    planned: Planned, tensor: Mapped, rows: np.ndarray, rounding: Rounding
-) -> tuple[np.ndarray, ...]:
+def _work(
+    source: Source, planned: Planned, rounding: Rounding, ready: Ready
+) -> Iterator[tuple[int, bool, Callable[[], Parts]]]:
+    """Weights, whether it is the last, and the work itself, of every block of a tensor."""
+    if planned.chosen is not None and (made := ready(planned.entry.module)) is not None:
+        yield planned.num_weights, True, made
+        return
+    pieces = list(source.row_blocks(planned.entry, BLOCK_BYTES))
+    for number, (tensor, rows) in enumerate(pieces):
+        work = partial(_round, planned, tensor, rows, rounding)
+        yield rows.size, number == len(pieces) - 1, work
+
+
+def _round(planned: Planned, tensor: Mapped, rows: np.ndarray, rounding: Rounding) -> Parts:
     """One block, wholly on a worker's thread."""
     tensor.check_finite(rows)
     if planned.chosen is None:

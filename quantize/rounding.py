@@ -32,6 +32,14 @@ def dequantized(parts: tuple[mx.array, ...], chosen: Format) -> mx.array:
     )
 
 
+def exactly(parts: tuple[mx.array, ...], chosen: Format) -> mx.array:
+    """The same in float32, without bf16's rounding of the product: as a matrix product sees it."""
+    weight, *grid = parts
+    if chosen.mode == "affine":
+        grid = [part.astype(mx.float32) for part in grid]
+    return dequantized((weight, *grid), chosen).astype(mx.float32)
+
+
 def to_mlx(values: np.ndarray, dtype: str) -> mx.array:
     """Rows of a mapped tensor (bf16 as uint16) -> bf16 array."""
     if dtype == "BF16":

@@ -21,12 +21,15 @@ from moshi_mlx.helium_config import HeliumConfig, parse_helium_config
 from moshi_mlx.hub import resolve
 from moshi_mlx.presets import raw_preset
 
-from .convert import convert
+from .convert import Ready, convert
 from .names import check_is_model, entries_of
 from .plan import Planned, bits_per_weight, fallbacks, make_plan
 from .recipes import QuantizeError, Recipe
 from .rounding import Rounding, nearest
 from .source import Source, weight_files
+
+PREPARED = "prepared"  # the folder in the partial one where modules wait that were rounded first
+Prepare = Callable[[list[Planned], Path], Ready]
 
 
 @dataclass(frozen=True)
@@ -119,19 +122,24 @@ def make_target(
     rounding: Rounding = nearest,
     rounding_name: str = "nearest",
     progress: Callable[[int], object] = lambda num_weights: None,
+    prepare: Prepare | None = None,
 ) -> Outcome:
-    """Quantize into the folder `target`. Raises QuantizeError, WeightsError."""
+    """Quantize into the folder `target`. Raises QuantizeError, WeightsError.
+
+    `prepare(plan, folder)` may round modules before the rest, into a folder that is removed.
+    """
     plan = plan_of(checkpoint, recipe)
     check_target(checkpoint, target, force)
     partial = target.with_name(f".{target.name}.partial")
-    check_disk(plan, partial)
+    check_disk(plan, partial, copies=1 if prepare is None else 2)
     name = f"model.{re.sub(r'[^A-Za-z0-9_-]+', '-', recipe.name)}.safetensors"
     made_by = provenance(checkpoint, recipe, rounding_name)
     partial.mkdir(parents=True, exist_ok=True)
     try:
         metadata = {"format": "mlx", "quantization": json.dumps(made_by)}
         metadata["source_fingerprint"] = fingerprint(checkpoint)
-        convert(checkpoint.source, plan, partial / name, metadata, rounding, progress)
+        options = {} if prepare is None else {"ready": prepare(plan, partial / PREPARED)}
+        convert(checkpoint.source, plan, partial / name, metadata, rounding, progress, **options)
         _complete(checkpoint, partial, name, made_by | {"bits_per_weight": bits_per_weight(plan)})
         _put_in_place(partial, target)
     except KeyboardInterrupt:
@@ -154,13 +162,13 @@ def check_target(checkpoint: Checkpoint, target: Path, force: bool) -> None:
         raise QuantizeError(f"{target} is a file: choose another name for the target folder")
 
 
-def check_disk(plan: list[Planned], partial: Path) -> None:
+def check_disk(plan: list[Planned], partial: Path, copies: int = 1) -> None:
     """Room for the whole target, less what an interrupted run has written already."""
     place = partial
     while not place.exists():
         place = place.parent
     written = sum(path.stat().st_size for path in partial.glob("*")) if partial.exists() else 0
-    needed = sum(planned.num_bytes for planned in plan) - written
+    needed = copies * sum(planned.num_bytes for planned in plan) - written
     free = shutil.disk_usage(place).free
     if needed > free:
         raise QuantizeError(
@@ -212,7 +220,9 @@ def _complete(checkpoint: Checkpoint, partial: Path, weights: str, made_by: dict
     (partial / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     keep = {weights, "config.json", *checkpoint.names.values()}
     for path in partial.iterdir():  # of an interrupted run with another recipe
-        if path.name not in keep:
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in keep:
             path.unlink()
 
 
