@@ -8,7 +8,7 @@ from typing import Any
 from tqdm import tqdm
 
 from .calibration import Calibration, read_calibration
-from .plan import Planned
+from .plan import Planned, unused_patterns
 from .recipes import RECIPES, QuantizeError, Recipe, find_recipe
 from .target import Checkpoint, Outcome, check_target, make_target, open_checkpoint, plan_of
 
@@ -45,6 +45,9 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         raise
+    if recipe.name not in RECIPES:
+        for pattern in unused_patterns(plan, recipe):
+            print(f"note: the recipe's {pattern!r} decides about no layer")
     summarize(outcome, checkpoint.source.num_bytes)
     return 0
 

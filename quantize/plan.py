@@ -101,3 +101,11 @@ def fallbacks(plan: Iterable[Planned]) -> list[str]:
         f"{layers} ({count}), width {width}: {chosen or 'kept in bf16'} instead of {asked}"
         for (layers, width, chosen, asked), count in counts.items()
     ]
+
+
+def unused_patterns(plan: Iterable[Planned], recipe: Recipe) -> list[str]:
+    """Patterns that decide about no matrix: misspelt, or hidden behind an earlier one."""
+    entries = [planned.entry for planned in plan]
+    matrices, num_layers = quantizable(entries), count_layers(entries)
+    used = {recipe.rule_of(e.module, num_layers) for e in entries if e.name in matrices}
+    return [pattern for number, (pattern, _) in enumerate(recipe.rules) if number not in used]

@@ -1,11 +1,12 @@
 """Recipes as data: which weight is stored in which format, decided by the first pattern that fits.
 
-A pattern is a shell pattern over module paths in Kyutai's MLX names (`transformer.layers.0.*`);
-layers may be counted from the end (`transformer.layers.-1.*`). What no pattern fits is kept.
+A pattern names a module and covers everything below it: `depformer`, `transformer.layers.0`, with
+layers counted from the end too (`transformer.layers.-1`). `*` stands for one dotted part or a piece
+of it, `**` for any number of parts (`**.linear_in`). What no pattern covers is kept.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -56,10 +57,15 @@ class Recipe:
 
     def format_of(self, path: str, num_layers: int) -> Format | None:
         """The format for the module `path`, None for keep."""
-        names = (path, _counted_from_the_end(path, num_layers))
-        for pattern, chosen in self.rules:
-            if any(fnmatchcase(name, pattern) for name in names):
-                return chosen
+        number = self.rule_of(path, num_layers)
+        return None if number is None else self.rules[number][1]
+
+    def rule_of(self, path: str, num_layers: int) -> int | None:
+        """Which rule decides about the module `path`; None: no rule covers it."""
+        names = [name.split(".") for name in {path, _counted_from_the_end(path, num_layers)}]
+        for number, (pattern, _) in enumerate(self.rules):
+            if any(_covers(pattern.split("."), name) for name in names):
+                return number
         return None
 
     def to_json(self) -> dict[str, Any]:
@@ -70,9 +76,8 @@ class Recipe:
 
 
 SENSITIVE = (  # small or close to the output: what mixed recipes store with more bits
-    *("text_emb", "text_emb.*", "audio_embs.*", "text_linear", "extra_heads.*"),
-    *("condition_provider.*", "depformer.*"),
-    *("transformer.layers.0.*", "transformer.layers.-1.*"),
+    *("text_emb", "audio_embs", "text_linear", "extra_heads", "condition_provider", "depformer"),
+    *("transformer.layers.0", "transformer.layers.-1"),
 )
 
 
@@ -167,6 +172,15 @@ def fitting(chosen: Format, width: int) -> Format | None:
             if group_size < chosen.group_size and width % group_size == 0:
                 return Format(chosen.bits, group_size)
     return None
+
+
+def _covers(pattern: Sequence[str], path: Sequence[str]) -> bool:
+    """Whether the parts of a pattern name `path` or a module above it."""
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return any(_covers(pattern[1:], path[start:]) for start in range(len(path)))
+    return bool(path) and fnmatchcase(path[0], pattern[0]) and _covers(pattern[1:], path[1:])
 
 
 def _counted_from_the_end(path: str, num_layers: int) -> str:

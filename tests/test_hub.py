@@ -1,120 +1,20 @@
 """hub.resolve against a small server on 127.0.0.1 that answers like the Hugging Face hub."""
 
-import hashlib
-import json
 import socket
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
+from fake_hub import COMMIT, MODEL, WEIGHTS, serving
 
 from moshi_mlx import hub
 from moshi_mlx.errors import DownloadError
 from moshi_mlx.files import file_names
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-WEIGHTS = bytes(range(256)) * 400
-MODEL = {
-    "config.json": json.dumps(
-        {"moshi_name": "model.q4.safetensors", "mimi_name": "mimi.safetensors"}
-    ).encode(),
-    "model.q4.safetensors": WEIGHTS,
-    "model.q8.safetensors": b"another size, never asked for",
-    "mimi.safetensors": b"mimi" * 100,
-    "tokenizer_spm_32k_3.model": b"pieces",
-    "README.md": b"# never fetched",
-}
-
-
-class Hub(ThreadingHTTPServer):
-    """State of the fake: the repositories, a byte count to break after, and the requests seen."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.repositories = {"kyutai/moshi-test": dict(MODEL)}
-        self.gated: set[str] = set()
-        self.break_after: int | None = None
-        self.requests: list[tuple[str, str, str | None]] = []
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Hub
-
-    def log_message(self, format, *args):
-        pass
-
-    def fail(self, status, code):
-        self.send_response(status)
-        self.send_header("X-Error-Code", code)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def answer(self, body_wanted):
-        self.server.requests.append((self.command, self.path, self.headers.get("Range")))
-        parts = self.path.split("?")[0].strip("/").split("/")
-        api = parts[0] == "api"
-        name = "/".join(parts[2:4] if api else parts[:2])
-        if name not in self.server.repositories:
-            return self.fail(404 if not api else 401, "RepoNotFound")
-        if name in self.server.gated:
-            return self.fail(403, "GatedRepo")
-        files = self.server.repositories[name]
-        revision = parts[5] if api and len(parts) > 5 else "main" if api else parts[3]
-        if revision not in ("main", "v1", COMMIT):
-            return self.fail(404, "RevisionNotFound")
-        if api:
-            siblings = [{"rfilename": k, "size": len(v)} for k, v in files.items()]
-            body = {"id": name, "sha": COMMIT, "siblings": siblings}
-            return self.send(
-                json.dumps(body | {"cardData": {"license": "cc-by-4.0"}}).encode(), {}, True
-            )
-        path = "/".join(parts[4:])
-        if path not in files:
-            return self.fail(404, "EntryNotFound")
-        etag = hashlib.sha256(MODEL.get(path, files[path])).hexdigest()
-        self.send(files[path], {"X-Repo-Commit": COMMIT, "ETag": f'"{etag}"'}, body_wanted)
-
-    def send(self, body, headers, body_wanted):
-        start = int((self.headers.get("Range") or "bytes=0-")[6:].split("-")[0])
-        self.send_response(206 if start else 200)
-        for key, value in headers.items():
-            self.send_header(key, value)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        self.send_header("Content-Length", str(len(body) - start))
-        self.end_headers()
-        if not body_wanted:
-            return
-        limit = self.server.break_after
-        if limit is not None and len(body) - start > limit:
-            self.wfile.write(body[start : start + limit])
-            self.wfile.flush()
-            self.connection.shutdown(socket.SHUT_RDWR)
-            return
-        self.wfile.write(body[start:])
-
-    def do_GET(self):
-        self.answer(True)
-
-    def do_HEAD(self):
-        self.answer(False)
-
 
 @pytest.fixture
-def fake(monkeypatch, tmp_path):
-    server = Hub()
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    # Bytes are kept by the chunk: 10 MB in earnest.
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 10_000)
-    monkeypatch.setattr("time.sleep", lambda seconds: None)  # huggingface_hub waits between tries
-    yield server
-    server.shutdown()
-    server.server_close()
+def fake(monkeypatch):
+    with serving(monkeypatch) as server:
+        yield server
 
 
 def fetched(server):

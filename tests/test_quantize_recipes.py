@@ -1,10 +1,14 @@
 """Recipes: what each stores where, a user's own file, and what to do with widths that don't fit."""
 
 import json
+from fnmatch import fnmatchcase
 
 import pytest
 
-from quantize.recipes import RECIPES, Format, QuantizeError, find_recipe, fitting
+from moshi_mlx.config import parse_config
+from moshi_mlx.names import expected
+from moshi_mlx.presets import PRESETS, raw_preset
+from quantize.recipes import RECIPES, Format, QuantizeError, Recipe, find_recipe, fitting
 
 
 def test_kyutais_own_choices():
@@ -29,6 +33,59 @@ def test_kyutais_own_choices():
 def test_mixed_spends_bits_where_it_hurts(path, bits):
     chosen = RECIPES["mixed-4-6"].format_of(path, num_layers=32)
     assert chosen is not None and chosen.bits == bits
+
+
+def high_in_mixed(path, num_layers):
+    """The sensitive modules once more, by shell patterns over whole names."""
+    patterns = ("text_emb", "audio_embs.*", "text_linear", "extra_heads.*")
+    patterns += ("condition_provider.*", "depformer.*")
+    patterns += ("transformer.layers.0.*", f"transformer.layers.{num_layers - 1}.*")
+    return any(fnmatchcase(path, pattern) for pattern in patterns)
+
+
+@pytest.mark.parametrize("model", sorted(PRESETS))
+def test_what_built_in_recipes_mean_for_every_layer_of_kyutais_models(model):
+    config = parse_config(raw_preset(model))
+    layers, high = config.transformer.num_layers, 0
+    for module in (name.rpartition(".")[0] for name in expected(config)):
+        mixed = RECIPES["mixed-4-6"].format_of(module, layers)
+        assert mixed is not None
+        assert mixed.bits == (6 if high_in_mixed(module, layers) else 4), module
+        high += mixed.bits == 6
+        assert RECIPES["q8"].format_of(module, layers) == Format(8, 64)
+        assert RECIPES["mxfp4"].format_of(module, layers) == Format(4, 32, "mxfp4")
+    assert high > 12
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "covers"),
+    [
+        ("*", "transformer.layers.3.gating.linear_in", True),  # and all that lies below
+        ("depformer", "depformer.slices.0.emb", True),
+        ("dep", "depformer.slices.0.emb", False),
+        ("dep*", "depformer.slices.0.emb", True),
+        ("depformer.*", "depformer.slices.0.emb", True),
+        ("depformer.slices.*.linear_in", "depformer.slices.3.linear_in", True),
+        (
+            "depformer.slices.*.linear_in",
+            "depformer.slices.3.transformer.layers.0.gating.linear_in",
+            False,
+        ),
+        ("**.linear_in", "depformer.slices.3.transformer.layers.0.gating.linear_in", True),
+        ("**.linear_in", "transformer.layers.0.gating.linear_out", False),
+        ("depformer.**.linear_in", "transformer.layers.0.gating.linear_in", False),
+        ("depformer.**.linear_in", "depformer.slices.3.linear_in", True),
+        ("**", "text_emb", True),
+        ("*.linear_in", "transformer.layers.0.gating.linear_in", False),
+        ("transformer.layers.1", "transformer.layers.10.norm1", False),
+        ("transformer.layers.[0-3]", "transformer.layers.2.norm1", True),
+        ("transformer.layers.-2", "transformer.layers.30.norm1", True),
+        ("transformer.layers.-2", "transformer.layers.31.norm1", False),
+    ],
+)
+def test_a_star_is_one_part_and_a_pattern_covers_what_lies_below(pattern, path, covers):
+    recipe = Recipe("mine", ((pattern, Format(4, 32)),))
+    assert (recipe.format_of(path, num_layers=32) is not None) == covers
 
 
 def test_bits_per_weight_counts_the_scales():
@@ -56,7 +113,7 @@ def test_a_width_that_no_group_divides_takes_a_smaller_group_or_is_kept(asked, w
 def test_a_recipe_of_ones_own(tmp_path):
     path = tmp_path / "mine.json"
     path.write_text(
-        json.dumps({"text_emb": "keep", "depformer.*": "mxfp8", "*": {"bits": 3, "group_size": 32}})
+        json.dumps({"text_emb": "keep", "depformer": "mxfp8", "*": {"bits": 3, "group_size": 32}})
     )
     recipe = find_recipe(str(path))
     assert recipe.name == "mine"
