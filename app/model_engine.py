@@ -46,7 +46,9 @@ class MoshiEngine:
         moshi.warm_up()
 
     def begin(self, settings: Settings) -> MoshiTalk:
-        return MoshiTalk(self._moshi.session(seed=settings.seed, **settings.sampling()))
+        session = self._moshi.session(seed=settings.seed, **settings.sampling())
+        session.warm_up()  # a top-k of its own has a step of its own
+        return MoshiTalk(session)
 
     def memory_bytes(self) -> int:
         return mx.get_active_memory()

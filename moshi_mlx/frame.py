@@ -11,30 +11,32 @@ from .compiler import can_compile
 from .config import NO_INPUT, SamplingConfig
 from .delay_line import LATER
 from .lm import Buffers, Conditions, Lm
-from .sampling import samplers
+from .sampling import Sampler, samplers
 
 
 class FrameFunction:
-    """Calls of `Lm.step` for one model and one way of sampling; shared by its conversations."""
+    """Calls of `Lm.step` for one model and one way of sampling; shared by its conversations.
 
-    def __init__(self, lm: Lm, sampling: SamplingConfig) -> None:
-        self.lm = lm
-        self.samplers = samplers(sampling)
-        self.temperatures = mx.array([sampling.text_temperature, sampling.audio_temperature])
+    Temperatures are inputs: another one needs no other function. `warm` holds what was traced.
+    """
+
+    def __init__(self, lm: Lm, ways: tuple[Sampler, Sampler]) -> None:
+        self.lm, self.samplers = lm, ways
         context = lm.config.transformer.context
         assert context is not None
         self.context, self.lengths = context, lengths(context)
         self.compiled: dict[tuple[int, bool], Callable] = {}
+        self.warm: set[tuple] = set()
 
     @classmethod
     def of(cls, lm: Lm, sampling: SamplingConfig) -> "FrameFunction":
         """The function of this model for these settings, made on first use."""
-        cache = lm.__dict__.setdefault("_frame_functions", {})
-        if sampling not in cache:
+        cache, ways = lm.__dict__.setdefault("_frame_functions", {}), samplers(sampling)
+        if ways not in cache:
             if len(cache) >= 8:  # settings that are not used again must not pile up
                 cache.pop(next(iter(cache)))
-            cache[sampling] = cls(lm, sampling)
-        return cache[sampling]
+            cache[ways] = cls(lm, ways)
+        return cache[ways]
 
     def __call__(
         self,
@@ -42,6 +44,7 @@ class FrameFunction:
         user: mx.array | None,
         step: int,
         seed: int,
+        temperatures: mx.array,
         buffers: Buffers,
         given: Conditions,
         forced_text: int = NO_INPUT,
@@ -61,7 +64,7 @@ class FrameFunction:
             self.host_inputs(tokens, step, forced_text),
             [] if user is None else [user],
             key,
-            self.temperatures,
+            temperatures,
             buffers.rings,
             buffers.depth,
             extras,
@@ -152,7 +155,8 @@ class FrameFunction:
         """Trace and run once at every slice length."""
         tokens = np.zeros(1 + self.lm.config.n_q, np.int32)
         user = mx.zeros(self.lm.config.user_q, mx.int32) if user_later else None
+        temperatures = mx.ones(2)
         steps = [length - 2 for length in self.lengths if length >= 2] + [self.context - 1]
         for step in sorted(set(steps)):
-            drawn, _ = self(tokens, user, step, 0, buffers, given)
+            drawn, _ = self(tokens, user, step, 0, temperatures, buffers, given)
             mx.eval(drawn, buffers.arrays())

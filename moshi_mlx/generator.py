@@ -97,6 +97,9 @@ class LmGenerator:
         self.sampling = override(lm.config.sampling, sampling)
         self.line = DelayLine(lm.config)
         self._frame = FrameFunction.of(lm, self.sampling)
+        self._temperatures = mx.array(
+            [self.sampling.text_temperature, self.sampling.audio_temperature]
+        )
         self._kv_bits = kv_bits
         self._buffers = lm.new_buffers(kv_bits)
         self._given = lm.conditions(conditions)
@@ -109,9 +112,14 @@ class LmGenerator:
     def warm_up(self, user_later: bool = False) -> None:
         """Trace and run the step at every cache size, so that no frame pays for it later.
 
-        `user_later`: for `submit` with user codes that are still on the device.
+        `user_later`: for `submit` with user codes that are still on the device. Does nothing where
+        a conversation of the same top-k, top-p, cache and conditions' shapes was warmed before.
         """
-        self._frame.warm_up(self.lm.new_buffers(self._kv_bits), self._given, user_later)
+        shapes = [a.shape for a in (self._given.sum, self._given.cross) if a is not None]
+        kind = (user_later, self._kv_bits or self.lm.kv_bits, *shapes)
+        if kind not in self._frame.warm:
+            self._frame.warm_up(self.lm.new_buffers(self._kv_bits), self._given, user_later)
+            self._frame.warm.add(kind)
 
     def skip(self, frames: int) -> None:
         """As if `frames` had passed, tokens and caches 0: to measure far into a conversation."""
@@ -135,7 +143,8 @@ class LmGenerator:
         wanted = wanted_tokens(forced or Forced(), self.lm.config)
         tokens = self.line.inputs(known)
         drawn, extra = self._frame(
-            *(tokens, user, self.line.step, self.seed, self._buffers, self._given),
+            *(tokens, user, self.line.step, self.seed),
+            *(self._temperatures, self._buffers, self._given),
             forced_text=int(wanted[0]),
         )
         return Submitted(drawn, user, extra, self.line.upcoming(), wanted)

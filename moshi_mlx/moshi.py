@@ -56,9 +56,14 @@ class Moshi:
         return Session(self, seed, **options)
 
     def warm_up(self) -> None:
-        """Trace every shape that a conversation will need, so that no frame pays for it."""
-        self.lm.generator(seed=0).warm_up(user_later=shares_evaluation(self.codec.stream()))
+        """Trace every shape that a conversation will need, so that no frame pays for it.
+
+        Of one with the model's own sampling: for another top-k or top-p see `Session.warm_up`.
+        """
+        if self.config.user_q:
+            self.silence()
         with self.session(seed=0) as session:
+            session.warm_up()
             for _ in range(self.config.max_delay + 2):
                 session.step(np.zeros(FRAME_SAMPLES, np.float32))
 
@@ -90,6 +95,10 @@ class Session:
     def frames(self) -> int:
         """Frames stepped so far."""
         return self._generator.steps
+
+    def warm_up(self) -> None:
+        """As `Moshi.warm_up`, for this session's options; free where that was done before."""
+        self._generator.warm_up(user_later=shares_evaluation(self._open()))
 
     def step(
         self, pcm: np.ndarray, hold_silence: bool = False, following: np.ndarray | None = None

@@ -11,9 +11,10 @@ import pytest
 import soundfile
 
 import moshi_mlx
+from app.conversation import GREETING_HOLD_FRAMES
 from app.events import ConversationEnded, FrameDone, Settings
 from app.model_engine import MoshiEngine, MoshiTalk
-from app.session import GREETING_HOLD_FRAMES, Session
+from app.session import Session
 from app.virtual import ArraySource, VirtualPort
 from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.hub import NANO
@@ -37,11 +38,11 @@ def talk(engine: MoshiEngine, source: ArraySource, settings: Settings):
     """A whole talk: what was done in each frame, and the codes that were said."""
     done, codes, step = [], [], MoshiTalk.step
 
-    def kept(self, frame, hold=False):
+    def kept(self, *args):
         session, decode = self._session, self._session.step
         session.step = lambda *args, **options: codes.append(decode(*args, **options)) or codes[-1]
         try:
-            return step(self, frame, hold)
+            return step(self, *args)
         finally:
             del session.step
 

@@ -35,9 +35,12 @@ class PacedTalk:
 
     def __init__(self, talk: Talk, port: VirtualPort) -> None:
         self._talk, self._port, self._rng, self.seed = talk, port, random.Random(4), talk.seed
+        self.encodes_ahead = talk.encodes_ahead
 
-    def step(self, frame: np.ndarray, hold: bool = False) -> Reply:
-        reply = self._talk.step(frame, hold)
+    def step(
+        self, frame: np.ndarray, hold: bool = False, following: np.ndarray | None = None
+    ) -> Reply:
+        reply = self._talk.step(frame, hold, following)
         self._port.advance(self._rng.uniform(0.040, 0.059))
         return reply
 

