@@ -6,10 +6,11 @@ from html import escape
 import numpy as np
 
 from moshi_mlx.clock import FRAME_MS
+from moshi_mlx.page import BOTTOM, LEFT, WIDTH, Scale, svg
 
 from .bench_stats import Frame
 
-WIDTH, HEIGHT, LEFT, BOTTOM = 900, 190, 48, 22
+HEIGHT = 190
 BINS = 60
 MOST_DOTS = 3000  # a longer run is thinned out: the slowest frame of every stretch is kept
 BAR_HEIGHT, BAR_GAP = 26, 14
@@ -90,38 +91,7 @@ def _thinned(frames: Sequence[Frame]) -> list[Frame]:
     return [max(frames[i : i + step], key=lambda f: f.ms) for i in range(0, len(frames), step)]
 
 
-class Scale:
-    """Values to pixels along one axis."""
-
-    def __init__(self, low: float, high: float, first: float, last: float) -> None:
-        self.low, self.high, self.first, self.last = low, high, first, last
-
-    def __call__(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low)
-        return self.first + share * (self.last - self.first)
-
-    def ticks(self, about: int = 8) -> list[float]:
-        """Round values in range: steps of 1, 2 or 5 times a power of ten."""
-        rough = (self.high - self.low) / about
-        unit = 10.0 ** np.floor(np.log10(rough))
-        step = next(unit * n for n in (1, 2, 5, 10) if unit * n >= rough)
-        first = np.ceil(self.low / step)
-        return [float(n * step) for n in np.arange(first, self.high / step + 1e-9)]
-
-    def axis(self, y: float) -> str:
-        """A line at the bottom with its ticks."""
-        ticks = "".join(
-            f"<text x='{self(tick):.1f}' y='{y + 15}' text-anchor='middle'>{tick:.10g}</text>"
-            for tick in self.ticks()
-        )
-        return f"<line class='axis' x1='{self.first}' x2='{self.last}' y1='{y}' y2='{y}'/>{ticks}"
-
-
 def limit(x: Scale, bottom: float) -> str:
     """The 80 ms that a frame lasts, as a line down."""
     at = f"{x(FRAME_MS):.1f}"
     return f"<line class='limit' x1='{at}' x2='{at}' y1='-4' y2='{bottom}'/>"
-
-
-def svg(height: float, content: str) -> str:
-    return f"<svg viewBox='0 0 {WIDTH} {height:g}' role='img'>{content}</svg>"

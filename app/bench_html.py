@@ -3,40 +3,12 @@
 from collections.abc import Sequence
 from html import escape
 
+from moshi_mlx.page import document, table
+
 from . import bench_charts, bench_stats
 from .bench_document import Bench
 from .bench_measure import Run
 from .bench_screen import PARTS, advice, parts_ms
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1c1f24; --soft: #66707c; --line: #dde2e8; --page: #fbfbfa;
-  --card: #fff; --red: #d1372c; --encode: #2a9fb8; --temporal: #3763d0; --depth: #9b51c9;
-  --decode: #3a9d5d; --host: #d9a013; --yes: #2f8f4e; --tight: #b67c00; --no: #d1372c; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8eaed; --soft: #9aa4b0; --line: #333a43;
-  --page: #15181c; --card: #1d2126; --red: #ff6b5e; --temporal: #6f95ff; --depth: #c084f0;
-  --yes: #5cc982; --tight: #f0b840; --no: #ff6b5e; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 960px; padding: 32px 20px 64px; background: var(--page);
-  color: var(--ink); font: 15px/1.5 system-ui, sans-serif; font-variant-numeric: tabular-nums; }
-h1 { font-size: 26px; margin: 0; } h2 { font-size: 18px; margin: 0 0 4px; }
-p { margin: 4px 0; } .soft, figcaption, th { color: var(--soft); font-weight: 400; }
-section { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
-  padding: 20px; margin-top: 20px; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
-th, td { text-align: right; padding: 5px 0 5px 16px; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
-tbody tr { border-top: 1px solid var(--line); }
-figure { margin: 18px 0 0; } figcaption { font-size: 13px; margin-bottom: 4px; }
-svg { display: block; width: 100%; height: auto; overflow: visible; }
-svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
-.axis { stroke: var(--line); } .limit { stroke: var(--red); stroke-dasharray: 4 3; }
-svg text.limit-text { fill: var(--red); stroke: none; } .late { fill: var(--red); }
-.yes { color: var(--yes); } .tight { color: var(--tight); } .no { color: var(--no); }
-.verdict { font-size: 17px; font-weight: 600; }
-.legend span { margin-right: 14px; font-size: 13px; white-space: nowrap; }
-.legend i { display: inline-block; width: 10px; height: 10px; border-radius: 2px;
-  margin-right: 5px; }
-"""
 
 
 def page(bench: Bench) -> str:
@@ -53,14 +25,11 @@ def page(bench: Bench) -> str:
     stopped = (
         "<p class='tight'>Interrupted: the frames until then.</p>" if bench.interrupted else ""
     )
-    return (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>moshi bench: {escape(machine)}</title><style>{STYLE}</style></head><body>"
+    return document(
+        f"moshi bench: {machine}",
         f"<h1>moshi bench</h1><p>{escape(machine)}</p><p class='soft'>{escape(where)}</p>{stopped}"
         f"<section>{overview(bench.runs)}</section>"
-        + "".join(f"<section>{details(run)}</section>" for run in bench.runs)
-        + "</body></html>\n"
+        + "".join(f"<section>{details(run)}</section>" for run in bench.runs),
     )
 
 
@@ -166,14 +135,3 @@ def notes(run: Run) -> str:
             f"({run.drift.percent:+.1f} %)."
         )
     return "".join(f"<p class='soft'>{escape(text)}</p>" for text in said)
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rows
-    )
-    return (
-        f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        "</div>"
-    )

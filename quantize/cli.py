@@ -1,19 +1,40 @@
 """Make a smaller model: any checkpoint to 8, 6, 5, 4 or 3 bits, or mixed, and tell what it cost."""
 
 import argparse
+import importlib
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from .calibration import Calibration, read_calibration
+from .cli_report import write_whole
 from .plan import Planned, unused_patterns
 from .recipes import RECIPES, QuantizeError, Recipe, find_recipe
+from .report import FILE, report_of, to_json
+from .report_tables import short
 from .target import Checkpoint, Outcome, check_target, make_target, open_checkpoint, plan_of
+
+COMMANDS = {"report": ".cli_report"}  # `moshi quantize report ...`
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """A command of its own, or SOURCE TARGET (a folder named like a command: ./report)."""
+    if not argv or argv[0] not in COMMANDS:
+        return parser.parse_args(argv)
+    module = importlib.import_module(COMMANDS[argv[0]], __package__)
+    own = argparse.ArgumentParser(prog=f"moshi quantize {argv[0]}", description=module.__doc__)
+    module.configure(own)
+    args = own.parse_args(argv[1:])
+    args.command = module.run
+    return args
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "`moshi quantize report --help`: compare two models."
     parser.add_argument("source", help="a folder or a Hugging Face repository")
     parser.add_argument("target", type=Path, help="the folder to make")
     parser.add_argument(
@@ -36,6 +57,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if "command" in args:
+        return args.command(args)
     checkpoint = open_checkpoint(args.source, args.revision, args.offline)
     recipe = find_recipe(args.recipe)
     plan = plan_of(checkpoint, recipe)
@@ -48,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if recipe.name not in RECIPES:
         for pattern in unused_patterns(plan, recipe):
             print(f"note: the recipe's {pattern!r} decides about no layer")
-    summarize(outcome, checkpoint.source.num_bytes)
+    summarize(outcome, checkpoint)
     return 0
 
 
@@ -85,10 +108,11 @@ def make(
         return make_target(checkpoint, args.target, recipe, progress=bar.update, **options)
 
 
-def summarize(outcome: Outcome, source_bytes: int) -> None:
+def summarize(outcome: Outcome, checkpoint: Checkpoint) -> None:
+    """What differs from the recipe, and the short report; the whole one lies in the target."""
     for line in outcome.fallbacks:
         print(f"note: {line}")
-    print(
-        f"{outcome.folder}: {outcome.num_bytes / 1e9:.3f} GB of {source_bytes / 1e9:.3f}, "
-        f"{outcome.bits_per_weight:.2f} bits per weight"
-    )
+    with tqdm(unit=" weights", unit_scale=True, desc="comparing") as bar:
+        report = report_of(checkpoint, outcome.folder, bar.update)
+    write_whole(outcome.folder / FILE, json.dumps(to_json(report), indent=1) + "\n")
+    print(f"{outcome.folder}: {short(report)}")
