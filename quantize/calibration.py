@@ -14,7 +14,7 @@ from moshi_mlx.config import LmConfig
 from .calibrate import Staged, calibrate, linear_layers
 from .convert import Ready
 from .material import read_material
-from .names import entries_of
+from .names import Entry, entries_of
 from .plan import Planned
 from .recipes import QuantizeError
 from .streamed import StreamedLm, Tokens
@@ -46,9 +46,13 @@ class Calibration:
     def tokens(self) -> list[Tokens]:
         return [Tokens.of(codes, self.config) for codes in self.codes]
 
+    def entries(self) -> list[Entry]:
+        """The target's tensors."""
+        shapes, path = self.checkpoint.source.shapes, str(self.checkpoint.folder)
+        return entries_of(shapes, self.config, path)
+
     def streamed(self) -> StreamedLm:
-        source, path = self.checkpoint.source, str(self.checkpoint.folder)
-        return StreamedLm(self.config, source, entries_of(source.shapes, self.config, path))
+        return StreamedLm(self.config, self.checkpoint.source, self.entries())
 
     def num_weights(self, plan: list[Planned]) -> int:
         """How many weights `prepare` will deal with."""

@@ -3,8 +3,9 @@
 import argparse
 import importlib
 import json
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from tqdm import tqdm
 
 from .calibration import Calibration, read_calibration
 from .cli_report import write_whole
-from .plan import Planned, unused_patterns
+from .plan import unused_patterns
 from .recipes import RECIPES, QuantizeError, Recipe, find_recipe
 from .report import FILE, report_of, to_json
 from .report_tables import short
+from .sizing import Choice, Goal, choose_recipe
 from .target import Checkpoint, Outcome, check_target, make_target, open_checkpoint, plan_of
 
 COMMANDS = {"report": ".cli_report"}  # `moshi quantize report ...`
@@ -37,9 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "`moshi quantize report --help`: compare two models."
     parser.add_argument("source", help="a folder or a Hugging Face repository")
     parser.add_argument("target", type=Path, help="the folder to make")
-    parser.add_argument(
-        "--recipe", default="q4", help=f"{', '.join(RECIPES)}, or a JSON file (default: q4)"
-    )
+    parser.add_argument("--recipe", help=f"{', '.join(RECIPES)}, or a JSON file (default: q4)")
     parser.add_argument(
         "--calibrate",
         type=Path,
@@ -51,6 +51,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="the model that answers the recordings (default: the source, whole in memory)",
     )
+    parser.add_argument(
+        "--target-gb",
+        type=float,
+        metavar="GB",
+        help="with --calibrate: choose the bits of each layer, the file no larger than this",
+    )
+    parser.add_argument(
+        "--target-bits",
+        type=float,
+        metavar="BITS",
+        help="the same, for bits per weight over all (4.6, say)",
+    )
     parser.add_argument("--force", action="store_true", help="replace the target if it exists")
     parser.add_argument("--revision", help="branch, tag or commit of the repository")
     parser.add_argument("--offline", action="store_true", default=None, help="no network")
@@ -59,20 +71,55 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if "command" in args:
         return args.command(args)
+    goal = goal_of(args)
     checkpoint = open_checkpoint(args.source, args.revision, args.offline)
-    recipe = find_recipe(args.recipe)
-    plan = plan_of(checkpoint, recipe)
+    recipe = find_recipe(args.recipe or "q4")
+    plan_of(checkpoint, recipe)  # a checkpoint that doesn't fit its config is told at once
     calibration = calibration_of(args, checkpoint)
+    papers: Mapping[str, str] = {}
     try:
-        outcome = make(args, checkpoint, recipe, plan, calibration)
+        if goal is not None and calibration is not None:
+            choice = chosen_by(calibration, goal)
+            recipe, papers = choice.recipe, choice.papers()
+        outcome = make(args, checkpoint, recipe, calibration, papers)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         raise
     if recipe.name not in RECIPES:
-        for pattern in unused_patterns(plan, recipe):
+        for pattern in unused_patterns(outcome.plan, recipe):
             print(f"note: the recipe's {pattern!r} decides about no layer")
     summarize(outcome, checkpoint)
     return 0
+
+
+def goal_of(args: argparse.Namespace) -> Goal | None:
+    """The size asked for. Raises QuantizeError for options that contradict each other."""
+    given = [value for value in (args.target_gb, args.target_bits) if value is not None]
+    if not given:
+        return None
+    if len(given) > 1 or args.recipe is not None:
+        raise QuantizeError("choose one: --recipe, --target-gb or --target-bits")
+    if not 0 < given[0] < math.inf:
+        raise QuantizeError(f"the target's size must be a number above 0, not {given[0]:g}")
+    if args.calibrate is None:
+        raise QuantizeError(
+            "--target-gb and --target-bits need --calibrate DIR, a folder of recordings: "
+            "the layers' bits are chosen by what is measured on them"
+        )
+    return Goal(args.target_gb, args.target_bits)
+
+
+def chosen_by(calibration: Calibration, goal: Goal) -> Choice:
+    """The recipe for a size, printed."""
+    with tqdm(unit=" cases", desc="sensitivity") as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done)
+
+        choice = choose_recipe(calibration, goal, progress)
+    print(f"chosen for {goal}:\n{choice}")
+    return choice
 
 
 def calibration_of(args: argparse.Namespace, checkpoint: Checkpoint) -> Calibration | None:
@@ -93,12 +140,13 @@ def make(
     args: argparse.Namespace,
     checkpoint: Checkpoint,
     recipe: Recipe,
-    plan: list[Planned],
     calibration: Calibration | None,
+    papers: Mapping[str, str],
 ) -> Outcome:
     """The target, with a bar over all passes through the weights."""
+    plan = plan_of(checkpoint, recipe)
     total = sum(planned.num_weights for planned in plan)
-    options: dict[str, Any] = {"force": args.force}
+    options: dict[str, Any] = {"force": args.force, "papers": papers}
     if calibration is not None:
         total += calibration.num_weights(plan)
     with tqdm(total=total, unit=" weights", unit_scale=True, desc=recipe.name) as bar:

@@ -71,7 +71,7 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name,
-            "rules": [[pattern, _format_to_json(chosen)] for pattern, chosen in self.rules],
+            "rules": [[pattern, format_to_json(chosen)] for pattern, chosen in self.rules],
         }
 
 
@@ -157,7 +157,7 @@ def _format_from_json(raw: Any, where: str) -> Format | None:
     return Format(bits, group_size)
 
 
-def _format_to_json(chosen: Format | None) -> Any:
+def format_to_json(chosen: Format | None) -> Any:
     if chosen is None:
         return "keep"
     return {"bits": chosen.bits, "group_size": chosen.group_size, "mode": chosen.mode}

@@ -1,7 +1,8 @@
 """The language model walked stage by stage over whole sequences, each stage's weights read from the
 source when it is their turn and let go after it: memory holds hidden states and one layer.
 
-Shapes: T steps, C temporal width, S depth slices, E depth width.
+A stage may run several states of one sequence as a batch. Shapes: B batch, T steps, K streams,
+V vocabulary.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -41,10 +42,12 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Result:
-    """Of one stage for one sequence: the next hidden state, and logits [..., V] where it ends."""
+    """Of one stage: the next hidden state, and where it ends in tokens logits [B, T, K, V] of K
+    streams from `first` on (0 is text)."""
 
     hidden: mx.array
     logits: mx.array | None = None
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class StreamedLm:
         out = self.lm.out_norm(x)
         for head in self.lm.extra_heads:  # nobody needs their output, calibration needs their input
             head(out)
-        return Result(out, self.lm.text_linear(out)[0])
+        return Result(out, self.lm.text_linear(out)[:, :, None])
 
     def _depth_inputs(self, out: mx.array, tokens: Tokens) -> Result:
         own = tokens.targets[:, 1 : 1 + self.config.dep_q]
@@ -106,7 +109,8 @@ class StreamedLm:
         return Result(self.lm.depth.layer(i, rows))
 
     def _depth_heads(self, rows: mx.array, tokens: Tokens) -> Result:
-        return Result(rows, self.lm.depth.logits(rows))
+        logits, steps = self.lm.depth.logits(rows), tokens.inputs.shape[2]
+        return Result(rows, logits.reshape(-1, steps, *logits.shape[1:]), first=1)
 
     def module(self, parameter: str) -> Any:
         """The layer that holds a parameter."""

@@ -9,10 +9,11 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from moshi_mlx.config import LmConfig, parse_config, read_config
@@ -28,6 +29,7 @@ from .recipes import QuantizeError, Recipe
 from .rounding import Rounding, nearest
 from .source import Source, weight_files
 
+NO_PAPERS: Mapping[str, str] = MappingProxyType({})
 PREPARED = "prepared"  # the folder in the partial one where modules wait that were rounded first
 Prepare = Callable[[list[Planned], Path], Ready]
 
@@ -123,10 +125,12 @@ def make_target(
     rounding_name: str = "nearest",
     progress: Callable[[int], object] = lambda num_weights: None,
     prepare: Prepare | None = None,
+    papers: Mapping[str, str] = NO_PAPERS,
 ) -> Outcome:
     """Quantize into the folder `target`. Raises QuantizeError, WeightsError.
 
     `prepare(plan, folder)` may round modules before the rest, into a folder that is removed.
+    `papers`: text files for the target, by name.
     """
     plan = plan_of(checkpoint, recipe)
     check_target(checkpoint, target, force)
@@ -136,11 +140,12 @@ def make_target(
     made_by = provenance(checkpoint, recipe, rounding_name)
     partial.mkdir(parents=True, exist_ok=True)
     try:
-        metadata = {"format": "mlx", "quantization": json.dumps(made_by)}
-        metadata["source_fingerprint"] = fingerprint(checkpoint)
+        metadata = metadata_of(checkpoint, made_by)
         options = {} if prepare is None else {"ready": prepare(plan, partial / PREPARED)}
         convert(checkpoint.source, plan, partial / name, metadata, rounding, progress, **options)
         _complete(checkpoint, partial, name, made_by | {"bits_per_weight": bits_per_weight(plan)})
+        for paper, text in papers.items():
+            (partial / paper).write_text(text, encoding="utf-8")
         _put_in_place(partial, target)
     except KeyboardInterrupt:
         raise  # what is whole in the partial folder is used by the next run
@@ -175,6 +180,15 @@ def check_disk(plan: list[Planned], partial: Path, copies: int = 1) -> None:
             f"the target needs {needed / 1e9:.2f} GB and {place} has {free / 1e9:.2f} GB free: "
             "make room, or choose a smaller recipe"
         )
+
+
+def metadata_of(checkpoint: Checkpoint, made_by: dict[str, Any]) -> dict[str, str]:
+    """What the weight file's header says."""
+    return {
+        "format": "mlx",
+        "quantization": json.dumps(made_by),
+        "source_fingerprint": fingerprint(checkpoint),
+    }
 
 
 def provenance(checkpoint: Checkpoint, recipe: Recipe, rounding_name: str) -> dict[str, Any]:
