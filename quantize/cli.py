@@ -20,7 +20,7 @@ from .report_tables import short
 from .sizing import Choice, Goal, choose_recipe
 from .target import Checkpoint, Outcome, check_target, make_target, open_checkpoint, plan_of
 
-COMMANDS = {"report": ".cli_report"}  # `moshi quantize report ...`
+COMMANDS = {"report": ".cli_report", "push": ".cli_push"}  # `moshi quantize report ...`
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
@@ -36,7 +36,10 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "`moshi quantize report --help`: compare two models."
+    parser.epilog = (
+        "`moshi quantize report --help`: compare two models; "
+        "`moshi quantize push --help`: upload one."
+    )
     parser.add_argument("source", help="a folder or a Hugging Face repository")
     parser.add_argument("target", type=Path, help="the folder to make")
     parser.add_argument("--recipe", help=f"{', '.join(RECIPES)}, or a JSON file (default: q4)")
