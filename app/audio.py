@@ -16,7 +16,8 @@ from typing import Any
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import AudioError
 
-from .chat import Device
+from . import coreaudio
+from .device import Device
 from .duplex import BLOCK_SAMPLES, Duplex
 
 FORMAT: dict[str, Any] = {
@@ -57,6 +58,7 @@ def scan(again: bool = False) -> list[Device]:
         first_in, first_out = sd.default.device
     except sd.PortAudioError as error:
         raise AudioError(f"the sound system doesn't answer: {one_line(error)}") from None
+    bluetooth = coreaudio.default_input_is_bluetooth()
     return [
         Device(
             name=device["name"],
@@ -66,6 +68,7 @@ def scan(again: bool = False) -> list[Device]:
             rate_hz=device["default_samplerate"],
             default_input=index == first_in,
             default_output=index == first_out,
+            bluetooth=bluetooth if index == first_in else None,
         )
         for index, device in enumerate(found)
     ]

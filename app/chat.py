@@ -30,6 +30,7 @@ import numpy as np
 
 from moshi_mlx.errors import MoshiError
 
+from .device import Device
 from .echo_choice import make_clean
 from .engine import MakeEngine
 from .events import (
@@ -51,19 +52,6 @@ from .session import Session
 
 REPORT = "a bug: please report it with what `moshi doctor --json` says"
 INBOX_EVENTS = 4096  # a screen that looks away for longer loses the oldest
-
-
-@dataclass(frozen=True)
-class Device:
-    """A sound device that can be chosen. `index` is PortAudio's, valid until the next scan."""
-
-    name: str
-    index: int
-    inputs: int  # channels
-    outputs: int
-    rate_hz: float
-    default_input: bool = False
-    default_output: bool = False
 
 
 @dataclass(frozen=True)

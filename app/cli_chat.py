@@ -11,13 +11,15 @@ from moshi_mlx.errors import MoshiError
 from .chat import Chat, ChatOptions, Sound
 from .cli_devices import add_device_options
 from .echo_choice import MODES
-from .events import Settings
+from .events import Ready, Settings
 from .model_options import add_model_options, add_sampling_options, engine_from, sampling_from
 from .plain import run_plain
 from .preferences import add_config_option, parse_with_preferences
+from .realtime import short_handovers, spare_the_collector
 from .signals import Signals
 
 TAIL_SECONDS = 4.0
+LONGEST_TAIL_S = 3600.0  # it is held in memory
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,10 +58,12 @@ def run(args: argparse.Namespace) -> int:
     """0, 1 with one line on stderr, or 128 + the signal that ended the talk."""
     settings = Settings(greeting=not args.no_greeting, **sampling_from(args))
     options = ChatOptions(settings, args.echo, args.record, args.flac)
+    short_handovers()
     sound = sound_from(args)
     make_engine = engine_from(args)
     with Signals() as signals:
         chat = Chat(make_engine, sound, options)
+        chat.subscribe(lambda event: spare_the_collector() if isinstance(event, Ready) else None)
         signals.call(chat.quit)
         try:
             show(chat, args.plain)
@@ -102,6 +106,8 @@ def sound_from(args: argparse.Namespace) -> Sound:
         return DeviceSound(args.input, args.output)
     if args.input or args.output:
         raise MoshiError("--virtual-input is a device of its own: leave --input and --output out")
+    if not 0 <= args.tail <= LONGEST_TAIL_S:
+        raise MoshiError(f"--tail is 0 to {LONGEST_TAIL_S:g} seconds, not {args.tail:g}")
     from .virtual_sound import FileSound
 
     return FileSound(args.virtual_input, args.virtual_output, args.tail)

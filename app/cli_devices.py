@@ -3,7 +3,7 @@
 import argparse
 
 from . import audio
-from .chat import Device
+from .device import Device
 from .device_choice import choose
 
 

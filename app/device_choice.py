@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from moshi_mlx.errors import AudioError
 
-from .chat import Device
-from .doctor_checks import BLUETOOTH_RATES, HEADPHONES
+from .device import BLUETOOTH_RATES, Device
 
 BUILT_IN = re.compile(r"built-?in|macbook|imac|mac mini|mac studio|internal", re.IGNORECASE)
 
@@ -28,7 +27,7 @@ class Pair:
 
     @property
     def headphones(self) -> bool:
-        return bool(HEADPHONES.search(self.output.name))
+        return self.output.is_headphones
 
 
 def is_built_in(device: Device) -> bool:
@@ -36,11 +35,13 @@ def is_built_in(device: Device) -> bool:
 
 
 def is_bluetooth_microphone(device: Device) -> bool:
-    """By its name and rate, as far as these tell: a headset's microphone runs at 8 to 24 kHz."""
+    """As the system says, else by name and rate: a headset's microphone runs at 8 to 24 kHz."""
     if not device.inputs:
         return False
+    if device.bluetooth is not None:
+        return device.bluetooth
     slow = int(device.rate_hz) in BLUETOOTH_RATES
-    return (slow and not BUILT_IN.search(device.name)) or bool(HEADPHONES.search(device.name))
+    return (slow and not BUILT_IN.search(device.name)) or device.is_headphones
 
 
 def choose(

@@ -15,7 +15,8 @@ from moshi_mlx.errors import AudioError
 
 from . import audio, coreaudio
 from .awake import KeepAwake
-from .chat import Device, SoundState
+from .chat import SoundState
+from .device import Device
 from .device_choice import Pair, choose
 from .device_watch import DeviceWatch
 from .duplex import Duplex

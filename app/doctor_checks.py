@@ -8,7 +8,8 @@ from moshi_mlx.config import parse_config
 from moshi_mlx.presets import raw_preset
 
 from . import bench_verdict
-from .platform_facts import AudioDevice, Facts
+from .device import BLUETOOTH_RATES, Device
+from .platform_facts import Facts
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 OLDEST_MACOS = (14, 0)
@@ -16,8 +17,6 @@ RECIPES = ("q4", "q6", "q8", "bf16")
 SWAP_WARNING_BYTES = 2 * 2**30
 CPU_MEMORY_SHARE = 0.8  # of all memory, where Metal doesn't say what it recommends
 SETTINGS_MICROPHONE = "System Settings > Privacy & Security > Microphone"
-HEADPHONES = re.compile(r"airpods|headphone|headset|earbuds|earphone|buds|beats", re.IGNORECASE)
-BLUETOOTH_RATES = (8_000, 16_000, 24_000)  # a headset whose microphone is in use
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,7 @@ def microphone(facts: Facts) -> list[Line]:
     if facts.microphone == "not asked":
         advice = "macOS will ask at the first talk: allow it, or Moshi hears silence"
         return [Line(WARNING, "microphone", text, advice, True)]
-    if is_headphones(device) and int(device.rate_hz) in BLUETOOTH_RATES:
+    if device.is_headphones and int(device.rate_hz) in BLUETOOTH_RATES:
         advice = "a Bluetooth microphone lowers the sound of both sides: the built-in one is better"
         return [Line(WARNING, "microphone", text, advice, True)]
     return [Line(OK, "microphone", text, personal=True)]
@@ -175,7 +174,7 @@ def speaker(facts: Facts) -> list[Line]:
     if device is None:
         text = facts.audio.why or "no output"
         return [Line(PROBLEM, "speaker", text, "connect speakers or headphones", True)]
-    if is_headphones(device):
+    if device.is_headphones:
         return [Line(OK, "speaker", f"{_device(device)}, headphones", personal=True)]
     text = f"{_device(device)}, open speakers: echo cancellation will be on"
     return [Line(OK, "speaker", text, personal=True)]
@@ -206,11 +205,6 @@ CHECKS: tuple[Callable[[Facts], list[Line]], ...] = (
 )
 
 
-def is_headphones(device: AudioDevice) -> bool:
-    """By its name, as far as a name tells."""
-    return bool(HEADPHONES.search(device.name))
-
-
 def version_of(text: str) -> tuple[int, ...]:
     """ "14.2.1" -> (14, 2); () for anything else."""
     return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
@@ -221,7 +215,7 @@ def worst(lines: list[Line]) -> str:
     return max((line.level for line in lines), key=order.__getitem__, default=OK)
 
 
-def _device(device: AudioDevice) -> str:
+def _device(device: Device) -> str:
     return f"{device.name}, {device.rate_hz / 1000:g} kHz"
 
 

@@ -8,9 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from .bench_verdict import Verdict, summary
-from .doctor_checks import OK, PROBLEM, Line, is_headphones, worst
+from .device import Device
+from .doctor_checks import OK, PROBLEM, Line, worst
 from .doctor_speed import Speed
-from .platform_facts import AudioDevice, Facts
+from .platform_facts import Facts
 
 SCHEMA = "moshi-doctor"
 SCHEMA_VERSION = 1
@@ -119,10 +120,10 @@ def _advice(verdicts: Sequence[Verdict]) -> str:
     return "measure it for minutes: `moshi bench --minutes 10`"
 
 
-def _device(device: AudioDevice) -> dict[str, Any]:
+def _device(device: Device) -> dict[str, Any]:
     """Names of devices hold names of people ("Ada's AirPods"): only the kind leaves the machine."""
     return {
-        "kind": "headphones" if is_headphones(device) else "other",
+        "kind": "headphones" if device.is_headphones else "other",
         "channels": device.inputs or device.outputs,
         "rate_hz": device.rate_hz,
         "default": device.default_input or device.default_output,

@@ -6,7 +6,6 @@ reference. The callbacks copy, count and return. One device, or two that share a
 absorbs the drift between them.
 """
 
-import threading
 import time
 from collections.abc import Callable
 
@@ -15,7 +14,7 @@ import numpy as np
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 
 from .playout import Playout
-from .port import MAX_BACKLOG_SAMPLES, Capture, EndOfInput, InputRing
+from .port import MAX_BACKLOG_SAMPLES, Capture, Doorbell, EndOfInput, InputRing
 
 BLOCK_SAMPLES = 480  # 20 ms
 REFERENCE_SAMPLES = 1 << 13  # of what was played, kept for a microphone with its own clock
@@ -33,7 +32,7 @@ class Duplex:
         self._clock = clock
         self.ring = InputRing(max_backlog_samples)
         self.playout = Playout()
-        self._arrived = threading.Event()
+        self._arrived = Doorbell()
         self._ended = False
         self._busy_s = np.zeros(TIMES_KEPT)
         self._reference = _Reference()
@@ -73,7 +72,7 @@ class Duplex:
         self.zero_samples = 0 if mic.any() else self.zero_samples + len(mic)
         if flags:
             self.input_xruns += 1
-        self._arrived.set()
+        self._arrived.ring()
 
     @property
     def xruns(self) -> int:
@@ -91,7 +90,7 @@ class Duplex:
 
     def end_input(self) -> None:
         self._ended = True
-        self._arrived.set()
+        self._arrived.ring()
 
     def now(self) -> float:
         return self._clock()
@@ -99,7 +98,6 @@ class Duplex:
     def read(self, timeout_s: float) -> Capture | None:
         deadline = time.monotonic() + timeout_s
         while True:
-            self._arrived.clear()
             if self._stale:
                 self._stale = False
                 self.ring.flush()

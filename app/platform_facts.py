@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from . import platform_readers as readers
+from .device import Device
 
 NETWORK_TIMEOUT_S = 2.0
 GATHER_TIMEOUT_S = 5.0
@@ -33,30 +34,20 @@ class Mlx:
 
 
 @dataclass(frozen=True)
-class AudioDevice:
-    name: str
-    inputs: int  # channels
-    outputs: int
-    rate_hz: float
-    default_input: bool = False
-    default_output: bool = False
-
-
-@dataclass(frozen=True)
 class Audio:
     """PortAudio's devices; `why` says why there are none."""
 
-    devices: tuple[AudioDevice, ...] = ()
+    devices: tuple[Device, ...] = ()
     why: str | None = None
 
     @property
-    def input(self) -> AudioDevice | None:
+    def input(self) -> Device | None:
         """The default microphone, else the first one."""
         inputs = [d for d in self.devices if d.inputs]
         return next((d for d in inputs if d.default_input), inputs[0] if inputs else None)
 
     @property
-    def output(self) -> AudioDevice | None:
+    def output(self) -> Device | None:
         outputs = [d for d in self.devices if d.outputs]
         return next((d for d in outputs if d.default_output), outputs[0] if outputs else None)
 
@@ -163,7 +154,7 @@ def _audio() -> Audio:
     answer = readers.ask_child("platform_probe", "audio")
     if answer is None:
         return Audio(why="PortAudio could not be started")
-    return Audio(tuple(AudioDevice(**d) for d in answer["devices"]), answer.get("why"))
+    return Audio(tuple(Device(**d) for d in answer["devices"]), answer.get("why"))
 
 
 def _network() -> bool:

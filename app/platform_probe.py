@@ -40,6 +40,7 @@ def audio() -> dict[str, Any]:
     devices = [
         {
             "name": device["name"],
+            "index": index,
             "inputs": device["max_input_channels"],
             "outputs": device["max_output_channels"],
             "rate_hz": device["default_samplerate"],

@@ -4,6 +4,7 @@ One writer (an audio callback, a socket) calls `push_input`; one reader (the mod
 `read` and `play`. Counters have one writer each, so no lock is taken on the audio side.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -112,6 +113,27 @@ class InputRing:
         self.taken = self.written
 
 
+class Doorbell:
+    """Wakes one reader. Ringing takes no lock that a thread could hold while it waits for the CPU.
+
+    (An Event's `set` takes one, which the model thread holds within `clear` and `wait`.)
+    """
+
+    def __init__(self) -> None:
+        self._bell = threading.Lock()  # held: not rung
+        self._bell.acquire()
+
+    def ring(self) -> None:
+        """Any thread; never waits."""
+        if self._bell.locked():
+            with contextlib.suppress(RuntimeError):  # another thread has rung just now
+                self._bell.release()
+
+    def wait(self, seconds: float) -> bool:
+        """The reader: True once it has been rung since the last time, False after `seconds`."""
+        return self._bell.acquire(timeout=max(0.0, seconds))
+
+
 class QueuePort:
     """A port fed by `push_input` from any one thread; replies go to `on_play` on the model thread.
 
@@ -125,7 +147,7 @@ class QueuePort:
     ) -> None:
         self._on_play = on_play
         self._ring = InputRing(max_backlog_samples)
-        self._arrived = threading.Event()
+        self._arrived = Doorbell()
         self._ended = False
 
     def now(self) -> float:
@@ -135,17 +157,16 @@ class QueuePort:
         """Add float32 samples [n] in [-1, 1], any n up to 2 s; never blocks, NaN becomes 0."""
         block = np.nan_to_num(np.asarray(block, np.float32), posinf=1.0, neginf=-1.0)
         self._ring.push(block, None, self.now())
-        self._arrived.set()
+        self._arrived.ring()
 
     def end_input(self) -> None:
         """No more input will come: the conversation ends once what is queued has been heard."""
         self._ended = True
-        self._arrived.set()
+        self._arrived.ring()
 
     def read(self, timeout_s: float) -> Capture | None:
         deadline = self.now() + timeout_s
         while True:
-            self._arrived.clear()
             if (capture := self._ring.take()) is not None:
                 return capture
             if self._ended:

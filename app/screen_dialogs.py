@@ -9,7 +9,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Label, OptionList, Static
 from textual.widgets.option_list import Option
 
-from .chat import Device
+from .device import Device
 
 SYSTEM = "the system's"
 HELP = (

@@ -57,7 +57,7 @@ class _Stop:
 
 
 def wait_for_the_system(thread: threading.Thread) -> None:
-    """Until the system has ended a thread that Python has joined already; 0.2 s at the most.
+    """Until the system has ended a thread that Python has joined already; 2 s at the most.
 
     MLX keeps traced functions for each thread and lets go of them in the thread's last moment. An
     interpreter that shuts down at that very moment takes the process down with it (SIGABRT).
@@ -66,7 +66,7 @@ def wait_for_the_system(thread: threading.Thread) -> None:
     if not task.parent.exists():
         time.sleep(0.05)  # macOS doesn't tell
         return
-    deadline = time.monotonic() + 0.2
+    deadline = time.monotonic() + 2.0
     while task.exists() and time.monotonic() < deadline:
         time.sleep(0.002)
 

@@ -8,7 +8,8 @@ import numpy as np
 from moshi_mlx.errors import AudioError
 from moshi_mlx.recording import read_mono
 
-from .chat import Device, SoundState
+from .chat import SoundState
+from .device import Device
 from .events import Notice
 from .virtual import ArraySource, RealtimePort
 from .wav_writer import WavWriter

@@ -2,18 +2,19 @@
 
 from dataclasses import replace
 
-from app.platform_facts import Audio, AudioDevice, Facts, Mlx
+from app.device import Device
+from app.platform_facts import Audio, Facts, Mlx
 
 BUILT_IN = Audio(
     (
-        AudioDevice("MacBook Air Microphone", 1, 0, 48_000, default_input=True),
-        AudioDevice("MacBook Air Speakers", 0, 2, 48_000, default_output=True),
+        Device("MacBook Air Microphone", 0, 1, 0, 48_000, default_input=True),
+        Device("MacBook Air Speakers", 1, 0, 2, 48_000, default_output=True),
     )
 )
 AIRPODS = Audio(
     (
-        AudioDevice("Ada Lovelace's AirPods Pro", 1, 0, 24_000, default_input=True),
-        AudioDevice("Ada Lovelace's AirPods Pro", 0, 2, 48_000, default_output=True),
+        Device("Ada Lovelace's AirPods Pro", 2, 1, 0, 24_000, default_input=True),
+        Device("Ada Lovelace's AirPods Pro", 3, 0, 2, 48_000, default_output=True),
         *BUILT_IN.devices,
     )
 )
@@ -50,7 +51,7 @@ ROSETTA = mac(
     "M2", 16, 10, machine="x86_64", rosetta=True, mlx=Mlx(None, None, why="not installed")
 )
 NO_MICROPHONE = mac(
-    "M2 Pro", 32, 19, audio=Audio((AudioDevice("LG Display", 0, 2, 48_000, False, True),))
+    "M2 Pro", 32, 19, audio=Audio((Device("LG Display", 4, 0, 2, 48_000, False, True),))
 )
 NO_NETWORK = mac("M2 Pro", 32, 19, network=False)
 VM_WITHOUT_METAL = mac(

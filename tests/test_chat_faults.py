@@ -180,6 +180,8 @@ def test_a_virtual_output_on_a_full_disk_is_one_line(tmp_path):
         (["--virtual-input", QUESTION, "--input", "x"], "--virtual-input is a device of its own"),
         (["--virtual-input", "no.wav"], "no sound file at no.wav"),
         (["--virtual-input", QUESTION, "--virtual-output", "a.mp3"], "choose .wav"),
+        (["--virtual-input", QUESTION, "--tail", "-3"], "--tail is 0 to 3600 seconds, not -3"),
+        (["--virtual-input", QUESTION, "--tail", "nan"], "--tail is 0 to 3600 seconds, not nan"),
         (["--virtual-input", QUESTION, "--bits", "8"], "leave --bits out"),
         (["--virtual-input", QUESTION, "--record", "pyproject.toml"], "can't record to"),
         (["--virtual-input", QUESTION, "--text-temperature", "-1"], "temperature"),

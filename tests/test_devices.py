@@ -1,16 +1,15 @@
 """Which devices are chosen and why, and how the loss of one is noticed: pure, no sound card."""
 
-import ctypes
 import os
 import stat
-import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from app import awake, coreaudio
-from app.chat import Device
+from app import awake
+from app.device import Device
 from app.device_choice import choose
 from app.device_watch import DeviceWatch
 from app.duplex import BLOCK_SAMPLES, Duplex
@@ -35,6 +34,10 @@ def test_a_bluetooth_microphone_gives_way_to_the_built_in_one_and_it_is_said_why
     assert choose(MAC, input_name="airpods").input is PODS_IN, "where it was asked for"
     only_sony = [MIC, SPEAKERS, Device("WH-1000XM4", 5, 1, 0, 16_000.0, default_input=True)]
     assert choose(only_sony).input is MIC, "also when only the rate gives it away"
+    called_by_a_person = replace(PODS_IN, name="Studio", rate_hz=48_000.0, bluetooth=True)
+    assert choose([MIC, SPEAKERS, called_by_a_person]).input is MIC, "or only the system does"
+    wired = replace(PODS_IN, name="Headset (USB)", rate_hz=16_000.0, bluetooth=False)
+    assert choose([MIC, SPEAKERS, wired]).input is wired and not choose([SPEAKERS, wired]).notes
 
 
 @pytest.mark.parametrize(
@@ -148,31 +151,6 @@ def test_sleep_is_seen_on_either_clock(clock):
     assert machine.seconds(10) is None
     setattr(machine, clock, getattr(machine, clock) + 60)
     assert machine.seconds(0.1)[0] == "the computer has slept"
-
-
-class FakeCoreAudio:
-    """Answers as AudioObjectGetPropertyData does."""
-
-    def __init__(self, answers, status=0):
-        self.answers, self.status = answers, status
-
-    def AudioObjectGetPropertyData(self, obj, address, qualifier_size, qualifier, size, data):  # noqa: N802
-        asked = ctypes.cast(address, ctypes.POINTER(coreaudio.Address)).contents
-        values = self.answers[asked.selector.to_bytes(4, "big").decode()]
-        assert obj.value == 1 and asked.scope == int.from_bytes(b"glob", "big")
-        out = ctypes.cast(data, ctypes.POINTER(ctypes.c_uint32))
-        for i, value in enumerate(values):
-            out[i] = value
-        ctypes.cast(size, ctypes.POINTER(ctypes.c_uint32)).contents.value = 4 * len(values)
-        return self.status
-
-
-def test_the_fingerprint_of_a_macs_sound_settings():
-    library = FakeCoreAudio({"dIn ": [71], "dOut": [64], "dev#": [71, 64, 99]})
-    assert coreaudio.fingerprint(library) == coreaudio.Fingerprint(71, 64, (64, 71, 99))
-    assert coreaudio.fingerprint(FakeCoreAudio(library.answers, status=560947818)) is None
-    if sys.platform != "darwin":
-        assert coreaudio.fingerprint() is None
 
 
 def test_a_mac_is_kept_awake_for_as_long_as_the_talk(tmp_path, monkeypatch):

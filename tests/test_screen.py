@@ -7,7 +7,8 @@ import pytest
 from screen_events import TALKING, sentence, word
 from screen_text import lines
 
-from app.chat import Device, Inbox, Snapshot, SoundState
+from app.chat import Inbox, Snapshot, SoundState
+from app.device import Device
 from app.events import (
     ConversationStarted,
     Notice,
