@@ -6,11 +6,17 @@ Streams run at 24 kHz mono in blocks of 20 ms: the system converts rates, better
 small blocks keep PortAudio's own buffers small.
 """
 
+import atexit
 import contextlib
 import ctypes
 import os
+import shutil
 import sys
+import tempfile
+import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from moshi_mlx.clock import SAMPLE_RATE_HZ
@@ -27,6 +33,8 @@ FORMAT: dict[str, Any] = {
     "blocksize": BLOCK_SAMPLES,
     "latency": "low",
 }
+LAST_CALLBACK_S = 0.3  # how long a stream that is asked to end is waited for
+CLOSE_S = 0.8  # a stream that takes longer never closes
 NO_LIBRARY = "PortAudio is missing: install it (Debian, Ubuntu: `apt install libportaudio2`)"
 
 
@@ -83,17 +91,22 @@ class Stream:
         """`ended` is called on a PortAudio thread when the device stops. Raises AudioError."""
         sd = portaudio()
         self._error = sd.PortAudioError
+        self._abort = sd.CallbackAbort
+        self._ending = False
         self._streams: list[Any] = []
         common = FORMAT | {"finished_callback": ended}
 
-        def exchange(mic: Any, out: Any, frames: int, time: Any, flags: Any) -> None:
+        def exchange(mic: Any, out: Any, frames: int, when: Any, flags: Any) -> None:
             duplex.exchange(mic[:, 0], out[:, 0], bool(flags))
+            self._end_if_asked()
 
-        def capture(mic: Any, frames: int, time: Any, flags: Any) -> None:
+        def capture(mic: Any, frames: int, when: Any, flags: Any) -> None:
             duplex.capture(mic[:, 0], bool(flags))
+            self._end_if_asked()
 
-        def render(out: Any, frames: int, time: Any, flags: Any) -> None:
+        def render(out: Any, frames: int, when: Any, flags: Any) -> None:
             duplex.render(out[:, 0], bool(flags))
+            self._end_if_asked()
 
         try:
             if split:
@@ -113,9 +126,30 @@ class Stream:
         self._streams.append(stream)
         stream.start()
 
-    def close(self) -> None:
-        """End it without playing what waits; safe when the device has gone."""
+    def _end_if_asked(self) -> None:
+        if self._ending:
+            raise self._abort
+
+    def close(self) -> bool:
+        """End it without playing what waits; safe when the device has gone. False: it hangs.
+
+        The callback ends by itself if it is still called. Linux's PortAudio would cancel its thread
+        otherwise, wherever that is just then: within Python's lock, or PulseAudio's, which nobody
+        gets any more then.
+        """
+        self._ending = True
+        closer = threading.Thread(target=self._close, name="moshi-closer", daemon=True)
+        closer.start()
+        closer.join(CLOSE_S)
+        return not closer.is_alive()
+
+    def _close(self) -> None:
         streams, self._streams = self._streams, []
+        deadline_s = time.monotonic() + LAST_CALLBACK_S
+        for stream in streams:
+            with contextlib.suppress(self._error):
+                while stream.active and time.monotonic() < deadline_s:
+                    time.sleep(0.005)
         for stream in streams:
             with contextlib.suppress(self._error):
                 stream.abort(ignore_errors=True)
@@ -129,6 +163,25 @@ def initialize(sd: Any) -> None:
     """
     sd._check(sd._lib.Pa_Initialize(), "Error initializing PortAudio")
     sd._initialized += 1
+
+
+def start_afresh() -> bool:
+    """PortAudio hangs for good: leave it where it is and load a second one, where that is possible.
+
+    The loader takes a copy of the file for another library, with a state of its own.
+    """
+    sd = portaudio()
+    try:
+        maps = Path("/proc/self/maps").read_text().splitlines()
+        path = next(line.split()[-1] for line in maps if "libportaudio" in line)
+        with tempfile.TemporaryDirectory() as folder:
+            sd._lib = sd._ffi.dlopen(shutil.copy(path, folder))
+        sd._initialized = 0
+        initialize(sd)
+    except (OSError, StopIteration, sd.PortAudioError):
+        atexit.unregister(sd._exit_handler)  # it would hang as well
+        return False
+    return True
 
 
 _ALSA_HANDLER = ctypes.CFUNCTYPE(

@@ -64,6 +64,7 @@ class SoundState:
     headphones: bool = False
     reopened: int = 0  # times a device was lost and opened again
     xruns: int = 0  # callbacks with a PortAudio flag set
+    chosen: tuple[str | None, str | None] = (None, None)  # input, output; None: the system's
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ TICK_S = 0.1
 SETTINGS_EVERY_TICKS = 10
 RETRY_S = (0.1, 0.2, 0.4, 0.8)  # then every 0.8 s
 ZEROS_S = 2.0  # of exact zeros: no microphone is that quiet
+HANGS = "the sound system hangs since its device went: the talk is over, start moshi again"
 MAC_ADVICE = (
     "allow this terminal in System Settings > Privacy & Security > Microphone, then start it again"
 )
@@ -43,7 +44,12 @@ class DeviceSound(Duplex):
         self._stream: audio.Stream | None = None
         self._pair: Pair | None = None
         self._devices = audio.scan()
-        choose(self._devices, input_name, output_name)
+        pair = choose(self._devices, input_name, output_name)
+        if input_name is not None or output_name is not None:  # numbers change with the next scan
+            self._wanted = (
+                None if input_name is None else pair.input.name,
+                None if output_name is None else pair.output.name,
+            )
         self._fingerprint: coreaudio.Fingerprint | None = None
         self._gone = threading.Event()  # set by PortAudio's finished callback
         self._stopping, self._rechoose = threading.Event(), threading.Event()
@@ -62,16 +68,15 @@ class DeviceSound(Duplex):
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join()
-        self._close()
+        if not self._close():
+            audio.start_afresh()  # or else the process couldn't end
         self._awake.stop()
 
     def state(self) -> SoundState:
         pair, lost = self._pair, self._stream is None
-        if pair is None:
-            return SoundState(lost=lost, reopened=self._reopened, xruns=self.xruns)
-        return SoundState(
-            pair.input.name, pair.output.name, lost, pair.headphones, self._reopened, self.xruns
-        )
+        names = ("", "") if pair is None else (pair.input.name, pair.output.name)
+        headphones = pair is not None and pair.headphones
+        return SoundState(*names, lost, headphones, self._reopened, self.xruns, self._wanted)
 
     def devices(self) -> list[Device]:
         return list(self._devices)
@@ -96,10 +101,10 @@ class DeviceSound(Duplex):
                 self.on_notice(Notice("device-choice", note))
         self._pair = pair
 
-    def _close(self) -> None:
+    def _close(self) -> bool:
+        """False: PortAudio hangs, and this process will have no sound any more."""
         stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.close()
+        return stream is None or stream.close()
 
     def _run(self) -> None:
         try:
@@ -143,7 +148,11 @@ class DeviceSound(Duplex):
 
     def _reopen(self, why: str) -> None:
         """Until it works or the talk ends; the session just hears nothing meanwhile."""
-        self._close()
+        if not self._close() and not audio.start_afresh():
+            self._failure = HANGS
+            self.end_input()
+            self._stopping.set()
+            return
         self.on_notice(Notice("device-lost", f"{why}: opening sound again"))
         tries = 0
         while not self._stopping.is_set():

@@ -78,7 +78,6 @@ class ChatScreen(App[None]):
     def __init__(self, chat: Chat, inbox: Inbox, light: bool = False) -> None:
         super().__init__()
         self._chat, self._inbox = chat, inbox
-        self._chosen: tuple[str | None, str | None] = (None, None)
         self._transcript = Transcript(self._put)
         self.register_theme(DARK)
         self.register_theme(LIGHT)
@@ -137,11 +136,11 @@ class ChatScreen(App[None]):
         if not devices:
             self._put(Line("note", "the devices of this talk can't be changed"), True)
             return
-        self.push_screen(DevicePicker(devices, self._chosen), self._choose)
+        chosen = self._chat.snapshot().sound.chosen
+        self.push_screen(DevicePicker(devices, chosen), self._choose)
 
     def _choose(self, names: tuple[str | None, str | None] | None) -> None:
         if names is not None:
-            self._chosen = names
             self._chat.choose(*names)
 
     def action_theme(self) -> None:

@@ -71,6 +71,7 @@ class FakeChat:
 
     def choose(self, input_name: str | None, output_name: str | None) -> None:
         self.calls.append(("choose", input_name, output_name))
+        self.sound = replace(self.sound, chosen=(input_name, output_name))
 
     def quit(self) -> None:
         self.calls.append("quit")
@@ -176,6 +177,17 @@ async def test_devices_are_chosen_by_side_and_go_back_to_the_systems():
         ("choose", "AirPods", "MacBook Pro Speakers"),
         ("choose", None, "MacBook Pro Speakers"),
     ]
+
+
+async def test_the_other_sides_choice_stays_also_when_the_command_line_made_it():
+    chat = FakeChat(found=[MICROPHONE, SPEAKERS, HEADSET])
+    chat.sound = SoundState(chosen=("AirPods", None))
+    app = screen(chat)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("d")
+        assert any("● AirPods" in row for row in await settled(app, pilot))
+        await pilot.press("tab", "down", "enter")
+    assert chat.calls == [("choose", "AirPods", "MacBook Pro Speakers")]
 
 
 async def test_devices_that_cannot_be_chosen_say_so():
