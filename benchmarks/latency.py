@@ -39,7 +39,7 @@ PATIENCE_FRAMES = 25  # 2 s without a click: it was lost, begin again
 class ClickModel:
     """Engine and talk in one: answers clicks, takes its time."""
 
-    name, recipe, seed = "click", "fp32", 0
+    name, recipe, seed, encodes_ahead = "click", "fp32", 0, False
 
     def __init__(self, step_ms: float) -> None:
         self._rng, self._step_ms, self._quiet = random.Random(1), step_ms, 0
@@ -47,7 +47,9 @@ class ClickModel:
     def begin(self, settings: Settings) -> "ClickModel":
         return self
 
-    def step(self, frame: np.ndarray, hold: bool = False) -> Reply:
+    def step(
+        self, frame: np.ndarray, hold: bool = False, following: np.ndarray | None = None
+    ) -> Reply:
         time.sleep((self._step_ms + self._rng.uniform(-10, 10)) / 1000)
         out = np.zeros(FRAME_SAMPLES, np.float32)
         heard = np.flatnonzero(np.abs(frame) > HEARD)
