@@ -98,7 +98,8 @@ class Session:
 
     def warm_up(self) -> None:
         """As `Moshi.warm_up`, for this session's options; free where that was done before."""
-        self._generator.warm_up(user_later=shares_evaluation(self._open()))
+        lazy = shares_evaluation(self._open()) and self.moshi.config.user_q > 0
+        self._generator.warm_up(user_later=lazy)
 
     def step(
         self, pcm: np.ndarray, hold_silence: bool = False, following: np.ndarray | None = None
