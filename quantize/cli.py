@@ -114,7 +114,7 @@ def goal_of(args: argparse.Namespace) -> Goal | None:
 
 def chosen_by(calibration: Calibration, goal: Goal) -> Choice:
     """The recipe for a size, printed."""
-    with tqdm(unit=" cases", desc="sensitivity") as bar:
+    with tqdm(unit=" steps", desc="sensitivity") as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total

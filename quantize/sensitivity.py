@@ -5,7 +5,7 @@ for as many cases as the memory holds. Rounding to the nearest; teacher forced.
 Shapes: N cases and the original before them, T steps, S depth slices.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,8 +33,12 @@ class Case:
 
     @property
     def kl(self) -> float:
-        """Nats a frame: of its text token and all its codes."""
-        return sum(self.by_stream)
+        """Harm a frame: nats of all its codes, and its text token counted as much as they are.
+
+        Without that weight the text of a choice comes out worse than a uniform recipe's.
+        """
+        text, *audio = self.by_stream
+        return text * max(1, len(audio)) + sum(audio)
 
     def to_json(self) -> dict[str, Any]:
         text, *audio = self.by_stream
@@ -53,11 +57,12 @@ def measure(
     units: Sequence[Unit],
     sequences: Sequence[Tokens],
     choices: Sequence[Format] = CHOICES,
-    progress: Callable[[int], object] = lambda cases: None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
     state_bytes: int = STATE_BYTES,
 ) -> list[Case]:
-    """A case for every unit that logits depend on, in every format; `progress` is told of each.
+    """A case for every unit that logits depend on, in every format.
 
+    `progress(done, total)` counts the stages that cases have gone through.
     Raises WeightsError for damaged source tensors.
     """
     cases = [
@@ -68,10 +73,11 @@ def measure(
     ]
     steps = sum(tokens.inputs.shape[2] for tokens in sequences)
     at_once = max(1, state_bytes // (4 * steps * _widest(streamed)))
+    total = len(cases) * len(list(streamed.stages()))
     for start in range(0, len(cases), at_once):
         wave = cases[start : start + at_once]
-        _Walk(streamed, wave, sequences).run()
-        progress(len(wave))
+        for _ in _Walk(streamed, wave, sequences).stages():
+            progress(len(wave), total)
     return cases
 
 
@@ -92,7 +98,8 @@ class _Walk:
         self.original = [mx.zeros(0)] * len(sequences)  # a sequence each
         self.states: dict[int, list[mx.array]] = {}  # case -> the same
 
-    def run(self) -> None:
+    def stages(self) -> Iterator[Stage]:
+        """Each stage when all cases are through it."""
         for stage in self.streamed.stages():
             self.streamed.load(stage)
             touched = {i: names for i, c in enumerate(self.cases) if (names := self._of(c, stage))}
@@ -109,6 +116,7 @@ class _Walk:
                 self._batch(stage, [i], results)
                 self._put(replaced)
             self.streamed.release(stage)
+            yield stage
 
     def _of(self, case: Case, stage: Stage) -> list[str]:
         """The stage's parameters that hold matrices of the case's unit."""

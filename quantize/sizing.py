@@ -58,7 +58,7 @@ class Choice:
 def choose_recipe(
     calibration: Calibration, goal: Goal, progress: Callable[[int, int], object]
 ) -> Choice:
-    """Measure every unit, then choose; `progress(done, of)` counts cases.
+    """Measure every unit, then choose; `progress(done, total)` as in `measure`.
 
     Raises QuantizeError for a goal out of reach, before anything is measured.
     """
@@ -72,13 +72,7 @@ def choose_recipe(
             f"{goal} are more than the largest choice needs, {sizes.named(largest)}: "
             "take --recipe q8"
         )
-    total = len(units) * len(CHOICES)
-    cases = measure(
-        calibration.streamed(),
-        units,
-        calibration.tokens(),
-        progress=lambda done: progress(done, total),
-    )
+    cases = measure(calibration.streamed(), units, calibration.tokens(), progress=progress)
     return Choice(_fitting(units, cases, sizes), cases)
 
 
