@@ -115,5 +115,4 @@ def _round(planned: Planned, tensor: Mapped, rows: np.ndarray, rounding: Roundin
 def _write(writer: StreamingWriter, planned: Planned, blocks: Blocks, done: set[str]) -> None:
     for number, name in enumerate(planned.slots):
         if name not in done:
-            parts = [block[number] for block in blocks]
-            writer.write(name, parts[0] if len(parts) == 1 else np.concatenate(parts))
+            writer.write(name, *(block[number] for block in blocks))

@@ -55,13 +55,16 @@ class StreamingWriter:
         self._file, self._slots, self.done = file, dict(slots), done
         self.left = list(slots)[len(done) :]
 
-    def write(self, name: str, values: np.ndarray) -> None:
-        """The next tensor, its bytes as they are (bf16 comes as uint16)."""
+    def write(self, name: str, *blocks: np.ndarray) -> None:
+        """The next tensor in blocks of rows, its bytes as they are (bf16 comes as uint16)."""
         expected = self.left.pop(0)
         slot = self._slots[name]
-        if name != expected or values.shape != slot.shape or values.nbytes != slot.num_bytes:
-            raise ValueError(f"{name} {values.shape} written where {expected} {slot} belongs")
-        self._file.write(np.ascontiguousarray(values).data)
+        rows = [sum(block.shape[0] for block in blocks)] if blocks[0].ndim else []
+        shape, size = (*rows, *blocks[0].shape[1:]), sum(block.nbytes for block in blocks)
+        if name != expected or shape != slot.shape or size != slot.num_bytes:
+            raise ValueError(f"{name} {shape} written where {expected} {slot} belongs")
+        for block in blocks:
+            self._file.write(np.ascontiguousarray(block).data)
 
 
 @contextmanager

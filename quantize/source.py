@@ -19,8 +19,9 @@ from .safetensors_out import ITEM_BYTES
 # safetensors' dtype -> numpy's; bf16 has none and comes as its bits
 FLOATS = {"BF16": np.dtype("<u2"), "F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
 MAX_HEADER_BYTES = 100_000_000  # as in the safetensors library
-# the bits of the exponent: all set means infinite or not a number
-EXPONENT = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F80_0000}
+# +infinity in bits. Finite values lie below it as signed integers, and below it with the sign's bit
+# set as unsigned ones: two reductions, nothing allocated.
+INFINITY = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F80_0000}
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,10 @@ class Mapped:
 
     def check_finite(self, values: np.ndarray) -> None:
         """Raises WeightsError that names the tensor if `values` (rows of it) aren't all finite."""
-        bits = values.view(np.dtype(f"<u{values.itemsize}"))
-        mask = EXPONENT[self.dtype]
-        if ((bits & mask) == mask).any():
+        size, infinity = values.itemsize, INFINITY[self.dtype]
+        signed, unsigned = (values.view(np.dtype(f"<{kind}{size}")) for kind in "iu")
+        sign = 1 << (8 * size - 1)
+        if signed.max(initial=0) >= infinity or unsigned.max(initial=0) >= sign + infinity:
             raise WeightsError(
                 f"{self.name} of the source is damaged: it holds values that are not finite; "
                 "fetch the model again"

@@ -70,7 +70,7 @@ def test_not_a_safetensors_file(source, capsys):
     fails(capsys, source, "is not a safetensors file")
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
 def test_a_damaged_tensor_is_named(source, capsys, value):
     def change(tensors):
         name = "transformer.layers.1.gating.linear_in.weight"
@@ -119,7 +119,7 @@ def test_too_small_a_disk_is_told_before_the_start(source, capsys, monkeypatch):
 
 
 def test_a_disk_that_fills_up_on_the_way(source, capsys, monkeypatch):
-    def full(self, name, values):
+    def full(self, name, *blocks):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("quantize.safetensors_out.StreamingWriter.write", full)

@@ -4,7 +4,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from moshi_mlx.errors import WeightsError
 from quantize.safetensors_out import Slot, header_of, writing
+from quantize.source import Mapped
 
 SLOTS = {"a.weight": Slot("BF16", (3, 5)), "b": Slot("U32", (4,)), "c": Slot("F32", (2, 1))}
 VALUES = {
@@ -68,3 +70,21 @@ def test_a_tensor_out_of_order_is_refused(tmp_path):
         writer.write("b", VALUES["b"])
     with pytest.raises(ValueError, match="never written"), writing(tmp_path / "x", SLOTS, {}):
         pass
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
+def test_every_value_that_is_not_finite_is_noticed_and_no_other(dtype):
+    """All bit patterns of 16 bits (of fp32: the upper half), against numpy's own judgement."""
+    bits = np.arange(2**16, dtype=np.uint32)
+    if dtype == "F16":
+        stored = bits.astype(np.uint16).view(np.float16)
+        finite = np.isfinite(stored)
+    else:
+        wide = (bits << 16).view(np.float32)
+        finite = np.isfinite(wide)
+        stored = wide if dtype == "F32" else bits.astype(np.uint16)
+    tensor = Mapped("x", dtype, stored.shape, stored)
+    tensor.check_finite(stored[finite])
+    for number in np.flatnonzero(~finite):
+        with pytest.raises(WeightsError, match="x of the source is damaged"):
+            tensor.check_finite(stored[number : number + 1])
