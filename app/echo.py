@@ -100,7 +100,7 @@ class EchoCanceller:
     def _adapt(self, hops: int, error: np.ndarray) -> None:
         x = self._heard(hops)
         spectrum = np.fft.rfft(np.concatenate([np.zeros_like(error), error]))
-        now = smoothed(spectrum.real**2 + spectrum.imag**2)
+        now = smoothed(np.square(np.abs(spectrum)))
         noise = np.maximum(NOISE_MEMORY * self._noise + (1 - NOISE_MEMORY) * now, now)
         expected = self._uncertainty * (x.real**2 + x.imag**2)
         scale = 1.0 / (0.5 * expected.sum(0) + 0.5 * CAUTION * noise + EPSILON)
