@@ -102,7 +102,7 @@ class EchoCanceller:
         spectrum = np.fft.rfft(np.concatenate([np.zeros_like(error), error]))
         now = smoothed(np.square(np.abs(spectrum)))
         noise = np.maximum(NOISE_MEMORY * self._noise + (1 - NOISE_MEMORY) * now, now)
-        expected = self._uncertainty * (x.real**2 + x.imag**2)
+        expected = self._uncertainty * (np.real(x) ** 2 + np.imag(x) ** 2)
         scale = 1.0 / (0.5 * expected.sum(0) + 0.5 * CAUTION * noise + EPSILON)
         self._weights += self._uncertainty * np.conj(x) * (scale * spectrum)
         if hops:
