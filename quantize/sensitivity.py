@@ -33,10 +33,8 @@ class Case:
 
     @property
     def kl(self) -> float:
-        """Harm a frame: nats of all its codes, and its text token counted as much as they are.
-
-        Without that weight the text of a choice comes out worse than a uniform recipe's.
-        """
+        """Harm a frame in nats: of all its codes, and of its text token as often as there are codes,
+        lest the words go under in them."""
         text, *audio = self.by_stream
         return text * max(1, len(audio)) + sum(audio)
 
