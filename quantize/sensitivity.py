@@ -33,7 +33,7 @@ class Case:
 
     @property
     def kl(self) -> float:
-        """Harm a frame in nats: of all its codes, and of its text token as often as there are codes,
+        """Harm a frame in nats: its codes, and its text token counted as often as there are codes,
         lest the words go under in them."""
         text, *audio = self.by_stream
         return text * max(1, len(audio)) + sum(audio)
