@@ -206,3 +206,31 @@ def test_a_thread_that_holds_pythons_lock_delays_the_callback_by_less_than_by_de
         if ours["wait"][0] < 0.5 * default["wait"][0]:
             break
     assert ours["wait"][0] < 0.5 * default["wait"][0], (default, ours)
+
+
+AFRESH = """
+import os, sys, time
+sys.path.insert(0, ".")
+from app import audio
+from app.device_sound import DeviceSound
+first = DeviceSound()
+first.start()
+time.sleep(0.5)
+stuck, first._stream = first._stream, None  # never closed
+old = audio.portaudio()._lib
+assert audio.start_afresh() and audio.portaudio()._lib is not old
+first.stop()
+second = DeviceSound()
+second.start()
+time.sleep(1.0)
+second.stop()
+print("called", second.callbacks > 10, flush=True)
+os._exit(0)  # the stuck one still runs, which one that hangs does not
+"""
+
+
+def test_sound_goes_on_beside_a_portaudio_that_hangs(pulse):
+    done = subprocess.run(
+        [sys.executable, "-c", AFRESH], env=pulse().env, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.startswith("called True") and done.returncode == 0, done.stderr
