@@ -4,7 +4,7 @@ A partitioned frequency-domain Kalman filter (Enzner and Vary 2006; partitioned:
 Enzner 2014). Its step size follows from how sure it is of each frequency of the room's answer and
 from how much else is in the microphone, so it holds still while the user speaks: no double-talk
 detector. Linear, so it leaves the user's voice as it is. While it is new to a room it goes over
-what it has just heard again, which learns the room from a third of the speech.
+what it has just heard again, which learns the room from less speech.
 """
 
 import numpy as np
