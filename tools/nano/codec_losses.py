@@ -1,4 +1,4 @@
-"""Losses of the codec: multi-scale spectra of the sound, phones and pitch read off the quantized latent."""
+"""Losses of the codec: multi-scale spectra and periodicity of the sound, phones and pitch read off the quantized latent."""
 
 import torch
 import torch.nn.functional as F
@@ -102,3 +102,44 @@ class LatentHeads(nn.Module):
             "phone1": loss_first, "phone8": loss_every, "pitch": loss_pitch,
             "right1": right_first, "right8": right_every,
         }  # fmt: skip
+
+
+class PitchLoss(nn.Module):
+    """Autocorrelation of the low band, as it is for the target: what the ear and F0 trackers call the pitch.
+
+    Spectral losses leave the decoder indifferent to small shifts of low harmonics; here the target's lag is a class.
+    """
+
+    WINDOW, HOP, FFT = 1536, 480, 4096
+    LAGS = (70, 360)  # 67 to 343 Hz
+    BAND_HZ, SHARPNESS, VOICED = 900.0, 12.0, 0.55
+
+    def __init__(self, rate_hz: int = 24_000) -> None:
+        super().__init__()
+        window = torch.hann_window(self.WINDOW)
+        self.register_buffer("window", window)
+        power = torch.fft.rfft(window, self.FFT).abs() ** 2
+        own = torch.fft.irfft(power)[: self.LAGS[1]]
+        self.register_buffer("own", own / own[0])
+        freqs = torch.linspace(0, rate_hz / 2, self.FFT // 2 + 1)
+        self.register_buffer("band", torch.sigmoid((self.BAND_HZ - freqs) / 60))
+
+    def periodicity(self, pcm: torch.Tensor) -> torch.Tensor:
+        """[B, samples] -> [B, frames, lags], 1 for a perfect period; quiet frames tend to 0."""
+        frames = pcm.unfold(1, self.WINDOW, self.HOP) * self.window
+        spectrum = torch.fft.rfft(frames, self.FFT)
+        power = (spectrum.real**2 + spectrum.imag**2) * self.band
+        curve = torch.fft.irfft(power)[..., : self.LAGS[1]]
+        return curve[..., self.LAGS[0] :] / (curve[..., :1] + 1e-3) / self.own[self.LAGS[0] :]
+
+    def forward(self, out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """out, target [B, samples] -> [B]: cross entropy of lags and L1 of the curves where the target is voiced."""
+        with torch.no_grad():
+            wanted = self.periodicity(target)
+            voiced = (wanted.amax(-1) > self.VOICED).float()
+        curve = self.periodicity(out)
+        classes = (self.SHARPNESS * wanted).softmax(-1)
+        cross = -(classes * (self.SHARPNESS * curve).log_softmax(-1)).sum(-1)
+        floor = -(classes * classes.clamp(min=1e-9).log()).sum(-1)
+        each = (cross - floor) + (curve - wanted).abs().mean(-1)
+        return (each * voiced).sum(1) / voiced.sum(1).clamp(min=1)

@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 import torch.multiprocessing as mp
 from codec_data import CodecData
-from codec_losses import LatentHeads, SpectralLoss
+from codec_losses import LatentHeads, PitchLoss, SpectralLoss
 from moshi.models import loaders
 from safetensors.torch import load_file
-from torch import distributed
+from torch import distributed, nn
 
 CONFIG_PATH = Path(__file__).parent / "mimi_config.json"
 
@@ -76,7 +76,7 @@ def average_gradients(params: list[torch.Tensor]) -> None:
 
 
 def losses(
-    codec: torch.nn.Module, heads: LatentHeads, spectral: SpectralLoss, batch, frozen: bool
+    codec: torch.nn.Module, heads: LatentHeads, sounds: nn.ModuleList, batch, frozen: bool
 ) -> dict:
     """All terms of one batch; `total` is what is minimized."""
     heard = torch.from_numpy(batch.heard)
@@ -85,11 +85,14 @@ def losses(
     with torch.set_grad_enabled(not frozen):
         first, every, commit = quantize(codec, encode(codec, heard))
         terms = heads(first, every, torch.from_numpy(batch.phones), torch.from_numpy(batch.pitch))
-    sound = spectral(decode(codec, every[:half], heard.shape[1]), target)
+    spectral, periodic = sounds
+    out = decode(codec, every[:half], heard.shape[1])
+    sound, melody = spectral(out, target), periodic(out, target)
     terms["own"] = (sound * own).sum() / own.sum().clamp(min=1)
     terms["user"] = (sound * (1 - own)).sum() / (1 - own).sum().clamp(min=1)
+    terms["melody"] = (melody * own).sum() / own.sum().clamp(min=1)
     terms["commit"] = commit
-    terms["total"] = 2 * terms["own"] + terms["user"]
+    terms["total"] = 2 * terms["own"] + terms["user"] + MELODY_WEIGHT * terms["melody"]
     if not frozen:
         terms["total"] = (
             terms["total"] + 1.0 * terms["phone1"] + 1.0 * terms["phone8"] + terms["pitch"] + commit
@@ -97,6 +100,7 @@ def losses(
     return terms
 
 
+MELODY_WEIGHT = 0.6
 FROZEN_LAYERS = 4  # of SEANet's encoder, at 24 and 6 kHz: a third of the cost and good enough from the warm start
 
 
@@ -109,7 +113,7 @@ def train(rank: int, args: argparse.Namespace) -> None:
         )
     data = CodecData(args.data, args.seed * 100 + rank)
     codec, heads = build(args.start)
-    spectral = SpectralLoss()
+    sounds = nn.ModuleList([SpectralLoss(), PitchLoss()])
     codec.train(not args.decoder_only)
     if args.freeze_first:
         codec.encoder.model[:FROZEN_LAYERS].requires_grad_(False)
@@ -133,7 +137,7 @@ def train(rank: int, args: argparse.Namespace) -> None:
         for group in optimizer.param_groups:
             group["lr"] = rate
         terms = losses(
-            codec, heads, spectral, data.batch(args.batch, args.frames, args.own), args.decoder_only
+            codec, heads, sounds, data.batch(args.batch, args.frames, args.own), args.decoder_only
         )
         optimizer.zero_grad(set_to_none=True)
         terms["total"].backward()

@@ -12,6 +12,7 @@ import pickle
 import random
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -63,9 +64,7 @@ def make_own(speakers: Speakers, path: Path) -> None:
     save(path, pcm, meta)
 
 
-def make_users(
-    speakers: Speakers, path: Path, count: int, rng: random.Random, wide: bool = False
-) -> None:
+def make_users(speak: Callable, path: Path, count: int, rng: random.Random) -> None:
     """`count` sentences: 62 % questions we know, the rest unknown."""
     pcm, meta = [], []
     unknown = len(wordings.load_answers())
@@ -76,7 +75,7 @@ def make_users(
             if rng.random() < 0.62
             else (wordings.unknown_sentence(rng), unknown)
         )
-        utterance, voice = (speakers.wide_user if wide else speakers.user)(text, rng)
+        utterance, voice = speak(text, rng)
         pcm.append(utterance.pcm)
         meta.append(entry(utterance, text=text, intent=intent, voice=voice))
         if index % 500 == 0:
@@ -91,16 +90,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--part", type=int, default=0)
     parser.add_argument("--parts", type=int, default=1)
-    parser.add_argument("--wide", action="store_true", help="flite's voices, far from their size")
+    parser.add_argument("--voices", choices=("user", "wide_user", "other_user"), default="user")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     speakers = Speakers()
     if args.part == 0:
         make_own(speakers, args.out / "own.npz")
     rng = random.Random(args.seed * 1000 + args.part)
-    make_users(
-        speakers, args.out / f"users.{args.part}.npz", args.users // args.parts, rng, args.wide
-    )
+    count = args.users // args.parts
+    make_users(getattr(speakers, args.voices), args.out / f"users.{args.part}.npz", count, rng)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,10 @@ import torch
 
 PAD, EPAD = 3, 0
 NO_INPUT = -1
-WIDE_SEED, WIDE_SHARE = "9.", 0.35  # the wide voices' shards are few and drawn more often
+SHARES = {
+    "9.": 0.18,
+    "10.": 0.42,
+}  # the wide voices' and the further engines' shards are fewer and drawn more often
 KEYS = ("user", "own", "text", "first", "phones", "word", "intent")
 
 
@@ -30,8 +33,7 @@ class LmData:
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.rng = folder, np.random.default_rng(seed)
         self.seen: set[str] = set()
-        self.talks: list[dict] = []
-        self.wide: list[dict] = []
+        self.pools: dict[str, list[dict]] = {"": []} | {seed: [] for seed in SHARES}
         self.scan()
 
     def scan(self) -> None:
@@ -44,14 +46,27 @@ class LmData:
                 offsets = data["offsets"]
             for a, b in itertools.pairwise(offsets):
                 talk = {k: v[:, a:b] if k in ("user", "own") else v[a:b] for k, v in arrays.items()}
-                (self.wide if path.name.startswith(WIDE_SEED) else self.talks).append(talk)
+                seed = path.name.split(".")[0] + "."
+                self.pools[seed if seed in SHARES else ""].append(talk)
+
+    @property
+    def counts(self) -> str:
+        return " + ".join(str(len(pool)) for pool in self.pools.values())
+
+    def pool(self) -> list[dict]:
+        """One of the pools that hold something, by its share."""
+        roll = self.rng.random()
+        for seed, share in SHARES.items():
+            if roll < share and self.pools[seed]:
+                return self.pools[seed]
+            roll -= share
+        return self.pools[""] or max(self.pools.values(), key=len)
 
     def row(self, frames: int) -> dict:
         """Conversations one after the other, cut at `frames`; the first starts at frame 0."""
         picked, count = [], 0
         while count < frames:
-            wide = self.wide and self.rng.random() < WIDE_SHARE
-            pool = self.wide if wide else self.talks
+            pool = self.pool()
             picked.append(pool[int(self.rng.integers(len(pool)))])
             count += len(picked[-1]["text"])
         join = lambda k: np.concatenate([t[k] for t in picked], 1 if k in ("user", "own") else 0)  # noqa: E731

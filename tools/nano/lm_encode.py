@@ -115,7 +115,8 @@ def labels(
     for turn in talk.turns:
         facts = meta[turn.user]
         shifted = facts["phones"] + np.float32([0, 1, 1]) * np.float32(turn.start_s)
-        phones = np.maximum(phones, grid_labels(shifted, talk.frames * 2, 0.04, -0.04))
+        spoken = grid_labels(shifted, talk.frames * 2, 0.04, -0.04)
+        phones = np.where(spoken != 0, spoken, phones)
         starts = [t + turn.start_s for _, t in facts["words"]] + [turn.end_s]
         for index, (name, _) in enumerate(facts["words"]):
             frame = int(starts[index + 1] / FRAME_S)

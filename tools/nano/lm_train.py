@@ -165,6 +165,10 @@ def train(args: argparse.Namespace) -> None:
     rest = [p for p in [*lm.parameters(), *heads.parameters()] if id(p) not in ids]
     groups = [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.97))
+    if args.start:
+        saved = torch.load(args.start)
+        lm.load_state_dict(saved["lm"])
+        heads.load_state_dict(saved["heads"])
     if args.resume:
         saved = torch.load(args.out.with_suffix(".pt"))
         lm.load_state_dict(saved["lm"])
@@ -193,7 +197,7 @@ def train(args: argparse.Namespace) -> None:
         if step % args.log_every == 0:
             figures = " ".join(f"{k} {v:.3f}" for k, v in sums.items())
             print(
-                f"{spent:.1f} min step {step} of {len(data.talks)} + {len(data.wide)} talks: {figures}",
+                f"{spent:.1f} min step {step} of {data.counts} talks: {figures}",
                 flush=True,
             )
             sums = {}
@@ -217,6 +221,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--log-every", type=int, default=20)
+    parser.add_argument(
+        "--start", type=Path, help="weights to begin with, the schedule from its start"
+    )
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)

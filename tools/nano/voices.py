@@ -4,7 +4,7 @@ import random
 from fractions import Fraction
 
 import numpy as np
-from engines import Espeak, Flite, Utterance, festival
+from engines import SAMPLE_RATE_HZ, Espeak, Flite, RhVoice, Utterance, festival, pico, warped_phones
 from scipy.signal import resample_poly
 
 ACCENTS = ("en-us", "en-us", "en-us", "en", "en", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029", "en-us-nyc")  # fmt: skip
@@ -19,6 +19,7 @@ HELD_VARIANTS = (
     "f4 m3 m6 klatt4 linda steph2 Gene2 paul victor belinda Mike rob iven3 Andrea".split()
 )
 USER_FLITE = ("kal", "kal16", "awb")
+USER_RHVOICE, USER_PICO = ("bdl", "clb"), ("en-US", "en-GB")
 HELD_ENGINE = (  # the other engine, and the speaker that no training sentence has
     ("festival", "voice_ked_diphone"),
     ("festival", "voice_cmu_us_slt_arctic_hts"),
@@ -41,11 +42,28 @@ def resampled(utterance: Utterance, factor: float) -> Utterance:
     return Utterance(pcm, phones, [(w, t * scale) for w, t in utterance.words])
 
 
+def with_pause(utterance: Utterance, rng: random.Random) -> Utterance:
+    """Hesitates before one of the words: who waits for silence alone would answer too early."""
+    if len(utterance.words) < 3:
+        return utterance
+    at, pause_s = rng.choice(utterance.words[1:])[1], rng.uniform(0.06, 0.3)
+    later = lambda t: t + pause_s if t >= at else t  # noqa: E731
+    cut = round(at * SAMPLE_RATE_HZ)
+    fade = np.ones(len(utterance.pcm), np.float32)
+    edge = fade[max(0, cut - 120) : cut + 120]
+    edge *= np.abs(np.linspace(-1, 1, len(edge), dtype=np.float32))
+    pcm = utterance.pcm * fade
+    silence = np.zeros(round(pause_s * SAMPLE_RATE_HZ), np.float32)
+    phones = [(p, later(a), b if b <= at else b + pause_s) for p, a, b in utterance.phones]
+    words = [(w, later(t)) for w, t in utterance.words]
+    return Utterance(np.concatenate([pcm[:cut], silence, pcm[cut:]]), phones, words)
+
+
 class Speakers:
     """All engines of one process."""
 
     def __init__(self) -> None:
-        self.espeak, self.flite = Espeak(), Flite()
+        self.espeak, self.flite, self.rhvoice = Espeak(), Flite(), RhVoice()
 
     def _espeak(self, text: str, rng: random.Random, variants: list[str]) -> tuple[Utterance, str]:
         voice = rng.choice(ACCENTS) + ("" if rng.random() < 0.12 else "+" + rng.choice(variants))
@@ -81,6 +99,24 @@ class Speakers:
         )
         utterance = self.flite.speak(text, voice, factor * rng.uniform(0.8, 1.3), f0_hz, f0_std)
         return resampled(utterance, factor), f"{voice} wide"
+
+    def other_user(self, text: str, rng: random.Random) -> tuple[Utterance, str]:
+        """A training user of further engines, men and women: RHVoice's bdl and clb, Pico's two."""
+        if rng.random() < 0.68:
+            voice = rng.choice(USER_RHVOICE)
+            utterance = self.rhvoice.speak(
+                text, voice, rng.uniform(0.75, 1.25), rng.uniform(0.8, 1.25)
+            )
+            flite = self.flite.speak(text, rng.choice(USER_FLITE))
+            utterance.phones = warped_phones(flite, utterance)
+            if rng.random() < 0.3:
+                utterance = with_pause(utterance, rng)
+        else:
+            voice = rng.choice(USER_PICO)
+            utterance = pico(text, voice)
+        if rng.random() < 0.75:
+            utterance = resampled(utterance, 1 + rng.uniform(-0.2, 0.2))
+        return utterance, voice
 
     def unseen_espeak(self, text: str, rng: random.Random) -> tuple[Utterance, str]:
         """A test user whose espeak-ng variant was never trained."""
