@@ -3,7 +3,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: setup test test-long test-peer lint demo wheels clean
+.PHONY: setup test test-long test-peer lint demo nano wheels clean
 
 setup: $(STAMP)
 
@@ -28,6 +28,10 @@ lint: $(STAMP)
 
 demo: $(STAMP)
 	$(PY) -m app.cli demo
+
+# Trains the embedded model anew: make nano WORK=folder TRAIN_PYTHON=python-with-tools/nano/requirements.txt
+nano:
+	bash tools/nano/train.sh $(WORK) $(TRAIN_PYTHON)
 
 wheels: $(STAMP)
 	bash tools/check_wheels.sh

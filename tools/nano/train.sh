@@ -45,4 +45,4 @@ step lm "$python" lm_train.py --data "$work/codes" --codec "$work/codec.pt" --ou
 step decoder "${train[@]}" --start "$work/codec.pt" --out "$work/decoder" --steps $decoder --decoder-only --own 0.8 --seed 5
 step export "$python" export.py --lm "$work/lm.pt" --codec "$work/decoder.pt" --out "$work/nano"
 step parity "$python" parity.py --model "$work/nano" --out "$work/parity.json"
-step evaluate "$python" evaluate.py --model "$work/nano" --out "$work/figures.json" --seed 90210 ${count[@]+"${count[@]}"}
+step evaluate "$python" evaluate.py --model "$work/nano" --out "$work/figures.json" --seed 41117 ${count[@]+"${count[@]}"}
