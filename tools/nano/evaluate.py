@@ -197,8 +197,17 @@ class Evaluation:
                     text += reply.text
                     if reply.pcm is not None:
                         own[a + FRAME_SAMPLES : a + 2 * FRAME_SAMPLES] = reply.pcm
-            answered = {a for a in wordings.all_answers() if text.strip() == a}
-            clean.append(bool(answered))
+            answers = [a for a in wordings.all_answers() if text.strip() == a]
+            clean.append(bool(answers))
+            if not answers:
+                self.misses.append(
+                    {
+                        "what": "echo",
+                        "question": case.question,
+                        "said": text.strip(),
+                        "expected": case.expected,
+                    }
+                )
         return {"echo_one_answer": share(clean), "echo_n": len(clean)}
 
     def speech(self) -> dict:
