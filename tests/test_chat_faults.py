@@ -51,11 +51,15 @@ def faulty(module, where, error):
     ("module", "where", "error", "line"),
     [
         (
-            *("moshi_mlx.generator", "LmGenerator.step", 'RuntimeError("[metal] no memory\\n at")'),
+            *(
+                "moshi_mlx.generator",
+                "LmGenerator.submit",
+                'RuntimeError("[metal] no memory\\n at")',
+            ),
             "error: RuntimeError: [metal] no memory (a bug",
         ),
         (
-            *("moshi_mlx.mimi.model", "MimiStream.decode", 'Panic("index out of bounds")'),
+            *("moshi_mlx.mimi.model", "MimiStream.decode_lazy", 'Panic("index out of bounds")'),
             "error: PanicException: index out of bounds (a bug",
         ),
     ],
