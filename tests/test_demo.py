@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -13,8 +15,11 @@ import moshi_mlx
 from moshi_mlx.clock import FRAME_SAMPLES
 from moshi_mlx.hub import NANO
 from moshi_mlx.recording import read_mono
+from tests.chat_process import check_take, takes_in
+from tests.pulse import Pulse, needs_pulse
 
 MAX_BYTES = 10_000_000
+SEVEN = "Four plus three is seven."
 GREEDY = {"seed": 0, "text_temperature": 0.0, "audio_temperature": 0.0}
 
 
@@ -97,3 +102,50 @@ def test_silence_and_noise_get_no_word(nano):
 
 def test_the_folder_is_small_enough_for_a_package():
     assert sum(p.stat().st_size for p in NANO.rglob("*") if p.is_file()) <= MAX_BYTES
+
+
+@needs_pulse
+def test_live_it_hears_the_microphone_and_answers_through_the_speaker(tmp_path):
+    """Sampled, as a person hears it: a wrong word, or a stalled machine, gets another try."""
+    card = Pulse()
+    try:
+        folders = [tmp_path / str(attempt) for attempt in range(3)]
+        folder = next((f for f in folders if SEVEN in ask_live(card, f)), None)
+    finally:
+        card.close()
+    assert folder is not None
+    heard, _ = soundfile.read(folder / "heard.wav", dtype="float32")
+    assert np.abs(heard).max() > 0.05, "and the speaker spoke"
+    (take,) = takes_in(folder / "talks")
+    assert check_take(take)["sound"].any()
+
+
+def ask_live(card, folder):
+    """Asks `moshi demo --live` a question through the microphone; what it says."""
+    folder.mkdir()
+    said, notes = folder / "said", folder / "notes"
+    command = [sys.executable, "-m", "app.cli", "demo", "--live", "--out", str(folder / "talks")]
+    with said.open("wb") as out, notes.open("wb") as err:
+        talk = subprocess.Popen(command, env=card.env, stdout=out, stderr=err)
+    try:
+        assert comes_true(lambda: "conversation 1" in notes.read_text(), 60), notes.read_text()
+        assert "Ask, for example: " in notes.read_text()
+        ear = card.listen(folder / "heard.wav")
+        card.speak(NANO / "samples" / "four_plus_three.wav")
+        comes_true(lambda: SEVEN in said.read_text(), 8)
+        time.sleep(2)  # its sound follows its words
+        ear.terminate()
+        ear.wait()
+        talk.send_signal(signal.SIGINT)
+        assert talk.wait(60) == 130
+    finally:
+        talk.kill()
+        talk.wait()
+    return said.read_text()
+
+
+def comes_true(condition, timeout_s):
+    deadline = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
