@@ -4,7 +4,8 @@ import random
 from fractions import Fraction
 
 import numpy as np
-from engines import SAMPLE_RATE_HZ, Espeak, Flite, RhVoice, Utterance, festival, pico, warped_phones
+from engines import SAMPLE_RATE_HZ, Espeak, Flite, Utterance, festival, pico, warped_phones
+from rhvoice import RhVoice
 from scipy.signal import resample_poly
 
 ACCENTS = ("en-us", "en-us", "en-us", "en", "en", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029", "en-us-nyc")  # fmt: skip
