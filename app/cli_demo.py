@@ -127,7 +127,7 @@ class Demo:
         ]
 
     def watch(self, event: Event) -> None:
-        """On the model thread: words and the first sound of each answer."""
+        """A listener: words and the first sound of each answer."""
         if not isinstance(event, FrameDone):
             return
         now_s = (event.index + 1 + event.dropped_frames) * FRAME_SECONDS

@@ -5,6 +5,8 @@ import json
 import os
 import sys
 import time
+from collections import deque
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
+from moshi_mlx.beside import DECODING_MAX
 from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE_HZ
 from moshi_mlx.errors import AudioError
 from moshi_mlx.recording import read_mono
@@ -28,11 +31,15 @@ TAIL_SECONDS_MAX = 3600.0
 
 @dataclass
 class Answer:
-    """Moshi's side of a recording, sample-aligned with it. `words`: (seconds, text), in order."""
+    """Moshi's side of a recording, sample-aligned with it.
+
+    `words`: (seconds, text), in order; `took_s`: from the first frame to the last.
+    """
 
     pcm: np.ndarray
     words: list[tuple[float, str]] = field(default_factory=list)
     seed: int = 0
+    took_s: float = 0.0
 
     @property
     def text(self) -> str:
@@ -62,14 +69,12 @@ def run(args: argparse.Namespace) -> int:
     heard = np.append(heard, np.zeros(int(args.tail * SAMPLE_RATE_HZ), np.float32))
     moshi = load_from(args)
     moshi.warm_up()
-    started = time.perf_counter()
     answer = answer_recording(moshi, heard, progress=sys.stderr.isatty(), **sampling_from(args))
-    took = time.perf_counter() - started
     transcript = write_answer(args.output, answer, heard if args.stereo else None)
     print(answer.text or "(Moshi said nothing)")
     print(
         f"{args.output} and {transcript.name}: {len(heard) / SAMPLE_RATE_HZ:.1f} s, "
-        f"seed {answer.seed}, real-time factor {took * SAMPLE_RATE_HZ / len(heard):.2f}",
+        f"seed {answer.seed}, real-time factor {answer.took_s * SAMPLE_RATE_HZ / len(heard):.2f}",
         file=sys.stderr,
     )
     return 0
@@ -105,17 +110,31 @@ def answer_recording(
     padded[FRAME_SAMPLES : FRAME_SAMPLES + len(heard)] = heard
     said = np.zeros((frames + 1, FRAME_SAMPLES), np.float32)
     with moshi.session(**options) as session:
+        session.warm_up()  # a top-k of its own has a step of its own
         answer = Answer(np.empty(0, np.float32), seed=session.seed)
         blocks = padded.reshape(-1, FRAME_SAMPLES)
+        started_s = time.perf_counter()
+        decoding: deque[tuple[np.ndarray, Future[np.ndarray | None]]] = deque()
         for i, block in enumerate(tqdm(blocks, unit="frame", disable=not progress)):
             following = blocks[i + 1] if i < frames else None
-            reply = session.step(block, following=following)
-            if reply.pcm is not None:
-                said[i] = reply.pcm
+            reply = session.step_early(block, following=following)
             if reply.text:
                 answer.words.append((max(i - 1, 0) * FRAME_SECONDS, reply.text))
+            decoding.append((said[i], reply.sound))
+            if len(decoding) > DECODING_MAX:
+                _keep(*decoding.popleft())
+        for row, sound in decoding:
+            _keep(row, sound)
+        answer.took_s = time.perf_counter() - started_s
     answer.pcm = said[1:].reshape(-1)[: len(heard)]
     return answer
+
+
+def _keep(row: np.ndarray, sound: "Future[np.ndarray | None]") -> None:
+    """Wait for a frame's sound, into `row` [1920]; none while the delays fill."""
+    pcm = sound.result()
+    if pcm is not None:
+        row[:] = pcm
 
 
 def write_answer(path: Path, answer: Answer, heard: np.ndarray | None) -> Path:

@@ -1,7 +1,8 @@
 """What a session tells the world: small frozen values for the screen, the web and the recorder.
 
-Events are handed to listeners on the model thread, in order. A listener must return at once and
-never raise; arrays in an event are never written again, so they may be kept.
+Events are handed to listeners one at a time, in order: on the model thread, or, where sound is
+decoded beside the model, frames and their notices on the thread that decodes. A listener must
+return at once and never raise; arrays in an event are never written again, so they may be kept.
 """
 
 from dataclasses import dataclass, field
@@ -62,7 +63,7 @@ class FrameDone:
     reply: np.ndarray | None  # float32 [1920], Moshi; None for the first frames of a conversation
     text: str  # a word piece with its leading space, or ""
     text_token: int
-    step_ms: float  # encode + model + decode
+    step_ms: float  # encode + model + decode; decoded beside the model: the longer of the two
     wait_ms: float  # from the frame's last sample in to the start of the step
     lag_ms: float  # from the frame's last sample in to the first sample of its reply out
     dropped_frames: float  # input dropped so far in this conversation, in frames of 80 ms

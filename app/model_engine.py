@@ -22,6 +22,7 @@ class MoshiTalk:
 
     def __init__(self, session: "Session") -> None:
         self._session = session
+        self._decodes_behind = session.decodes_behind
         self.seed = session.seed
 
     @property
@@ -31,8 +32,11 @@ class MoshiTalk:
     def step(
         self, frame: np.ndarray, hold: bool = False, following: np.ndarray | None = None
     ) -> Reply:
-        reply = self._session.step(frame, hold_silence=hold, following=following)
-        return Reply(reply.pcm, reply.text, reply.text_token)
+        if not self._decodes_behind:
+            reply = self._session.step(frame, hold_silence=hold)
+            return Reply(reply.pcm, reply.text, reply.text_token)
+        early = self._session.step_early(frame, hold_silence=hold, following=following)
+        return Reply(None, early.text, early.text_token, later=early.sound)
 
     def close(self) -> None:
         self._session.close()

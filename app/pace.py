@@ -43,10 +43,14 @@ class PaceWatch:
         self._recipe = recipe
         self._steps_ms: deque[float] = deque()
         self._total_ms = 0.0
-        self._told = False
+        self._dropped = self._told = False
 
-    def add(self, step_ms: float) -> Notice | None:
-        """The newest 3 s of model time decide: half of the frames over 80 ms is too slow."""
+    def add(self, step_ms: float, dropped_samples: int) -> Notice | None:
+        """The newest 3 s of model time decide: half of the frames over 80 ms is too slow.
+
+        It is told once input is dropped: encoding beside the model, which sets in when the machine
+        is behind by a frame, may make it keep up in spite of the frames that bring it there.
+        """
         self._steps_ms.append(step_ms)
         self._total_ms += step_ms
         if self._total_ms < WATCH_MS or len(self._steps_ms) < LEAST_FRAMES:
@@ -57,5 +61,6 @@ class PaceWatch:
             self._total_ms -= self._steps_ms.popleft()
         median_ms = sorted(self._steps_ms)[len(self._steps_ms) // 2]
         slow = median_ms > FRAME_MS
-        tell, self._told = slow and not self._told, slow
+        self._dropped = slow and (self._dropped or dropped_samples > 0)
+        tell, self._told = self._dropped and not self._told, self._dropped
         return Notice("too-slow", advice(self._recipe, median_ms)) if tell else None

@@ -1,6 +1,6 @@
 """Replies on their way to the speaker: played at once, with no more buffer than the jitter needs.
 
-The model thread pushes frames, the audio callback pulls blocks of any size. A frame that comes too
+The session pushes frames, the audio callback pulls blocks of any size. A frame that comes too
 late makes a gap, filled by fading out the last sound; everything after it then plays that much
 later, which is how the buffer grows. The buffer shrinks when no frame of the last seconds needed
 it: the callback skips samples, in a quiet place if there is one, with a cross-fade. The same two

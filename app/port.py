@@ -1,7 +1,8 @@
 """Where a session's samples come from and go to: bounded, never blocking the audio side.
 
 One writer (an audio callback, a socket) calls `push_input`; one reader (the model thread) calls
-`read` and `play`. Counters have one writer each, so no lock is taken on the audio side.
+`read`. One thread at a time calls `play`: the model thread, or the one that decodes beside it.
+Counters have one writer each, so no lock is taken on the audio side.
 """
 
 import contextlib
@@ -135,7 +136,7 @@ class Doorbell:
 
 
 class QueuePort:
-    """A port fed by `push_input` from any one thread; replies go to `on_play` on the model thread.
+    """A port fed by `push_input` from any one thread; replies go to `on_play`, as with `play`.
 
     The web server makes one for each visitor: `on_play` hands the frame to its event loop.
     """

@@ -1,10 +1,11 @@
 """A session: one model thread that holds conversations, one after the other, for as long as wanted.
 
 The thread loads the model, waits for `begin`, and steps frame by frame. It may wait for input,
-never for a screen or a speaker. Any exception in it ends the session with one `Failed` event.
+never for a screen or a speaker. Any exception in it, or in decoding beside it, ends the session
+with one `Failed` event.
 
     session = Session(make_engine)
-    session.subscribe(print)              # events, called on the model thread
+    session.subscribe(print)              # events, one at a time and in order, see `events`
     session.start()
     session.begin(port, Settings())       # and again for the next conversation
     ...
@@ -21,13 +22,14 @@ from pathlib import Path
 
 from moshi_mlx.errors import MoshiError
 
-from .conversation import Clean, Conversation, Heard
+from .conversation import Clean, Conversation, Stepped
 from .engine import Engine, MakeEngine
 from .events import (
     ConversationEnded,
     ConversationStarted,
     Event,
     Failed,
+    FrameDone,
     Ready,
     Refused,
     Settings,
@@ -168,30 +170,39 @@ class Session:
             self._emit(Refused(str(error)))
             return _HangUp()
         self._conversations += 1
+        port, clean = begin.port, begin.clean
         conversation = Conversation(
-            self._conversations, talk, settings, begin.port, begin.clean, engine
+            self._conversations, talk, settings, port, clean, engine, self._frame_done
         )
-        begin.port.flush()
+        port.flush()
         self._emit(ConversationStarted(conversation.number, talk.seed, settings))
         reason = "failed"
         try:
-            while True:
-                command = self._next_command()
-                if command is not None:
-                    reason = _reason(command)
-                    return command
-                try:
-                    heard = conversation.listen(POLL_S, self.muted)
-                except EndOfInput:
-                    reason = "end of input"
-                    return _HangUp()
-                if heard is not None:
-                    self._frame(conversation, heard)
+            try:
+                command, ended = self._hold(conversation)
+            finally:
+                talk.close()  # sound that is still to come comes first
+            conversation.check()
+            reason = ended
+            return command
         finally:
-            talk.close()
             if reason != "failed":
                 self.status = replace(self.status, state="idle")
             self._emit(ConversationEnded(conversation.number, reason, conversation.frames))
+
+    def _hold(self, conversation: Conversation) -> tuple[_Begin | _HangUp | _Stop, str]:
+        """Frame by frame, to the command that ends it and the reason to be told."""
+        while True:
+            conversation.check()
+            command = self._next_command()
+            if command is not None:
+                return command, _reason(command)
+            try:
+                heard = conversation.listen(POLL_S, self.muted)
+            except EndOfInput:
+                return _HangUp(), "end of input"
+            if heard is not None:
+                conversation.frame(heard, self.muted)
 
     def _next_command(self) -> "_Begin | _HangUp | _Stop | None":
         try:
@@ -199,11 +210,11 @@ class Session:
         except queue.Empty:
             return None
 
-    def _frame(self, conversation: Conversation, heard: Heard) -> None:
-        done = conversation.frame(heard, self.muted)
-        self.status = conversation.status(done, self.status, self.muted)
+    def _frame_done(self, conversation: Conversation, stepped: Stepped, done: FrameDone) -> None:
+        """On the model thread, or on the one that decodes; never on both at once."""
+        self.status = conversation.status(stepped, done, self.status)
         self._emit(done)
-        notice = conversation.pace.add(done.step_ms)
+        notice = conversation.pace.add(done.step_ms, done.dropped_now_samples)
         if notice is not None:
             self._emit(notice)
 

@@ -1,7 +1,7 @@
 """The one line to the model: who is talking, who has to wait, and when it is free again.
 
 A conversation holds the line from `enter` until the session has said that it ended, so the next
-one always starts from clean state. Runs on the server's event loop; only `_from_model_thread` is
+one always starts from clean state. Runs on the server's event loop; only `_from_session` is
 called from elsewhere.
 """
 
@@ -42,7 +42,7 @@ class Line:
         self._leaving = False
         self._free = asyncio.Event()
         self._free.set()
-        session.subscribe(self._from_model_thread)
+        session.subscribe(self._from_session)
 
     def busy(self) -> bool:
         return self._holder is not None and not self._leaving
@@ -79,7 +79,7 @@ class Line:
         if self._holder is not None:
             self._holder.send_away(LeftError(why, WSCloseCode.GOING_AWAY))
 
-    def _from_model_thread(self, event: Event) -> None:
+    def _from_session(self, event: Event) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the server ended first
             self._loop.call_soon_threadsafe(self._on_event, event)
 

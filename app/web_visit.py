@@ -215,7 +215,8 @@ class Visit:
             await asyncio.sleep(self._pacer.wait_s(time.monotonic()))
             self._pacer.sent(time.monotonic())
         assert frame.reply is not None
-        waited_ms = 1000 * (time.monotonic() - frame.captured_s) - frame.step_ms
-        message = self.codec.encode(frame.reply, frame.index, waited_ms, frame.step_ms)
+        computed_ms = frame.lag_ms - frame.wait_ms  # model and codec, beside each other or not
+        waited_ms = 1000 * (time.monotonic() - frame.captured_s) - computed_ms
+        message = self.codec.encode(frame.reply, frame.index, waited_ms, computed_ms)
         if message:
             await self._socket.send_bytes(message)

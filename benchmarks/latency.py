@@ -1,6 +1,6 @@
 """How long a click takes once around: our session against the structure of Kyutai's local client.
 
-    python -m benchmarks.latency [--seconds 12] [--rounds 2] [--step-ms 50]
+    python -m benchmarks.latency [--seconds 12] [--rounds 2] [--step-ms 50] [--beside]
 
 Both run through real PortAudio on PulseAudio null sinks whose microphone hears the loudspeaker,
 with the same fake model: it answers a click with a click at the same place of its frame, after 50
@@ -8,7 +8,8 @@ with the same fake model: it answers a click with a click at the same place of i
 delay: the frame, the model, the queues, the playout and the devices. Kyutai's structure is
 rebuilt from `moshi_mlx/local.py` of moshi_mlx 0.3.0: two streams of 1920 samples with PortAudio's
 default latency, queues polled every millisecond, whole frames out (but without its processes, in
-its favour). Lines of JSON; the last one is the comparison.
+its favour). `--beside` measures ours against ours: the last 15 ms of the model's time are spent as
+rustymimi's decoder does, on a thread of its own. The last line is the comparison, in JSON.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -30,10 +32,12 @@ from app.device_sound import DeviceSound
 from app.engine import Reply
 from app.events import Settings
 from app.session import Session
+from moshi_mlx.beside import DecodeBehind
 from moshi_mlx.clock import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 CLICK, HEARD = 0.5, 0.1
 PATIENCE_FRAMES = 25  # 2 s without a click: it was lost, begin again
+DECODE_MS = 15.0
 
 
 class ClickModel:
@@ -67,6 +71,27 @@ class ClickModel:
         return 0
 
 
+class BesideModel(ClickModel):
+    """The same time, but the end of it on the decoder's thread."""
+
+    def __init__(self, step_ms: float) -> None:
+        super().__init__(step_ms - DECODE_MS)
+        self._behind = DecodeBehind()
+
+    def step(
+        self, frame: np.ndarray, hold: bool = False, following: np.ndarray | None = None
+    ) -> Reply:
+        reply = super().step(frame, hold, following)
+        return Reply(None, later=self._behind.begin(self, reply.pcm))
+
+    def decode(self, pcm: np.ndarray) -> np.ndarray:
+        time.sleep(DECODE_MS / 1000)
+        return pcm
+
+    def close(self) -> None:
+        self._behind.close()
+
+
 class Ear:
     """Sits in the input callback: positions of the clicks heard."""
 
@@ -84,7 +109,7 @@ class Ear:
         return [float(gap) for gap in gaps if FRAME_MS < gap < 1500]
 
 
-def ours(step_ms: float, seconds: float) -> Ear:
+def ours(step_ms: float, seconds: float, model: type[ClickModel] = ClickModel) -> Ear:
     ear, sound = Ear(), DeviceSound()
     exchange = sound.exchange
 
@@ -93,7 +118,7 @@ def ours(step_ms: float, seconds: float) -> Ear:
         exchange(mic, out, flags)
 
     sound.exchange = listening
-    session = Session(lambda: ClickModel(step_ms))
+    session = Session(lambda: model(step_ms))
     sound.start()
     session.start()
     session.begin(sound, Settings(seed=0))
@@ -142,18 +167,20 @@ def kyutais(step_ms: float, seconds: float) -> Ear:
     return ear
 
 
-STRUCTURES = {"ours": ours, "kyutais": kyutais}
+STRUCTURES = {"ours": ours, "kyutais": kyutais, "beside": partial(ours, model=BesideModel)}
 
 
-def measure(seconds: float, rounds: int, step_ms: float) -> dict[str, float]:
-    """Both by turns on one daemon, each in its own process -> medians in ms."""
+def measure(
+    seconds: float, rounds: int, step_ms: float, other: str = "kyutais"
+) -> dict[str, float]:
+    """Ours and another by turns on one daemon, each in its own process -> medians in ms."""
     from tests.pulse import Pulse
 
-    trips: dict[str, list[float]] = {name: [] for name in STRUCTURES}
+    trips: dict[str, list[float]] = {"ours": [], other: []}
     pulse = Pulse(loopback=True)
     try:
         for _ in range(rounds):
-            for name in STRUCTURES:
+            for name in trips:
                 command = [sys.executable, __file__, "--child", name, "--seconds", str(seconds)]
                 command += ["--step-ms", str(step_ms)]
                 done = subprocess.run(
@@ -164,8 +191,8 @@ def measure(seconds: float, rounds: int, step_ms: float) -> dict[str, float]:
         pulse.close()
     result: dict[str, float] = {f"{name}_ms": median(found) for name, found in trips.items()}
     result |= {f"{name}_clicks": len(found) for name, found in trips.items()}
-    result["less_ms"] = result["kyutais_ms"] - result["ours_ms"]
-    result["ratio"] = result["ours_ms"] / result["kyutais_ms"]
+    result["less_ms"] = result[f"{other}_ms"] - result["ours_ms"]
+    result["ratio"] = result["ours_ms"] / result[f"{other}_ms"]
     return result
 
 
@@ -174,13 +201,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--step-ms", type=float, default=50.0)
+    parser.add_argument("--beside", action="store_true", help="ours against ours, see above")
     parser.add_argument("--child", choices=STRUCTURES, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         ear = STRUCTURES[args.child](args.step_ms, args.seconds)
         print(json.dumps(ear.round_trips_ms()))
         return
-    found = measure(args.seconds, args.rounds, args.step_ms)
+    other = "beside" if args.beside else "kyutais"
+    found = measure(args.seconds, args.rounds, args.step_ms, other)
     print(json.dumps({name: round(value, 2) for name, value in found.items()}))
 
 

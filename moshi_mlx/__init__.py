@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from .helium import load_helium
     from .loading import load_lm, save_lm
     from .mimi import load_mimi
-    from .moshi import Moshi, Reply, Session, load
+    from .moshi import EarlyReply, Moshi, Reply, Session, load
 
 _WHERE = {
+    "EarlyReply": ".moshi",
     "Moshi": ".moshi",
     "MoshiError": ".errors",
     "Reply": ".moshi",
@@ -29,6 +30,7 @@ _WHERE = {
     "save_lm": ".loading",
 }
 __all__ = [
+    "EarlyReply",
     "Moshi",
     "MoshiError",
     "Reply",

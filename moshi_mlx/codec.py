@@ -27,7 +27,10 @@ MEASURE_SECONDS = 0.2  # per codec
 
 
 class CodecStream(Protocol):
-    """One conversation: frames [frame_samples] to codes [K] and back, in order."""
+    """One conversation: frames [frame_samples] to codes [K] and back, in order.
+
+    A codec on the CPU is called from two threads at once: encoding on one, decoding on another.
+    """
 
     def encode(self, frame: np.ndarray) -> np.ndarray: ...
     def decode(self, codes: np.ndarray) -> np.ndarray: ...

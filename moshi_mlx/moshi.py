@@ -5,7 +5,7 @@ with moshi.session(seed=0) as session:
     reply = session.step(pcm)  # 80 ms of the user in, 80 ms of Moshi and a piece of text out
 """
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +14,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from .beside import DecodeBehind, EncodeAhead, Sound
 from .clock import FRAME_SAMPLES
 from .codec import Codec, CodecStream
 from .config import LmConfig, parse_config, read_config
@@ -38,6 +39,16 @@ class Reply:
     text: str
     text_token: int
     codes: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class EarlyReply:
+    """A Reply whose sound comes later: `sound.result()` is its `pcm`, or raises what went wrong."""
+
+    text: str
+    text_token: int
+    codes: np.ndarray | None
+    sound: Future[Sound]
 
 
 class Moshi:
@@ -82,7 +93,7 @@ class Session:
         self.moshi = moshi
         self._generator: LmGenerator = moshi.lm.generator(seed=seed, **options)
         self._stream: CodecStream | None = moshi.codec.stream()
-        self._ahead = EncodeAhead()
+        self._ahead, self._behind = EncodeAhead(), DecodeBehind()
         config = moshi.config
         self._text = moshi.tokenizer.stream((config.text_padding_id, config.text_end_padding_id))
 
@@ -119,13 +130,39 @@ class Session:
         if shares_evaluation(stream):
             step, audio = self._together(stream, frame, forced)
         else:
-            step, audio = self._in_turn(stream, frame, forced, following)
+            step = self._in_turn(stream, frame, forced, following)
+            self._behind.wait()
+            audio = None if step.codes is None else stream.decode(step.codes)
         return Reply(audio, self._text.push(step.text_token), step.text_token, step.codes)
+
+    def step_early(
+        self, pcm: np.ndarray, hold_silence: bool = False, following: np.ndarray | None = None
+    ) -> EarlyReply:
+        """As `step`, but where the codec runs on the CPU this doesn't wait for the sound.
+
+        It is decoded on a thread of its own, frame after frame, beside the next steps; with two
+        frames unfinished this call waits for one. Callbacks of the future, added before the next
+        call, run in the same order. Raises what decoding an earlier frame raised, too.
+        """
+        stream = self._open()
+        if shares_evaluation(stream):
+            reply, there = self.step(pcm, hold_silence), Future[Sound]()
+            there.set_result(reply.pcm)
+            return EarlyReply(reply.text, reply.text_token, reply.codes, there)
+        forced = self._forced() if hold_silence else None
+        step = self._in_turn(stream, check_frame(pcm), forced, following)
+        sound = self._behind.begin(stream, step.codes)
+        return EarlyReply(self._text.push(step.text_token), step.text_token, step.codes, sound)
 
     @property
     def encodes_ahead(self) -> bool:
         """Whether `step` makes use of the following frame."""
         return self._stream is not None and not shares_evaluation(self._stream)
+
+    @property
+    def decodes_behind(self) -> bool:
+        """Whether `step_early` returns before the sound is there."""
+        return self.encodes_ahead  # both where the codec runs on the CPU
 
     def _together(
         self, stream: Any, frame: np.ndarray, forced: Forced | None
@@ -151,16 +188,15 @@ class Session:
         frame: np.ndarray,
         forced: Forced | None,
         following: np.ndarray | None,
-    ) -> tuple[Step, np.ndarray | None]:
-        """One after the other; the encoder may run ahead by a frame on its own thread."""
+    ) -> Step:
+        """Encoder and language model; the encoder may run ahead by a frame on its own thread."""
         user = self.moshi.config.user_q
         codes = np.zeros(user, np.int32)
         if self.frames and user:
             codes = self._ahead.take(frame) if self._ahead.announced else stream.encode(frame)
         if following is not None and user:
             self._ahead.announce(stream, check_frame(following))
-        step = self._generator.step(codes[:user], forced)
-        return step, None if step.codes is None else stream.decode(step.codes)
+        return self._generator.step(codes[:user], forced)
 
     def _forced(self) -> Forced:
         return Forced(self.moshi.config.text_padding_id, self.moshi.silence())
@@ -171,8 +207,12 @@ class Session:
         return self._stream
 
     def close(self) -> None:
-        """Let go of the codec's state; the caches go with the object."""
+        """Let go of the codec's state; the caches go with the object.
+
+        Waits for frames whose decoding has begun.
+        """
         self._ahead.close()
+        self._behind.close()
         self._stream = None
 
     def __enter__(self) -> "Session":
@@ -190,37 +230,6 @@ class Session:
 def shares_evaluation(stream: CodecStream) -> bool:
     """Whether a codec's stream is in MLX, so that its graph and the language model's are one."""
     return hasattr(stream, "encode_lazy")
-
-
-class EncodeAhead:
-    """Encodes the following frame while the language model has this one (off the GIL)."""
-
-    def __init__(self) -> None:
-        self._worker: ThreadPoolExecutor | None = None
-        self._next: tuple[np.ndarray, Future[np.ndarray]] | None = None
-
-    @property
-    def announced(self) -> bool:
-        return self._next is not None
-
-    def announce(self, stream: CodecStream, frame: np.ndarray) -> None:
-        """Begin with the codes of `frame` [1920]."""
-        self._worker = self._worker or ThreadPoolExecutor(1, "moshi-encode")
-        self._next = frame, self._worker.submit(stream.encode, frame)
-
-    def take(self, frame: np.ndarray) -> np.ndarray:
-        """The codes [K] of the frame that was announced. Raises MoshiError for another one."""
-        assert self._next is not None
-        (expected, future), self._next = self._next, None
-        codes = future.result()  # also after a mistake: the stream is free again
-        if not np.array_equal(frame, expected):
-            raise MoshiError("this isn't the frame that was announced as `following`; pass that")
-        return codes
-
-    def close(self) -> None:
-        if self._worker is not None:
-            self._worker.shutdown()
-        self._worker = self._next = None
 
 
 def check_frame(pcm: np.ndarray) -> np.ndarray:

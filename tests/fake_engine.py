@@ -6,6 +6,8 @@ import numpy as np
 
 from app.engine import Reply
 from app.events import Settings
+from moshi_mlx.beside import DecodeBehind
+from moshi_mlx.errors import MoshiError
 
 
 class FakeTalk:
@@ -48,3 +50,41 @@ class FakeEngine:
 
     def memory_bytes(self) -> int:
         return 0
+
+
+class BehindTalk(FakeTalk):
+    """The same with sound decoded beside the model, in a time of its own."""
+
+    def __init__(self, engine, settings: Settings) -> None:
+        super().__init__(engine, settings)
+        self._behind = DecodeBehind()
+
+    def step(self, frame, hold=False, following=None) -> Reply:
+        start = time.monotonic()
+        reply = super().step(frame, hold, following)
+        self.engine.steps.append((start, time.monotonic()))
+        return Reply(None, " word", 7, later=self._behind.begin(self, reply.pcm))
+
+    def decode(self, pcm: np.ndarray) -> np.ndarray:
+        start = time.monotonic()
+        time.sleep(self.engine.decode_s)
+        self.engine.begun += 1
+        if self.engine.begun - 1 == self.engine.fails_at:
+            raise MoshiError("rustymimi failed in decode_step: index out of bounds")
+        self.engine.decodings.append((start, time.monotonic()))
+        return pcm
+
+    def close(self) -> None:
+        self._behind.close()
+        super().close()
+
+
+class BehindEngine(FakeEngine):
+    def __init__(self, step_s: float = 0.0, decode_s: float = 0.0, fails_at: int = -1) -> None:
+        super().__init__(lambda: step_s)
+        self.decode_s, self.fails_at = decode_s, fails_at
+        self.steps, self.decodings, self.begun = [], [], 0
+
+    def begin(self, settings: Settings) -> BehindTalk:
+        self.talks.append(BehindTalk(self, settings))
+        return self.talks[-1]

@@ -78,6 +78,36 @@ def test_a_model_or_codec_that_raises(tmp_path, module, where, error, line):
     assert manifest["ended"] == "failed" and manifest["frames"] >= 5
 
 
+DECODER_ON_THE_CPU = """
+import numpy as np
+import moshi_mlx.moshi as moshi
+from tests.cpu_codec import CpuCodec, CpuStream
+class Panics(CpuStream):
+    def encode(self, frame):
+        return np.zeros(8, np.int32)
+    def decode(self, codes):
+        if self.frames == 20:
+            print("raised at", time.monotonic(), file=sys.stderr)
+        return super().decode(codes)
+CpuCodec.stream = lambda self: Panics(self)
+moshi.load_mimi = lambda *args: CpuCodec(decode_s=0.01, fails_at=20)
+moshi.check_codec = lambda *args: None
+"""
+
+
+def test_a_codec_that_raises_where_it_decodes_beside_the_model(tmp_path):
+    code = FAULTY.format(fault=DECODER_ON_THE_CPU)
+    with ChatProcess(tmp_path, *ENDLESS, "--record", str(tmp_path / "talks"), code=code) as chat:
+        chat.wait_for("raised at")
+        assert chat.end(20) == 1
+        (told,) = [one for one in chat.notes.splitlines() if one.startswith("error")]
+        assert told == "error: rustymimi failed in decode_step: index out of bounds"
+        assert "threads left: []" in chat.notes and "Traceback" not in chat.notes
+    (take,) = takes_in(tmp_path / "talks")
+    manifest = check_take(take)
+    assert manifest["ended"] == "failed" and manifest["frames"] >= 20
+
+
 @pytest.mark.parametrize("moment", ["importing", "loading", "talking", "twice"])
 def test_ctrl_c_at_any_moment(tmp_path, moment):
     with ChatProcess(tmp_path, *ENDLESS, "--record", str(tmp_path / "talks")) as chat:

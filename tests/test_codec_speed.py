@@ -18,11 +18,11 @@ from moshi_mlx.errors import MoshiError
 from moshi_mlx.moshi import Moshi
 from moshi_mlx.text import TextTokenizer
 from tests.bench_shapes import SMALL
+from tests.cpu_codec import SIXTEEN
 from tests.mimi_goldens import full_size_file, speech
 
 FRAME = 1920
 NANO = Path(moshi_mlx.__file__).parent / "nano"
-SIXTEEN = {"n_q": 16, "dep_q": 8, "delays": [0, *[0, *[1] * 7] * 2]}  # Kyutai's 8 + 8 codebooks
 
 
 class Clocked:
@@ -71,23 +71,27 @@ def full_size():
         yield Moshi(lm, RustCodec(path, 8), TextTokenizer(NANO / "tokenizer.model"), path.parent)
 
 
-def test_encoding_ahead_changes_nothing(full_size: Moshi) -> None:
+def test_encoding_ahead_and_decoding_behind_change_nothing(full_size: Moshi) -> None:
     frames = speech(2).reshape(-1, FRAME)
 
-    def talk(ahead: bool) -> list:
+    def talk(ahead: bool, behind: bool) -> list:
         out = []
         with full_size.session(seed=1) as session:
-            assert session.encodes_ahead
+            assert session.encodes_ahead and session.decodes_behind
+            step = session.step_early if behind else session.step
             for i, frame in enumerate(frames):
                 known = ahead and i % 5 != 3 and i + 1 < len(frames)  # now and then none is there
-                out.append(session.step(frame, following=frames[i + 1] if known else None))
+                out.append(step(frame, following=frames[i + 1] if known else None))
         return out
 
-    for one, other in zip(talk(True), talk(False), strict=True):
-        assert one.text_token == other.text_token
+    plain, ahead, both = talk(False, False), talk(True, False), talk(True, True)
+    for one, other, third in zip(plain, ahead, both, strict=True):
+        assert one.text_token == other.text_token == third.text_token
         np.testing.assert_array_equal(one.codes, other.codes)
+        np.testing.assert_array_equal(one.codes, third.codes)
         np.testing.assert_array_equal(one.pcm, other.pcm)
-    assert not [t for t in threading.enumerate() if t.name.startswith("moshi-encode")]
+        np.testing.assert_array_equal(one.pcm, third.sound.result())
+    assert not [t for t in threading.enumerate() if t.name.startswith(("moshi-en", "moshi-de"))]
 
 
 def test_another_frame_than_announced_is_refused(full_size: Moshi) -> None:

@@ -6,7 +6,9 @@ import re
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +18,12 @@ import soxr
 import moshi_mlx
 from app.cli import main
 from app.cli_file import Answer, answer_recording, write_answer
+from moshi_mlx.compiler import can_compile
 from moshi_mlx.errors import AudioError
+from moshi_mlx.lm import Lm
+from moshi_mlx.moshi import Moshi, Session
 from moshi_mlx.recording import read_mono
+from tests.cpu_codec import SLOW_S, CpuCodec, moshi_with
 
 NANO = Path(moshi_mlx.__file__).parent / "nano"
 QUESTION = NANO / "samples" / "four_plus_three.wav"
@@ -79,9 +85,16 @@ def test_stereo_is_user_left_and_moshi_right_in_step(tmp_path: Path) -> None:
     np.testing.assert_array_equal(both[:, 1], soundfile.read(alone, dtype="float32")[0])
 
 
-def test_nothing_of_the_recording_is_lost_and_times_are_those_of_the_session() -> None:
+@pytest.mark.parametrize(
+    "load",
+    [lambda: moshi_mlx.load("nano", codec="mlx"), lambda: moshi_with(CpuCodec(SLOW_S))],
+    ids=["codec in MLX", "codec on the CPU, beside"],
+)
+def test_nothing_of_the_recording_is_lost_and_times_are_those_of_the_session(
+    load: Callable[[], Moshi],
+) -> None:
     """By hand: one silent frame, then the recording; what is said while frame i is heard."""
-    moshi = moshi_mlx.load("nano", codec="mlx")
+    moshi = load()
     heard = read_mono(QUESTION)[: 14 * 1920 - 700]
     answer = answer_recording(moshi, heard, seed=4)
     frames = np.pad(heard, (1920, 700)).reshape(-1, 1920)
@@ -90,8 +103,28 @@ def test_nothing_of_the_recording_is_lost_and_times_are_those_of_the_session() -
     silence = np.zeros(1920, np.float32)
     said = np.concatenate([silence if r.pcm is None else r.pcm for r in replies[1:]])
     np.testing.assert_array_equal(answer.pcm, said[: len(heard)])
-    words = [((i - 1) * 0.08, r.text) for i, r in enumerate(replies) if r.text]
-    assert [(max(t, 0), w) for t, w in words] == pytest.approx(answer.words)
+    words = [(max(i - 1, 0) * 0.08, r.text) for i, r in enumerate(replies) if r.text]
+    assert words == answer.words
+
+
+@pytest.mark.skipif(not can_compile(), reason="nothing is traced where nothing can be compiled")
+def test_a_top_k_of_its_own_is_traced_before_the_first_frame(monkeypatch) -> None:
+    traces: list[int] = []
+    at_steps: list[int] = []
+    trace, step = Lm.step, Session.step_early
+
+    def traced(*args: Any, **kwargs: Any) -> Any:
+        traces.append(1)
+        return trace(*args, **kwargs)
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        at_steps.append(len(traces))
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(Lm, "step", traced)
+    monkeypatch.setattr(Session, "step_early", counted)
+    answer_recording(moshi_with(CpuCodec()), np.zeros(10 * 1920, np.float32), text_top_k=7)
+    assert at_steps and 0 < at_steps[0] == len(traces)
 
 
 def empty_wav(folder: Path) -> Path:

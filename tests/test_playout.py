@@ -137,12 +137,19 @@ def test_where_no_recipe_fits_none_is_promised():
 
 def test_pace_is_told_again_only_after_it_had_been_good():
     watch = PaceWatch("q8")
-    told = [watch.add(ms) for ms in [100.0] * 100 + [50.0] * 100 + [100.0] * 100]
+    told = [watch.add(ms, 480) for ms in [100.0] * 100 + [50.0] * 100 + [100.0] * 100]
     assert [i for i, notice in enumerate(told) if notice] == [
         29,
         219,
     ]  # 20 slow and 20 fast ones make 3 s
-    assert not any(PaceWatch("q8").add(ms) for ms in [50.0] * 20 + [2000.0] + [50.0] * 40)
+    assert not any(PaceWatch("q8").add(ms, 480) for ms in [50.0] * 20 + [2000.0] + [50.0] * 40)
+
+
+def test_who_drops_nothing_keeps_up():
+    watch = PaceWatch("q8")
+    assert not any(watch.add(100.0, 0) for _ in range(100)), "encoding beside the model makes up"
+    assert watch.add(100.0, 480).kind == "too-slow"
+    assert not any(watch.add(100.0, n % 2) for n in range(100)), "told once"
 
 
 def resident_bytes():

@@ -18,6 +18,7 @@ from app import web_line
 from app.events import Settings
 from app.web_protocol import Kind
 from app.web_server import WebServer
+from tests.fake_engine import BehindEngine
 
 BLOCK = np.full(1920, 0.1, np.float32)
 
@@ -67,6 +68,18 @@ async def test_our_page_gets_raw_sound_with_its_figures():
         assert 0 <= waited_ms < 200
         await socket.send_bytes(b"\x06abcdefgh")
         assert await receive(socket, Kind.PING) == b"abcdefgh"
+
+
+async def test_sound_decoded_beside_the_model_is_sent_while_the_model_is_busy():
+    engine = BehindEngine(step_s=0.3, decode_s=0.05)
+    async with running(engine) as site, site.chat("?codec=pcm") as socket:
+        await receive(socket, Kind.METADATA)
+        await speak(socket, 2)
+        payload = await receive(socket, Kind.PCM)
+        assert len(engine.steps) == 1, "the second step is under way"
+        frame, waited_ms, computed_ms = struct.unpack_from("<Iff", payload)
+        assert frame == 0 and waited_ms >= 0
+        assert computed_ms >= 350, "a reply takes both"
 
 
 async def test_sampling_reaches_the_model_and_each_conversation_has_its_own_seed():
