@@ -158,16 +158,48 @@ def test_rubbish_in_a_block_spoils_nothing(played, mode):
     assert len(canceller(mode).process(echo[:1999], played[:1999])) == 1999
 
 
-def test_it_costs_less_than_a_fiftieth_of_a_frame(played):
-    """CPU time, the fastest of five tries: 1.6 ms in 80."""
-    one, took = EchoCanceller(), []
-    for start in range(0, 5 * 25 * FRAME, 25 * FRAME):
-        part = played[start % (len(played) - 25 * FRAME) :][: 25 * FRAME]
+class Yardstick:
+    """Filter arithmetic of a fixed size: 1.6 ms of CPU, a fiftieth of a frame, where nothing else
+    runs: ROUNDS is such that it took 1.6 ms there where the canceller took 1.3 while it learnt.
+    What slows the one slows the other: a busy neighbour, full caches, another machine.
+    """
+
+    ROUNDS = 36
+
+    def __init__(self) -> None:
+        self.weights = np.full((13, 961), 0.1, np.complex64)
+        self.spectra = np.full((40, 961), 0.1, np.complex64)  # the filter's size in the caches
+        self.power = np.full((13, 961), 0.1, np.float32)
+
+    def frame(self) -> None:
+        for start in range(self.ROUNDS):
+            x = self.spectra[start % 12 : start % 12 + 25 : 2]
+            error = np.fft.irfft((self.weights * x).sum(0))
+            expected = self.power * (np.real(x) ** 2 + np.imag(x) ** 2)
+            step = np.fft.rfft(error) / (expected.sum(0) + 1.0)
+            self.weights += 1e-6 * self.power * np.conj(x) * step.astype(np.complex64)
+
+
+def cpu_against_yardstick(one: EchoCanceller, mic: np.ndarray, played: np.ndarray) -> np.ndarray:
+    """CPU time of each frame as a part of what the yardstick took right after it."""
+    yardstick, parts = Yardstick(), []
+    for start in range(0, len(mic) - FRAME + 1, FRAME):
+        block = slice(start, start + FRAME)
         begin = time.process_time()
-        for i in range(0, len(part), FRAME):
-            one.process(part[i : i + FRAME], part[i : i + FRAME])
-        took.append((time.process_time() - begin) / 25)
-    assert min(took) < 0.02 * 0.08
+        one.process(mic[block], played[block])
+        between = time.process_time()
+        yardstick.frame()
+        parts.append((between - begin) / (time.process_time() - between))
+    return np.array(parts)
+
+
+def test_it_costs_less_than_a_fiftieth_of_a_frame():
+    """Measured against the yardstick, frame by frame: milliseconds would measure the machine."""
+    said = looped(without_pauses(voice("speech_10s")), 12.0)
+    mic = echo_of(said, room(60, seed=1), rms(said))
+    parts = cpu_against_yardstick(EchoCanceller(), mic, said)
+    assert np.median(parts[:37]) < 1  # the first three seconds, when it goes over the past again
+    assert np.median(parts[-100:]) < 1
 
 
 def test_auto_is_off_on_headphones_and_off_is_nothing(played):
