@@ -1,10 +1,11 @@
 """The echo cancellers side by side in synthetic rooms: what they take, what is left of the user.
 
-    python benchmarks/echo.py [--seconds 16]
+    python benchmarks/echo.py [--seconds 16] [--voices]
 
 Speech as echo, as loud as the user, RT60 0.25 s; the user speaks from the tenth second on. ERLE is
 the echo's loss in dB, ESTOI the user's intelligibility in double talk (1 = clean). Rooms and ESTOI
-are the tests' own. The last line is JSON.
+are the tests' own. The last line is JSON. --voices: the linear one with each of the tests' voices
+as Moshi's and each other as the user's, pauses kept and cut out.
 """
 
 import argparse
@@ -20,7 +21,16 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from estoi import estoi  # noqa: E402
-from rooms import active_rms, echo_of, erle_db, looped, rms, room  # noqa: E402
+from rooms import (  # noqa: E402
+    active_rms,
+    echo_of,
+    erle_db,
+    erle_of_speech_db,
+    looped,
+    rms,
+    room,
+    without_pauses,
+)
 
 from app.echo_choice import canceller  # noqa: E402
 from moshi_mlx.errors import MoshiError  # noqa: E402
@@ -29,6 +39,7 @@ from moshi_mlx.hub import NANO  # noqa: E402
 RATE, USER_S = 24_000, 10
 DELAYS_MS = (20, 60, 120, 300)
 MODES = ("off", "linear", "webrtc", "both")
+VOICES = ("speech_10s", "questions", "voice_awb", "voice_rms", "voice_librivox")
 
 
 class Off:
@@ -52,12 +63,56 @@ def measure(mode: str, delay_ms: float, played: np.ndarray, user: np.ndarray) ->
     }
 
 
+def golden(name: str, cut: bool = False) -> np.ndarray:
+    pcm, _ = soundfile.read(ROOT / f"tests/golden/{name}.flac", dtype="float32")
+    return without_pauses(pcm) if cut else pcm
+
+
+def clearness(echo: np.ndarray, played: np.ndarray, voice: np.ndarray, start_s: int) -> float:
+    """ESTOI from the tenth second on of a user who speaks from start_s on."""
+    user = looped(voice, len(echo) / RATE)
+    user *= active_rms(played) / active_rms(user)
+    user[: start_s * RATE] = 0.0
+    heard = canceller("linear").process(echo + user, played)
+    return estoi(user[USER_S * RATE :], heard[USER_S * RATE :], RATE)
+
+
+def measure_voice(moshi: str, cut: bool, seconds: float) -> dict[str, list[float]]:
+    """Over the delays and the users: [worst, best]."""
+    played = looped(golden(moshi, cut), seconds)
+    row: dict[str, list[float]] = {}
+    for delay_ms in (20, 300):
+        echo = echo_of(played, room(delay_ms, seed=delay_ms), rms(played))
+        left = canceller("linear").process(echo, played)
+        row.setdefault("erle_3rd_s_db", []).append(erle_of_speech_db(echo, left, 2, 3))
+        row.setdefault("erle_after_5_s_db", []).append(erle_db(echo, left, 5, seconds))
+        for start_s in (USER_S, 1):
+            for other in VOICES:
+                if other != moshi:
+                    clear = clearness(echo, played, golden(other, cut), start_s)
+                    row.setdefault(f"estoi_from_{start_s}_s", []).append(clear)
+    return {name: [round(min(v), 3), round(max(v), 3)] for name, v in row.items()}
+
+
+def voices(seconds: float) -> None:
+    rows = {}
+    for moshi in VOICES:
+        for cut in (False, True):
+            name = f"{moshi}, {'pauses cut' if cut else 'natural'}"
+            rows[name] = measure_voice(moshi, cut, seconds)
+            print(f"{name:28}", *(f"{k} {a:g} to {b:g};" for k, (a, b) in rows[name].items()))
+    print(json.dumps(rows))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=16.0)
-    seconds = parser.parse_args().seconds
-    speech, _ = soundfile.read(ROOT / "tests/golden/speech_10s.flac", dtype="float32")
-    played = looped(speech, seconds)
+    parser.add_argument("--voices", action="store_true")
+    options = parser.parse_args()
+    seconds = options.seconds
+    if options.voices:
+        return voices(seconds)
+    played = looped(golden("speech_10s"), seconds)
     parts = [soundfile.read(p, dtype="float32")[0] for p in sorted(NANO.glob("samples/*.wav"))]
     user = looped(np.concatenate(parts), seconds)
     user *= active_rms(played) / active_rms(user)

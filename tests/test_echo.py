@@ -74,7 +74,9 @@ def voice(name: str) -> np.ndarray:
         ("speech_10s", "questions"),
         ("questions", "speech_10s"),
         ("voice_awb", "speech_10s"),
-        ("voice_librivox", "voice_awb"),  # held out: no constant was chosen with her
+        ("voice_rms", "speech_10s"),
+        ("voice_rms", "questions"),
+        ("voice_librivox", "voice_awb"),
     ],
 )
 def test_it_holds_for_several_speakers_with_and_without_pauses(moshi, other, delay_ms, cut):
@@ -84,8 +86,7 @@ def test_it_holds_for_several_speakers_with_and_without_pauses(moshi, other, del
     user[: 10 * RATE] = 0.0
     echo = echo_of(played, room(delay_ms, seed=delay_ms), rms(played))
     left = EchoCanceller().process(echo, played)
-    hard = moshi == "speech_10s" and cut  # what limits it: docs/echo.md
-    assert erle_of_speech_db(echo, left, 2, 3) >= (12 if hard else 15)
+    assert erle_of_speech_db(echo, left, 2, 3) >= 15
     assert erle_db(echo, left, 5, 15) >= 25
     both = EchoCanceller().process(echo + user, played)[10 * RATE :]
     assert estoi(user[10 * RATE :], both, RATE) >= 0.95
@@ -99,6 +100,40 @@ def test_it_learns_a_room_that_changes(moshi):
     left = EchoCanceller().process(echo, played)
     assert erle_db(echo, left, 6, 7) > 25
     assert erle_db(echo, left, 10, 14) > 20
+
+
+def louder(echo: np.ndarray, played: np.ndarray) -> np.ndarray:
+    return 2 * echo
+
+
+def with_another_tail(echo: np.ndarray, played: np.ndarray) -> np.ndarray:
+    """Someone moves: the direct sound and the first 5 ms stay, what the walls answer doesn't."""
+    first = 65 * RATE // 1000
+    response = np.concatenate([room(60, seed=1)[:first], room(60, seed=2)[first:]])
+    return echo_of(played, response, rms(echo))
+
+
+@pytest.mark.parametrize("change", [louder, with_another_tail])
+@pytest.mark.parametrize("moshi", ["speech_10s", "voice_rms", "voice_librivox"])
+def test_it_learns_what_changes_though_most_of_the_echo_is_still_cancelled(moshi, change):
+    """Without pauses: no pause to learn from, and none to raise the average."""
+    played, half = looped(without_pauses(voice(moshi)), 12.0), 7 * RATE
+    before = echo_of(played, room(60, seed=1), rms(played))
+    echo = np.concatenate([before[:half], change(before, played)[half:]])
+    left = EchoCanceller().process(echo, played)
+    assert erle_db(echo, left, 6, 7) > 25
+    assert erle_db(echo, left, 9, 10) > 12
+    assert erle_db(echo, left, 10, 12) > 22
+
+
+def test_who_talks_over_everything_is_not_taken_for_echo():
+    """From the first second on, with pauses: both begin at once again and again."""
+    played, user = looped(voice("speech_10s"), 16.0), looped(voice("voice_librivox"), 16.0)
+    user *= active_rms(played) / active_rms(user)
+    user[:RATE] = 0.0
+    echo = echo_of(played, room(60, seed=3), rms(played))
+    left = EchoCanceller().process(echo + user, played) - user
+    assert erle_db(echo, left, 8, 16) > 17
 
 
 def test_a_pause_or_the_user_is_not_taken_for_another_room(played, user):
@@ -159,9 +194,9 @@ def test_rubbish_in_a_block_spoils_nothing(played, mode):
 
 
 class Yardstick:
-    """Filter arithmetic of a fixed size: 1.6 ms of CPU, a fiftieth of a frame, where nothing else
-    runs: ROUNDS is such that it took 1.6 ms there where the canceller took 1.3 while it learnt.
-    What slows the one slows the other: a busy neighbour, full caches, another machine.
+    """Filter arithmetic of a fixed size: 1.6 ms of CPU, a fiftieth of a frame, on a machine that
+    does nothing else. (ROUNDS follows from a filter measured there, 1.3 ms, and against this,
+    0.81 of it.) What slows the one slows the other: a busy neighbour, caches, another machine.
     """
 
     ROUNDS = 36

@@ -1,11 +1,11 @@
-"""Voices for the echo tests: tests/golden/voice_awb.flac and voice_librivox.flac, 10 s each.
+"""Voices for the echo tests: tests/golden/voice_{awb,rms,librivox}.flac, 10 s each.
 
     apt-get install flite pocketsphinx-testdata
     python tools/goldens/make_voices.py
 
-awb: a synthetic Scottish voice of flite (CMU, free like BSD). librivox: a woman who reads "Sense
-and Sensibility" (LibriVox, public domain), as Debian's pocketsphinx-testdata ships it; the echo
-canceller's constants were chosen without her.
+awb, rms: a Scottish and an American voice of flite (CMU, free like BSD). librivox: a woman who
+reads "Sense and Sensibility" (LibriVox, public domain), as Debian's pocketsphinx-testdata ships it.
+The echo canceller's constants were chosen without rms and without her.
 """
 
 import subprocess
@@ -39,9 +39,10 @@ def write(name: str, pcm: np.ndarray) -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        said = Path(folder) / "awb.wav"
-        subprocess.run(["flite", "-voice", "awb", "-t", TEXT, "-o", said], check=True)
-        write("awb", at_24k(said))
+        for name in ("awb", "rms"):
+            said = Path(folder) / f"{name}.wav"
+            subprocess.run(["flite", "-voice", name, "-t", TEXT, "-o", said], check=True)
+            write(name, at_24k(said))
     write("librivox", np.concatenate([at_24k(path) for path in sorted(LIBRIVOX.glob("*.wav"))]))
 
 
