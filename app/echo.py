@@ -12,7 +12,7 @@ import numpy as np
 from .echo_filter import AUDIBLE, HOP_SAMPLES, PARTITION_SAMPLES, KalmanFilter, Spectra
 
 TAIL_SAMPLES = 12_000  # 500 ms: delay of the device and room together
-AGAIN_HOPS = (3, 8, 15, 23, 33)  # how long ago what is gone over again was heard
+AGAIN_HOPS = (3, 8, 15, 25)  # how long ago what is gone over again was heard
 NEW_BLOCKS = 150  # 3 s of Moshi's voice: so long a room is new
 ENERGY_MEMORY = 0.9  # of the energies that say whether the filter helps at all
 # Error against microphone: the echo's path is found, the room is known, it has become another.
