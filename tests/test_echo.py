@@ -148,6 +148,27 @@ def test_a_pause_or_the_user_is_not_taken_for_another_room(played, user):
     assert erle_db(echo, left, 9, 10) > 25
 
 
+def test_it_remembers_the_room_over_a_long_silence():
+    """Half a minute in which the microphone hears itself only."""
+    played = looped(without_pauses(voice("speech_10s")), 44.0)
+    played[10 * RATE : 40 * RATE] = 0.0
+    noise = np.random.default_rng(0).standard_normal(len(played)).astype(np.float32) * 1e-3
+    echo = echo_of(played, room(60, seed=1), 0.07)
+    left = EchoCanceller().process(echo + noise, played)
+    assert erle_db(echo, left, 41, 44) > 25
+
+
+def test_it_learns_the_room_after_the_microphone_was_muted():
+    played = looped(without_pauses(voice("speech_10s")), 48.0)
+    echo = echo_of(played, room(60, seed=1), rms(played))
+    muted = slice(10 * RATE, 40 * RATE)
+    mic = echo.copy()
+    mic[muted] = 0.0
+    left = EchoCanceller().process(mic, played)
+    assert not left[muted].any()
+    assert erle_db(echo, left, 45, 48) > 20
+
+
 def test_after_a_drop_the_rest_is_cancelled_and_the_alignment_stays(played):
     """A capture that is longer, where input was dropped, is no multiple of 20 ms."""
     echo = echo_of(played, room(60, seed=1), rms(played))
