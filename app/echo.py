@@ -29,6 +29,7 @@ class EchoCanceller:
         self._filter = KalmanFilter(self._spectra, partitions)
         self._mic = np.zeros(PARTITION_SAMPLES + max(AGAIN_HOPS) * HOP_SAMPLES, np.float32)
         self._learnt = 0
+        self._open_hops = 0  # since the microphone was muted
         self._before = self._after = 0.0  # energies of the microphone, of what is left of it
         self._loudest = 0.0
         self._known = False
@@ -52,12 +53,18 @@ class EchoCanceller:
         self._mic[:-n] = self._mic[n:]
         self._mic[-n:] = mic
         self._learnt += self._spectra.take(played)
+        if not mic.any():  # muted: that tells nothing of the room
+            self._open_hops = 0
+            return mic
+        self._open_hops += 1
         error = self._error(0)
-        self._filter.learn(error)
+        if self._open_hops > 1:
+            self._filter.learn(error)
         new = self._learnt < NEW_BLOCKS or self._filter.changed
         if new and self._before > AUDIBLE:
             for hops in AGAIN_HOPS:
-                self._filter.learn(self._error(hops), hops)
+                if hops + 1 < self._open_hops:
+                    self._filter.learn(self._error(hops), hops)
         self._filter.constrain(self._known or self._after < FOUND * self._before)
         return self._spared(mic, error[-n:])
 
