@@ -10,7 +10,7 @@ PARTITION_SAMPLES = 2 * HOP_SAMPLES  # longer than a hop: finer in frequency, ha
 BINS = PARTITION_SAMPLES + 1
 AUDIBLE = HOP_SAMPLES * 1e-6  # energy of a hop at -60 dBFS
 EPSILON = 1e-10
-# Chosen on several speakers and rooms, not on those that docs/echo.md calls held out.
+# Chosen on several speakers and rooms; docs/echo.md says on which, and what others gave.
 TRANSITION = 0.99996  # how long the room stays as it is, where nothing says that it has changed
 FIRST_UNCERTAINTY = 0.3
 CAUTION = 8.0  # how much more than the error's own spectrum counts as not being echo

@@ -5,7 +5,7 @@
 
 awb, rms: a Scottish and an American voice of flite (CMU, free like BSD). librivox: a woman who
 reads "Sense and Sensibility" (LibriVox, public domain), as Debian's pocketsphinx-testdata ships it.
-The echo canceller's constants were chosen without rms and without her.
+The echo canceller's constants weren't tuned on rms and on her.
 """
 
 import subprocess
