@@ -29,6 +29,7 @@ from rooms import (  # noqa: E402
     looped,
     rms,
     room,
+    voice,
     without_pauses,
 )
 
@@ -63,14 +64,13 @@ def measure(mode: str, delay_ms: float, played: np.ndarray, user: np.ndarray) ->
     }
 
 
-def golden(name: str, cut: bool = False) -> np.ndarray:
-    pcm, _ = soundfile.read(ROOT / f"tests/golden/{name}.flac", dtype="float32")
-    return without_pauses(pcm) if cut else pcm
+def spoken(name: str, cut: bool) -> np.ndarray:
+    return without_pauses(voice(name)) if cut else voice(name)
 
 
-def clearness(echo: np.ndarray, played: np.ndarray, voice: np.ndarray, start_s: int) -> float:
+def clearness(echo: np.ndarray, played: np.ndarray, pcm: np.ndarray, start_s: int) -> float:
     """ESTOI from the tenth second on of a user who speaks from start_s on."""
-    user = looped(voice, len(echo) / RATE)
+    user = looped(pcm, len(echo) / RATE)
     user *= active_rms(played) / active_rms(user)
     user[: start_s * RATE] = 0.0
     heard = canceller("linear").process(echo + user, played)
@@ -79,7 +79,7 @@ def clearness(echo: np.ndarray, played: np.ndarray, voice: np.ndarray, start_s: 
 
 def measure_voice(moshi: str, cut: bool, seconds: float) -> dict[str, list[float]]:
     """Over the delays and the users: [worst, best]."""
-    played = looped(golden(moshi, cut), seconds)
+    played = looped(spoken(moshi, cut), seconds)
     row: dict[str, list[float]] = {}
     for delay_ms in (20, 300):
         echo = echo_of(played, room(delay_ms, seed=delay_ms), rms(played))
@@ -89,7 +89,7 @@ def measure_voice(moshi: str, cut: bool, seconds: float) -> dict[str, list[float
         for start_s in (USER_S, 1):
             for other in VOICES:
                 if other != moshi:
-                    clear = clearness(echo, played, golden(other, cut), start_s)
+                    clear = clearness(echo, played, spoken(other, cut), start_s)
                     row.setdefault(f"estoi_from_{start_s}_s", []).append(clear)
     return {name: [round(min(v), 3), round(max(v), 3)] for name, v in row.items()}
 
@@ -112,7 +112,7 @@ def main() -> None:
     seconds = options.seconds
     if options.voices:
         return voices(seconds)
-    played = looped(golden("speech_10s"), seconds)
+    played = looped(voice("speech_10s"), seconds)
     parts = [soundfile.read(p, dtype="float32")[0] for p in sorted(NANO.glob("samples/*.wav"))]
     user = looped(np.concatenate(parts), seconds)
     user *= active_rms(played) / active_rms(user)

@@ -1,11 +1,15 @@
 """Rooms made of numbers: a loudspeaker, a microphone and walls, with a known delay and decay."""
 
+from pathlib import Path
+
 import numpy as np
+import soundfile
 import soxr
 
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 
 BLOCK = 480
+GOLDEN = Path(__file__).parent / "golden"
 
 
 def room(delay_ms: float, rt60_s: float = 0.25, seed: int = 0, direct: float = 2.0) -> np.ndarray:
@@ -28,6 +32,11 @@ def echo_of(played: np.ndarray, response: np.ndarray, level: float) -> np.ndarra
 
 def rms(x: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(x, dtype=np.float64))))
+
+
+def voice(name: str) -> np.ndarray:
+    """One of the voices in tests/golden, 24 kHz."""
+    return soundfile.read(GOLDEN / f"{name}.flac", dtype="float32")[0]
 
 
 def active_rms(x: np.ndarray) -> float:
