@@ -8,10 +8,13 @@ Nothing is downloaded, nothing asked of the network, and it never raises.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import mlx.core as mx
+
 from moshi_mlx import floor
+from moshi_mlx.cache import bits_per_number
 from moshi_mlx.config import LmConfig, load_config, parse_config
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.presets import raw_preset
@@ -50,22 +53,32 @@ class ModelSize:
     recipe: str
     weights_bytes: int
     missing_bytes: int  # still to be downloaded
+    kv_bits: int = 16
 
     @property
     def frame_bytes(self) -> int:
         """At full context; the weights that lie on the disk tell their own precision."""
         counts = floor.parameters(self.config)
         read = self.weights_bytes * counts.per_frame // max(1, counts.total)
-        return read + floor.kv_bytes(self.config)
+        return read + self.kv_bytes
 
     @property
     def memory_bytes(self) -> int:
         beside = bench_verdict.MIMI_BYTES + bench_verdict.RUNTIME_BYTES
-        return self.weights_bytes + floor.kv_bytes(self.config) + beside
+        return self.weights_bytes + self.kv_bytes + beside
+
+    @property
+    def kv_bytes(self) -> int:
+        head = self.config.transformer.head_dim
+        bits = bits_per_number(self.kv_bits, head, mx.bfloat16)
+        return floor.kv_bytes(self.config, kv_bits=bits)
 
 
-def preflight(model: str | Path, facts: Facts | None = None) -> Preflight:
-    """The doctor's fast part for one model: a repository's name, a folder, or `nano`."""
+def preflight(model: str | Path, facts: Facts | None = None, kv_bits: int = 16) -> Preflight:
+    """The doctor's fast part for one model: a repository's name, a folder, or `nano`.
+
+    `kv_bits`: of the KV cache that the talk will have, 16 or 8.
+    """
     facts = facts or gather((str(model),), network=False, audio=False)
     lines = [
         f"{line.title}: {line.text}: {line.advice}"
@@ -78,6 +91,7 @@ def preflight(model: str | Path, facts: Facts | None = None) -> Preflight:
     found = describe(model, facts)
     if found is None:
         return Preflight(NO if lines else None, tuple(lines))
+    found = replace(found, kv_bits=kv_bits)
     lines += room(found, facts)
     verdict = estimate(found.recipe, found.frame_bytes, facts)
     answer = NO if lines else verdict.answer if verdict else None

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from moshi_mlx.errors import MoshiError
@@ -105,15 +106,16 @@ def engine_from(args: argparse.Namespace) -> "MakeEngine":
     from .model_engine import engine_maker
 
     name = model_from(args)
-    folder = resolve(name, args.revision, args.offline, announce=_announce)
+    announce = partial(_announce, args.kv_bits)
+    folder = resolve(name, args.revision, args.offline, announce=announce)
     return engine_maker(lambda: load(folder, codec=args.codec, kv_bits=args.kv_bits), name)
 
 
-def _announce(download: "Download") -> None:
+def _announce(kv_bits: int, download: "Download") -> None:
     from .doctor_preflight import preflight
 
     print(download, file=sys.stderr)
-    for line in preflight(download.repository).lines:
+    for line in preflight(download.repository, kv_bits=kv_bits).lines:
         print(line, file=sys.stderr)
 
 

@@ -1,6 +1,7 @@
 """The doctor on any Mac: what its lines say, what leaves the machine, and that it never fails."""
 
 import json
+import re
 import time
 from dataclasses import replace
 
@@ -252,6 +253,16 @@ def test_preflight(model, facts, answer, says):
         assert found.lines == ()
 
 
+def test_preflight_counts_a_kv_cache_in_8_bit():
+    """It halves what a frame reads of the cache (1.57 GB at full context), and its memory."""
+    wide, narrow = (preflight("kyutai/moshiko-mlx-q8", M2_AIR, bits) for bits in (16, 8))
+    read = [float(re.search(r"reading ([\d.]+) GB", p.lines[-1])[1]) for p in (wide, narrow)]
+    assert read[0] - read[1] == pytest.approx(0.73, abs=0.11)
+    tight = replace(M1_8GB, mlx=replace(M1_8GB.mlx, working_set_bytes=7_000_000_000))
+    assert preflight("kyutai/moshiko-mlx-q4", tight).answer == "no"
+    assert "memory" not in " ".join(preflight("kyutai/moshiko-mlx-q4", tight, 8).lines)
+
+
 def test_a_complete_model_needs_no_disk():
     here = {"kyutai/moshiko-mlx-q4": "complete"}
     facts = replace(M4_MAX, disk_free_bytes=10**9, models=here)
@@ -295,3 +306,5 @@ def test_chat_says_that_a_model_will_not_keep_up_before_it_downloads_a_byte(monk
     assert cli.main(argv) == 1
     assert "8.17 GB to download" in said[0]
     assert "q8: no" in said[0] and "choose q4" in said[0]
+    assert cli.main([*argv, "--kv-bits", "8"]) == 1
+    assert "8.17 GB to download" in said[1] and said[1] != said[0]

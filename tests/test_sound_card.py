@@ -179,16 +179,16 @@ def test_a_round_trip_is_80_ms_shorter_than_through_kyutais_structure():
 
 
 def test_the_callback_takes_less_than_a_millisecond_under_full_load(pulse):
-    """p99.9 of its CPU time, since what the scheduler gives to others meanwhile is no work of ours;
-    by the clock p99 where its thread may run in real time, as on macOS.
+    """p99.9 by the clock where its thread may run in real time, as on macOS; else of its CPU time,
+    since what the scheduler gives to others meanwhile is no work of ours.
     """
     from app.realtime import SWITCH_INTERVAL_S
     from benchmarks.callback import run
 
     card, found = pulse(), []
-    for _ in range(3):
+    for _ in range(5):
         found.append(run(card.env, "processes", 8.0, SWITCH_INTERVAL_S))
-        by_the_clock = found[-1]["own"][1] if found[-1]["real_time"] else 0.0
+        by_the_clock = found[-1]["own"][2] if found[-1]["real_time"] else 0.0
         if max(by_the_clock, found[-1]["cpu"][2]) < 1.0:
             break
     print(found)
