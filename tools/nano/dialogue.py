@@ -17,6 +17,7 @@ PAD, EPAD = 3, 0
 ANSWER_GAP_S = 0.18  # silence that is heard before the answer's first frame is decided
 STOP_S = 0.32  # after the user's interruption Moshi goes on for this long
 OWN_LEAD_S = 0.02  # the renditions begin with this much silence
+ECHO_SHARE = 0.4  # of the conversations have Moshi's own voice in the microphone
 
 
 @dataclass
@@ -48,7 +49,7 @@ def plan(rng: np.random.Generator, users: list, corpus: tuple, own_frames: dict)
     """A conversation with the given sentences; the second of two, if any, may interrupt the first answer."""
     seconds, intents = corpus
     talk = Dialogue(Scene.draw(rng), seed=int(rng.integers(2**31)))
-    if rng.random() < 0.22:
+    if rng.random() < ECHO_SHARE:
         talk.echo_db, talk.echo_delay_s = float(rng.uniform(-26, -11)), float(rng.uniform(0.0, 0.3))
     clock = float(rng.uniform(0.3, 2.2))
     for position, user in enumerate(users):
@@ -70,7 +71,7 @@ def plan(rng: np.random.Generator, users: list, corpus: tuple, own_frames: dict)
 
 
 def user_track(talk: Dialogue, waves: list[np.ndarray], own_sound: dict) -> np.ndarray:
-    """float32 [frames * 1920]: what the microphone delivers."""
+    """float32 [frames * 1920]: what the microphone delivers. `own_sound` is what the decoder makes of Moshi's answers."""
     rng = np.random.default_rng(talk.seed)
     count = talk.frames * FRAME_SAMPLES
     voice, echo = np.zeros(count, np.float32), np.zeros(count, np.float32)
@@ -78,11 +79,8 @@ def user_track(talk: Dialogue, waves: list[np.ndarray], own_sound: dict) -> np.n
         add(voice, waves[turn.user] / 32767.0, round(turn.start_s * SAMPLE_RATE_HZ))
         if talk.echo_db > QUIET_DB:
             sound = own_sound[turn.intent, turn.rendition, turn.answer_frames]
-            add(
-                echo,
-                sound,
-                round(((turn.answer_frame + 1) * FRAME_S + talk.echo_delay_s) * SAMPLE_RATE_HZ),
-            )
+            plays_s = (turn.answer_frame + 2) * FRAME_S  # complete after the next call
+            add(echo, sound, round((plays_s + talk.echo_delay_s) * SAMPLE_RATE_HZ))
     if talk.turns:
         voice = room(voice, talk.scene, rng) * amplitude(talk.scene.peak_db)
     if np.abs(echo).max() > 0:

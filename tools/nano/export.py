@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from codec_train import build
 from lm_train import CONFIG_PATH
 from safetensors.torch import save_file
 
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--codec", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    write(torch.load(args.lm)["lm"], torch.load(args.codec)["codec"], args.out)
+    write(torch.load(args.lm)["lm"], build(args.codec)[0].state_dict(), args.out)
     size = sum(p.stat().st_size for p in args.out.rglob("*") if p.is_file())
     print(f"{args.out}: {size / 1e6:.2f} MB")
 

@@ -1,6 +1,6 @@
 """Encodes planned conversations with the codec into shards of codes and labels for the LM.
 
-    python lm_encode.py --data DIR --codec ckpt/codec.pt --out codes --dialogues 6000 --seed 7
+    python lm_encode.py --data DIR --codec mimi.safetensors --out codes --dialogues 6000 --seed 7
 
 A shard `codes/{seed}.{n}.npz` holds, joined over conversations: `user`, `own` uint8 [8, F], `text`, `first` uint8 [F],
 `phones` int8 [F, 2], `word` int16 [F], `intent` int8 [F] (-1: no label) and `offsets` [N + 1].
@@ -17,13 +17,13 @@ import corpus
 import numpy as np
 import sentencepiece
 import torch
-from augment import Scene
+from augment import QUIET_DB, Scene
 from codec_train import build
 from dialogue import FRAME_S, FRAME_SAMPLES, OWN_LEAD_S, Dialogue, plan, text_tokens, user_track
 from engines import SAMPLE_RATE_HZ
 from phones import grid_labels
 
-OWN_TAIL = 16  # frames of the codec's way back to silence
+OWN_LEAD, OWN_TAIL = 14, 16  # frames of the codec's way out of silence and back
 SHARD = 250
 
 
@@ -57,7 +57,7 @@ def batched(codec: torch.nn.Module, tracks: list[np.ndarray], size: int = 8) -> 
 
 
 class OwnVoice:
-    """Moshi's renditions, whole and cut at any frame: sound, codes (made when first asked for) and words."""
+    """Moshi's renditions, whole and cut at any frame: sound, codes and decoded sound (by `prepare`) and words."""
 
     def __init__(self, folder: Path, codec: torch.nn.Module) -> None:
         self.codec = codec
@@ -70,6 +70,7 @@ class OwnVoice:
         seconds = {k: OWN_LEAD_S + len(w) / SAMPLE_RATE_HZ for k, w in self.waves.items()}
         self.frames = {k: math.ceil(s / FRAME_S) for k, s in seconds.items()}
         self.codes: dict = {}
+        self.decoded: dict = {}
         self.silence = encode(codec, [np.zeros(60 * FRAME_SAMPLES, np.float32)])[0][:, -1]
 
     def sound(self, key: tuple[int, int, int]) -> np.ndarray:
@@ -83,18 +84,35 @@ class OwnVoice:
         out[lead : lead + len(part)] = part
         return out
 
-    def encode_missing(self, talks: list[Dialogue]) -> dict:
-        """Codes of every rendition the talks use; returns their sounds too."""
+    def prepare(self, talks: list[Dialogue]) -> None:
+        """Makes the codes of every rendition the talks use, and its sound from the decoder where it is an echo."""
         keys = {(t.intent, t.rendition, t.answer_frames) for talk in talks for t in talk.turns}
-        sounds = {key: self.sound(key) for key in keys}
         missing = sorted(keys - set(self.codes))
-        before, after = (
-            np.zeros(14 * FRAME_SAMPLES, np.float32),
-            np.zeros(OWN_TAIL * FRAME_SAMPLES, np.float32),
+        before, after = (np.zeros(n * FRAME_SAMPLES, np.float32) for n in (OWN_LEAD, OWN_TAIL))
+        codes = batched(
+            self.codec, [np.concatenate([before, self.sound(k), after]) for k in missing]
         )
-        codes = batched(self.codec, [np.concatenate([before, sounds[k], after]) for k in missing])
-        self.codes |= {k: c[:, 14:] for k, c in zip(missing, codes, strict=True)}
-        return sounds
+        self.codes |= {k: c[:, OWN_LEAD:] for k, c in zip(missing, codes, strict=True)}
+        echoes = {
+            (t.intent, t.rendition, t.answer_frames)
+            for talk in talks if talk.echo_db > QUIET_DB for t in talk.turns
+        }  # fmt: skip
+        missing = sorted(echoes - set(self.decoded), key=lambda k: k[2])
+        for start in range(0, len(missing), 8):
+            self.decode(missing[start : start + 8])
+
+    @torch.inference_mode()
+    def decode(self, keys: list[tuple[int, int, int]]) -> None:
+        """What a loudspeaker plays, and the microphone may hear: not the original voice."""
+        longest = max(self.codes[k].shape[1] for k in keys)
+        silence = np.repeat(self.silence[:, None], OWN_LEAD + longest, 1)
+        batch = np.repeat(silence[None].astype(np.int64), len(keys), 0)
+        for row, key in enumerate(keys):
+            batch[row, :, OWN_LEAD : OWN_LEAD + self.codes[key].shape[1]] = self.codes[key]
+        sounds = self.codec.decode(torch.from_numpy(batch))[:, 0].numpy()
+        for row, key in enumerate(keys):
+            frames = self.codes[key].shape[1]
+            self.decoded[key] = sounds[row, OWN_LEAD * FRAME_SAMPLES :][: frames * FRAME_SAMPLES]
 
     def track(self, talk: Dialogue) -> np.ndarray:
         """uint8 [8, frames]: Moshi's side of the conversation."""
@@ -172,8 +190,8 @@ def make_shards(args: argparse.Namespace) -> None:
             plan(rng, g, facts, own.frames) if g else quiet_talk(rng)
             for g in everyone[start : start + SHARD]
         ]
-        sounds = own.encode_missing(talks)
-        user = batched(codec, [as_heard(user_track(t, waves, sounds)) for t in talks])
+        own.prepare(talks)
+        user = batched(codec, [as_heard(user_track(t, waves, own.decoded)) for t in talks])
         text = [text_tokens(t, own.words, tokenizer.encode) for t in talks]
         marks = [labels(t, meta, vocabulary) for t in talks]
         np.savez(

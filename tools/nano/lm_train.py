@@ -20,6 +20,7 @@ from lm_data import EPAD, PAD, LmData, Pack, blurred
 from moshi.models.lm import LMModel
 from moshi.models.lm_utils import _delay_sequence
 from phones import IGNORE, NUM_PHONES
+from safetensors.torch import load_file
 from torch import nn
 
 CONFIG_PATH = Path(__file__).parent / "lm_config.json"
@@ -166,9 +167,7 @@ def train(args: argparse.Namespace) -> None:
     groups = [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.97))
     if args.start:
-        saved = torch.load(args.start)
-        lm.load_state_dict(saved["lm"])
-        heads.load_state_dict(saved["heads"])
+        lm.load_state_dict({k: v.float() for k, v in load_file(args.start).items()})
     if args.resume:
         saved = torch.load(args.out.with_suffix(".pt"))
         lm.load_state_dict(saved["lm"])
@@ -222,7 +221,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--log-every", type=int, default=20)
     parser.add_argument(
-        "--start", type=Path, help="weights to begin with, the schedule from its start"
+        "--start", type=Path, help="exported weights to begin with, the schedule from its start"
     )
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()

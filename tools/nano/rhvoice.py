@@ -53,7 +53,7 @@ class _RhParams(ctypes.Structure):
 
 
 class RhVoice:
-    """RHVoice (HMM voices); `voice` bdl or clb. One instance per process."""
+    """RHVoice (HMM voices); `voice` as in voices.USER_RHVOICE. One instance per process."""
 
     def __init__(self) -> None:
         self.lib = ctypes.CDLL("libRHVoice.so.5")

@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
-# Makes the embedded model from nothing but speech synthesizers: corpus, codec, codes, LM, folder, figures.
+# Makes the embedded model from nothing but speech synthesizers: corpus, codes, LM, folder, figures.
 #   bash tools/nano/train.sh WORK_DIR [PYTHON]        (or: make nano WORK=... TRAIN_PYTHON=...)
-# PYTHON has requirements.txt installed. Every step skips what WORK_DIR holds already. SMALL=1 runs every step with next to
-# nothing, in minutes: it shows that the way is open, its model can't talk.
+# PYTHON has requirements.txt installed. The codec is the package's and the LM goes on from the package's; ANEW=1 lets the
+# codec go on too and begins the LM anew. Every step skips what WORK_DIR holds already. SMALL=1 runs every step with next
+# to nothing, in minutes: it shows that the way is open, its model can't talk.
 set -euo pipefail
-work=$(mkdir -p "$1" && realpath "$1")
+work=${1:?say where: make nano WORK=folder}
+work=$(mkdir -p "$work" && realpath "$work")
 python=${2:-python3}
 cd "$(dirname "$0")"
 export PYTHONPATH=../.. OMP_NUM_THREADS=1
-start=../../moshi_mlx/nano/mimi.safetensors # the codec goes on from the one that ships
+package=../../moshi_mlx/nano
 if [ "${SMALL:-0}" = 1 ]; then
-    users=120 wide=60 other=60 codec=3 talks=250 more=250 lm=4 decoder=3 count=(--count 4 --only known,silence)
+    users=120 wide=60 other=60 talks=250 more=250 codec=3 lm=4 decoder=3 count=(--count 4 --only known,silence)
 else
-    users=16000 wide=4500 other=9000 codec=1000 talks=4000 more=5000 lm=2600 decoder=900 count=()
+    users=16000 wide=4500 other=9000 talks=4000 more=5000 codec=1000 lm=2600 decoder=900 count=()
+    [ "${ANEW:-0}" = 1 ] || lm=900
 fi
 
 step() { # step NAME COMMAND...: run the command unless it was done
@@ -36,13 +39,21 @@ step wide "${corpus[@]}" "$work/wide" --users $wide --seed 5 --voices wide_user
 step other "${corpus[@]}" "$work/other" --users $other --seed 12 --voices other_user
 step join join
 train=("$python" codec_train.py --data "$work/all")
-step codec "${train[@]}" --start "$start" --out "$work/codec" --steps $codec --rate 1.2e-3 --freeze-first --seed 3
-encode=("$python" lm_encode.py --codec "$work/codec.pt" --out "$work/codes")
+codec_file=$package/mimi.safetensors lm_start=(--start "$package/model.safetensors" --rate 1e-3)
+if [ "${ANEW:-0}" = 1 ]; then
+    step codec "${train[@]}" --start "$codec_file" --out "$work/codec" --steps $codec --rate 1.2e-3 --freeze-first --seed 3
+    codec_file=$work/codec.pt lm_start=()
+fi
+encode=("$python" lm_encode.py --codec "$codec_file" --out "$work/codes")
 step codes7 "${encode[@]}" --data "$work/user" --dialogues $talks --seed 7
 step codes9 "${encode[@]}" --data "$work/wide" --dialogues $((talks * 5 / 8 / 250 * 250 + 250)) --seed 9
 step codes10 "${encode[@]}" --data "$work/other" --dialogues $more --seed 10
-step lm "$python" lm_train.py --data "$work/codes" --codec "$work/codec.pt" --out "$work/lm" --steps $lm
-step decoder "${train[@]}" --start "$work/codec.pt" --out "$work/decoder" --steps $decoder --decoder-only --own 0.8 --seed 5
-step export "$python" export.py --lm "$work/lm.pt" --codec "$work/decoder.pt" --out "$work/nano"
+lm=("$python" lm_train.py --data "$work/codes" --codec "$codec_file" --out "$work/lm" --steps $lm)
+step lm "${lm[@]}" ${lm_start[@]+"${lm_start[@]}"}
+if [ "${ANEW:-0}" = 1 ]; then
+    step decoder "${train[@]}" --start "$codec_file" --out "$work/decoder" --steps $decoder --decoder-only --own 0.8 --seed 5
+    codec_file=$work/decoder.pt
+fi
+step export "$python" export.py --lm "$work/lm.pt" --codec "$codec_file" --out "$work/nano"
 step parity "$python" parity.py --model "$work/nano" --out "$work/parity.json"
-step evaluate "$python" evaluate.py --model "$work/nano" --out "$work/figures.json" --seed 41117 ${count[@]+"${count[@]}"}
+step evaluate "$python" evaluate.py --model "$work/nano" --out "$work/figures.json" --seed 41131 ${count[@]+"${count[@]}"}

@@ -20,7 +20,10 @@ HELD_VARIANTS = (
     "f4 m3 m6 klatt4 linda steph2 Gene2 paul victor belinda Mike rob iven3 Andrea".split()
 )
 USER_FLITE = ("kal", "kal16", "awb")
-USER_RHVOICE, USER_PICO = ("bdl", "clb"), ("en-US", "en-GB")
+USER_RHVOICE = ("bdl", "clb", "alan", "evgeniy-eng", "lyubov")
+USER_PICO = ("en-US", "en-GB")
+HESITANT = 0.3  # of the training sentences have a pause
+PAUSE_S = (0.06, 0.5)  # other engines make some of 0.4 s inside a sentence
 HELD_ENGINE = (  # the other engine, and the speaker that no training sentence has
     ("festival", "voice_ked_diphone"),
     ("festival", "voice_cmu_us_slt_arctic_hts"),
@@ -43,11 +46,11 @@ def resampled(utterance: Utterance, factor: float) -> Utterance:
     return Utterance(pcm, phones, [(w, t * scale) for w, t in utterance.words])
 
 
-def with_pause(utterance: Utterance, rng: random.Random) -> Utterance:
-    """Hesitates before one of the words: who waits for silence alone would answer too early."""
-    if len(utterance.words) < 3:
+def hesitant(utterance: Utterance, rng: random.Random) -> Utterance:
+    """Some users pause before one of the words: who waits for silence alone would answer too early."""
+    if rng.random() > HESITANT or len(utterance.words) < 3:
         return utterance
-    at, pause_s = rng.choice(utterance.words[1:])[1], rng.uniform(0.06, 0.3)
+    at, pause_s = rng.choice(utterance.words[1:])[1], rng.uniform(*PAUSE_S)
     later = lambda t: t + pause_s if t >= at else t  # noqa: E731
     cut = round(at * SAMPLE_RATE_HZ)
     fade = np.ones(len(utterance.pcm), np.float32)
@@ -86,7 +89,7 @@ class Speakers:
             spread = 0.2
         if rng.random() < 0.6:
             utterance = resampled(utterance, 1 + rng.uniform(-spread, 1.2 * spread))
-        return utterance, voice
+        return hesitant(utterance, rng), voice
 
     def wide_user(self, text: str, rng: random.Random) -> tuple[Utterance, str]:
         """A training user of flite's far from the voice's own size: women and children out of men."""
@@ -99,10 +102,10 @@ class Speakers:
             else rng.uniform(0.85, 1.1)
         )
         utterance = self.flite.speak(text, voice, factor * rng.uniform(0.8, 1.3), f0_hz, f0_std)
-        return resampled(utterance, factor), f"{voice} wide"
+        return hesitant(resampled(utterance, factor), rng), f"{voice} wide"
 
     def other_user(self, text: str, rng: random.Random) -> tuple[Utterance, str]:
-        """A training user of further engines, men and women: RHVoice's bdl and clb, Pico's two."""
+        """A training user of further engines, men and women: five of RHVoice, Pico's two."""
         if rng.random() < 0.68:
             voice = rng.choice(USER_RHVOICE)
             utterance = self.rhvoice.speak(
@@ -110,14 +113,12 @@ class Speakers:
             )
             flite = self.flite.speak(text, rng.choice(USER_FLITE))
             utterance.phones = warped_phones(flite, utterance)
-            if rng.random() < 0.3:
-                utterance = with_pause(utterance, rng)
         else:
             voice = rng.choice(USER_PICO)
             utterance = pico(text, voice)
         if rng.random() < 0.75:
             utterance = resampled(utterance, 1 + rng.uniform(-0.2, 0.2))
-        return utterance, voice
+        return hesitant(utterance, rng), voice  # Pico has no word times, and no pause
 
     def unseen_espeak(self, text: str, rng: random.Random) -> tuple[Utterance, str]:
         """A test user whose espeak-ng variant was never trained."""
