@@ -29,9 +29,11 @@ lint: $(STAMP)
 demo: $(STAMP)
 	$(PY) -m app.cli demo
 
-# Trains the embedded model anew: make nano WORK=folder TRAIN_PYTHON=python-with-tools/nano/requirements.txt
+# Trains the embedded model anew: make nano WORK=folder
 nano:
-	bash tools/nano/train.sh $(WORK) $(TRAIN_PYTHON)
+	@[ -n "$(WORK)" ] || { echo "say where: make nano WORK=folder" >&2; exit 1; }
+	bash tools/nano/environment.sh "$(WORK)/environment"
+	bash tools/nano/train.sh "$(WORK)" "$(WORK)/environment/bin/python"
 
 wheels: $(STAMP)
 	bash tools/check_wheels.sh

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Makes the embedded model from nothing but speech synthesizers: corpus, codes, LM, folder, figures.
-#   bash tools/nano/train.sh WORK_DIR [PYTHON]        (or: make nano WORK=... TRAIN_PYTHON=...)
-# PYTHON has requirements.txt installed. The codec is the package's and the LM goes on from the package's; ANEW=1 lets the
+#   make nano WORK=folder        (or: bash tools/nano/train.sh folder PYTHON, with a Python of environment.sh)
+# The codec is the package's and the LM goes on from the package's; ANEW=1 lets the
 # codec go on too and begins the LM anew. Every step skips what WORK_DIR holds already. SMALL=1 runs every step with next
 # to nothing, in minutes: it shows that the way is open, its model can't talk.
 set -euo pipefail
 work=${1:?say where: make nano WORK=folder}
 work=$(mkdir -p "$work" && realpath "$work")
-python=${2:-python3}
+python=${2:-$work/environment/bin/python}
+[[ $python != */* ]] || python=$(realpath -s "$python")
 cd "$(dirname "$0")"
 export PYTHONPATH=../.. OMP_NUM_THREADS=1
 package=../../moshi_mlx/nano
