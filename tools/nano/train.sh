@@ -16,7 +16,7 @@ if [ "${SMALL:-0}" = 1 ]; then
     users=120 wide=60 other=60 talks=250 more=250 codec=3 lm=4 decoder=3 count=(--count 4 --only known,silence)
 else
     users=16000 wide=4500 other=9000 talks=4000 more=5000 codec=1000 lm=2600 decoder=900 count=()
-    [ "${ANEW:-0}" = 1 ] || lm=900
+    [ "${ANEW:-0}" = 1 ] || lm=1300
 fi
 
 step() { # step NAME COMMAND...: run the command unless it was done
