@@ -92,18 +92,18 @@ def stack(
 
 
 def dequantized(tensors: Mapping[str, mx.array], layer: str, mode: Quantization | None) -> mx.array:
-    """A layer's weight as floating point numbers, [out, in]."""
+    """A layer's weight [out, in]; a quantized one in float32, as exact as a product sees it."""
     weight = tensors[f"{layer}.weight"]
     if mode is None:
         return weight
+    grid = [
+        tensors[name] for kind in ("scales", "biases") if (name := f"{layer}.{kind}") in tensors
+    ]
+    if mode.mode == "affine":
+        grid = [part.astype(mx.float32) for part in grid]
     return mx.dequantize(
-        weight,
-        tensors[f"{layer}.scales"],
-        tensors.get(f"{layer}.biases"),
-        group_size=mode.group_size,
-        bits=mode.bits,
-        mode=mode.mode,
-    )
+        weight, *grid, group_size=mode.group_size, bits=mode.bits, mode=mode.mode
+    ).astype(mx.float32)
 
 
 def with_zero_row(table: mx.array) -> mx.array:
