@@ -40,8 +40,7 @@ class EchoCanceller:
         A rest of less than 480 samples, where input was dropped, is a block of its own. NaN and
         infinities are taken as silence: one would spoil the filter for good.
         """
-        mic = np.nan_to_num(mic, nan=0.0, posinf=0.0, neginf=0.0)
-        played = np.nan_to_num(played, nan=0.0, posinf=0.0, neginf=0.0)
+        mic, played = finite(mic), finite(played)
         out = np.empty_like(mic)
         for start in range(0, len(mic), HOP_SAMPLES):
             block = slice(start, start + HOP_SAMPLES)
@@ -90,3 +89,8 @@ class EchoCanceller:
         if self._after > self._before:
             return mic
         return error * np.float32(np.sqrt(before / after))
+
+
+def finite(pcm: np.ndarray) -> np.ndarray:
+    """The samples with silence for what is no number."""
+    return pcm if np.isfinite(pcm).all() else np.nan_to_num(pcm, nan=0.0, posinf=0.0, neginf=0.0)

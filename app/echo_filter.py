@@ -17,7 +17,7 @@ CAUTION = 8.0  # how much more than the error's own spectrum counts as not being
 LEARNING = 0.2  # of what a block could teach at best: the blocks overlap, partitions are alike
 NOISE_MEMORY = 0.8  # of the spectrum of what isn't echo
 BAND_BINS = 12  # it is averaged over bands of 150 Hz: single bins of a voice are too ragged
-UNCONSTRAINED = 3  # a partition's answer is cut to its length every so many hops
+UNCONSTRAINED = 4  # a partition's answer is cut to its length every so many hops
 # The profile: once the echo's path is found, a partition is as uncertain as the energy there and
 # in its neighbours allows, no more. Where the room gives no answer, noise isn't taken for one.
 PROFILE = 2.0  # times that energy
@@ -204,4 +204,5 @@ class KalmanFilter:
             near = (self._neighbours * self._energy).max(1)
             profile = PROFILE * np.maximum(near, ANYWHERE * self._energy.max())
             most = np.maximum(profile.astype(np.float32)[:, None], least)
-        np.clip(self._uncertainty, least, most, out=self._uncertainty)
+        np.maximum(self._uncertainty, least, out=self._uncertainty)
+        np.minimum(self._uncertainty, most, out=self._uncertainty)
