@@ -20,18 +20,8 @@ import soundfile
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+import rooms  # noqa: E402
 from estoi import estoi  # noqa: E402
-from rooms import (  # noqa: E402
-    active_rms,
-    echo_of,
-    erle_db,
-    erle_of_speech_db,
-    looped,
-    rms,
-    room,
-    voice,
-    without_pauses,
-)
 
 from app.echo_choice import canceller  # noqa: E402
 from moshi_mlx.errors import MoshiError  # noqa: E402
@@ -50,28 +40,28 @@ class Off:
 
 def measure(mode: str, delay_ms: float, played: np.ndarray, user: np.ndarray) -> dict[str, float]:
     make = Off if mode == "off" else lambda: canceller(mode)
-    echo = echo_of(played, room(delay_ms, seed=1), rms(played))
+    echo = rooms.echo_of(played, rooms.room(delay_ms, seed=1), rooms.rms(played))
     start = time.thread_time()  # without OpenBLAS threads that still spin
     left = make().process(echo, played)
     frame_ms = 1000 * (time.thread_time() - start) / (len(echo) / 1920)
     talk = slice(USER_S * RATE, None)
     heard = make().process(echo + user, played)
     return {
-        "erle_2_3_s_db": erle_db(echo, left, 2, 3),
-        "erle_after_5_s_db": erle_db(echo, left, 5, len(echo) / RATE),
+        "erle_2_3_s_db": rooms.erle_db(echo, left, 2, 3),
+        "erle_after_5_s_db": rooms.erle_db(echo, left, 5, len(echo) / RATE),
         "estoi": estoi(user[talk], heard[talk], RATE),
         "cpu_ms_per_frame": frame_ms,
     }
 
 
 def spoken(name: str, cut: bool) -> np.ndarray:
-    return without_pauses(voice(name)) if cut else voice(name)
+    return rooms.without_pauses(rooms.voice(name)) if cut else rooms.voice(name)
 
 
 def clearness(echo: np.ndarray, played: np.ndarray, pcm: np.ndarray, start_s: int) -> float:
     """ESTOI from the tenth second on of a user who speaks from start_s on."""
-    user = looped(pcm, len(echo) / RATE)
-    user *= active_rms(played) / active_rms(user)
+    user = rooms.looped(pcm, len(echo) / RATE)
+    user *= rooms.active_rms(played) / rooms.active_rms(user)
     user[: start_s * RATE] = 0.0
     heard = canceller("linear").process(echo + user, played)
     return estoi(user[USER_S * RATE :], heard[USER_S * RATE :], RATE)
@@ -79,13 +69,13 @@ def clearness(echo: np.ndarray, played: np.ndarray, pcm: np.ndarray, start_s: in
 
 def measure_voice(moshi: str, cut: bool, seconds: float) -> dict[str, list[float]]:
     """Over the delays and the users: [worst, best]."""
-    played = looped(spoken(moshi, cut), seconds)
+    played = rooms.looped(spoken(moshi, cut), seconds)
     row: dict[str, list[float]] = {}
     for delay_ms in (20, 300):
-        echo = echo_of(played, room(delay_ms, seed=delay_ms), rms(played))
+        echo = rooms.echo_of(played, rooms.room(delay_ms, seed=delay_ms), rooms.rms(played))
         left = canceller("linear").process(echo, played)
-        row.setdefault("erle_3rd_s_db", []).append(erle_of_speech_db(echo, left, 2, 3))
-        row.setdefault("erle_after_5_s_db", []).append(erle_db(echo, left, 5, seconds))
+        row.setdefault("erle_3rd_s_db", []).append(rooms.erle_of_speech_db(echo, left, 2, 3))
+        row.setdefault("erle_after_5_s_db", []).append(rooms.erle_db(echo, left, 5, seconds))
         for start_s in (USER_S, 1):
             for other in VOICES:
                 if other != moshi:
@@ -112,10 +102,10 @@ def main() -> None:
     seconds = options.seconds
     if options.voices:
         return voices(seconds)
-    played = looped(voice("speech_10s"), seconds)
+    played = rooms.looped(rooms.voice("speech_10s"), seconds)
     parts = [soundfile.read(p, dtype="float32")[0] for p in sorted(NANO.glob("samples/*.wav"))]
-    user = looped(np.concatenate(parts), seconds)
-    user *= active_rms(played) / active_rms(user)
+    user = rooms.looped(np.concatenate(parts), seconds)
+    user *= rooms.active_rms(played) / rooms.active_rms(user)
     user[: USER_S * RATE] = 0.0
     rows: dict[str, dict[str, dict[str, float]]] = {}
     print(f"{'':8}{'delay':>7}{'ERLE 2-3 s':>12}{'after 5 s':>11}{'ESTOI':>8}{'CPU ms/frame':>14}")
