@@ -21,9 +21,9 @@ ROOT = Path(__file__).parents[1]
     ids=" ".join,
 )
 def test_without_a_folder_they_say_so(command):
-    env = {name: value for name, value in os.environ.items() if name not in ("WORK", "MAKEFLAGS")}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=30)
+    ours = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    done = subprocess.run(command, cwd=ROOT, env=ours, capture_output=True, text=True, timeout=30)
     assert done.returncode == (2 if command[0] == "make" else 1)
-    told = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
+    told = [line for line in done.stderr.splitlines() if not line.startswith("make")]
     assert len(told) == 1 and "say where: " in told[0], done.stderr
     assert done.stdout == ""
