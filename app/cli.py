@@ -12,17 +12,17 @@ from importlib.metadata import PackageNotFoundError, version
 
 from moshi_mlx.errors import MoshiError
 
-# command -> (module, one line for --help). A leading dot: relative to this package.
+# command -> (module, one line for --help). A leading dot: in `commands`.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "chat": (".cli_chat", "talk with Moshi through microphone and speakers"),
-    "web": (".cli_web", "talk in a browser, or with any client that speaks Kyutai's protocol"),
-    "echo-test": (".cli_echo_test", "measure the echo of this room and what to do about it"),
-    "devices": (".cli_devices", "list the sound devices and say which a talk would use"),
-    "demo": (".cli_demo", "a spoken talk with the small model in the package; nothing to download"),
-    "file": (".cli_file", "let Moshi answer a recording, into a sound file and a transcript"),
-    "text": (".cli_text", "continue a text with Helium, the language model inside Moshi"),
-    "doctor": (".cli_doctor", "tell whether this machine can talk with Moshi, and what to mend"),
-    "bench": (".cli_bench", "measure how fast a model runs here, and how far from the limit"),
+    "chat": (".chat", "talk with Moshi through microphone and speakers"),
+    "web": (".web", "talk in a browser, or with any client that speaks Kyutai's protocol"),
+    "echo-test": (".echo_test", "measure the echo of this room and what to do about it"),
+    "devices": (".devices", "list the sound devices and say which a talk would use"),
+    "demo": (".demo", "a spoken talk with the small model in the package; nothing to download"),
+    "file": (".file", "let Moshi answer a recording, into a sound file and a transcript"),
+    "text": (".text", "continue a text with Helium, the language model inside Moshi"),
+    "doctor": (".doctor", "tell whether this machine can talk with Moshi, and what to mend"),
+    "bench": (".bench", "measure how fast a model runs here, and how far from the limit"),
     "quantize": ("quantize.cli", "make a smaller model and tell what it cost"),
 }
 
@@ -43,7 +43,7 @@ def module_of(command: str):
     """Import the module behind a command; the sibling folder `quantize` is reached here alone."""
     name = COMMANDS[command][0]
     if name.startswith("."):
-        return importlib.import_module(name, __package__)
+        return importlib.import_module(f".commands{name}", __package__)
     parent = (__package__ or "").rpartition(".")[0]  # "moshi_mlx" installed, "" in the checkout
     return importlib.import_module(f"{parent}.{name}".lstrip("."))
 

@@ -27,10 +27,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from app.device_sound import DeviceSound
+from app.audio.device_sound import DeviceSound
+from app.audio.gil_handover import SWITCH_INTERVAL_S, spare_the_collector
 from app.events import Settings
-from app.realtime import SWITCH_INTERVAL_S, spare_the_collector
-from app.session import Session
+from app.talk.session import Session
 
 LOADS = ("idle", "processes", "thread", "nano")
 PERCENTS = (50, 99, 99.9)
@@ -77,10 +77,10 @@ def into_real_time() -> bool:
 def make_engine(load: str) -> Any:
     if load == "nano":
         import moshi_mlx
-        from app.model_engine import MoshiEngine
+        from app.talk.moshi_engine import MoshiEngine
 
         return MoshiEngine(moshi_mlx.load("nano"), "nano")
-    from tests.fake_engine import FakeEngine
+    from tests.support.fake_engine import FakeEngine
 
     return FakeEngine(lambda: 0.04)
 
@@ -149,7 +149,7 @@ def main() -> None:
         sys.setswitchinterval(args.interval)
         print(json.dumps(child(args.child, args.seconds)))
         return
-    from tests.pulse import Pulse
+    from tests.support.pulse import Pulse
 
     pulse, waits = Pulse(), {}
     try:

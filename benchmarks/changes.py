@@ -26,15 +26,15 @@ from worker import ROOT, machine, timed_ms
 
 sys.path.insert(0, str(ROOT))
 
-from app.bench_random import random_lm
-from moshi_mlx import depth, sampling, transformer
-from moshi_mlx.config import LmConfig, parse_config
-from moshi_mlx.depth import DepthTransformer
-from moshi_mlx.embedding import StackedEmbedding
-from moshi_mlx.generator import LmGenerator
-from moshi_mlx.lm import Lm
-from moshi_mlx.sampling import Sampler
-from moshi_mlx.transformer import Attention
+from app.machine.random_model import random_lm
+from moshi_mlx.config.lm_config import LmConfig, parse_config
+from moshi_mlx.lm import compiled_step, depth, model, sampling, transformer
+from moshi_mlx.lm.depth import DepthTransformer
+from moshi_mlx.lm.embedding import StackedEmbedding
+from moshi_mlx.lm.generator import LmGenerator
+from moshi_mlx.lm.model import Lm
+from moshi_mlx.lm.sampling import Sampler
+from moshi_mlx.lm.transformer import Attention
 
 MODELS = {"narrow": (64, 4), "heads of 64": (256, 4)}  # name -> width, heads
 TURN, WARM_FRAMES = 3, 3
@@ -113,7 +113,11 @@ def noise_a_draw(
 
 
 CHANGES: dict[str, tuple[Any, str, Any]] = {  # what stands there now -> owner, name, as it was
-    "one compiled function": (sys.modules["moshi_mlx.frame"], "can_compile", lambda: False),
+    "one compiled function": (
+        compiled_step,
+        "can_compile",
+        lambda: False,
+    ),
     "one table for 16 codebooks": (StackedEmbedding, "__call__", table_a_codebook),
     "one product for 8 depth inputs": (DepthTransformer, "inputs", product_a_slice),
     "q, k and v rotated in one call": (Attention, "project", two_rotations),
@@ -121,7 +125,7 @@ CHANGES: dict[str, tuple[Any, str, Any]] = {  # what stands there now -> owner, 
     "rings written in place": (transformer, "write", ring_by_where),
     "residual inside the product": (transformer, "linear_plus", residual_apart),
     "matrices turned once": (transformer, "transposed", lambda linear: linear.weight.T),
-    "noise of all draws at once": (sys.modules["moshi_mlx.lm"], "frame_noise", noise_a_draw),
+    "noise of all draws at once": (model, "frame_noise", noise_a_draw),
     "top-k before the division": (Sampler, "__call__", divide_first),
     "top-k of text in blocks": (sampling, "blocks_for", lambda V, k: 1),
 }

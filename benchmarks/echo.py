@@ -18,14 +18,13 @@ import numpy as np
 import soundfile
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT))
 
-import rooms  # noqa: E402
-from estoi import estoi  # noqa: E402
-
-from app.echo_choice import canceller  # noqa: E402
+from app.echo.choice import canceller  # noqa: E402
 from moshi_mlx.errors import MoshiError  # noqa: E402
 from moshi_mlx.hub import NANO  # noqa: E402
+from tests.support import rooms  # noqa: E402
+from tests.support.estoi import estoi  # noqa: E402
 
 RATE, USER_S = 24_000, 10
 DELAYS_MS = (20, 60, 120, 300)

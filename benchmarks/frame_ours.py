@@ -9,8 +9,8 @@ from dot import kernels, stand_ins
 from shapes import AUDIO, MODELS, TEXT, raw_config
 from worker import serve, timed_ms
 
-from app.bench_random import random_lm
-from moshi_mlx.config import parse_config
+from app.machine.random_model import random_lm
+from moshi_mlx.config.lm_config import parse_config
 
 
 class Ours:

@@ -28,12 +28,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from app.device_sound import DeviceSound
-from app.engine import Reply
+from app.audio.device_sound import DeviceSound
 from app.events import Settings
-from app.session import Session
-from moshi_mlx.beside import DecodeBehind
+from app.talk.engine import Reply
+from app.talk.session import Session
 from moshi_mlx.clock import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE_HZ
+from moshi_mlx.codec.cpu_threads import DecodeBehind
 
 CLICK, HEARD = 0.5, 0.1
 PATIENCE_FRAMES = 25  # 2 s without a click: it was lost, begin again
@@ -174,7 +174,7 @@ def measure(
     seconds: float, rounds: int, step_ms: float, other: str = "kyutais"
 ) -> dict[str, float]:
     """Ours and another by turns on one daemon, each in its own process -> medians in ms."""
-    from tests.pulse import Pulse
+    from tests.support.pulse import Pulse
 
     trips: dict[str, list[float]] = {"ours": [], other: []}
     pulse = Pulse(loopback=True)

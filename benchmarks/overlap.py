@@ -28,15 +28,15 @@ from worker import ROOT, machine
 sys.path.insert(0, str(ROOT))
 
 import moshi_mlx
-from app.bench_random import random_lm
+from app.machine.random_model import random_lm
 from moshi_mlx import moshi as sessions
-from moshi_mlx.codec import RustCodec
-from moshi_mlx.config import parse_config
-from moshi_mlx.generator import LmGenerator, Step, Submitted
+from moshi_mlx.codec.rust import RustCodec
+from moshi_mlx.config.lm_config import parse_config
+from moshi_mlx.lm.generator import LmGenerator, Step, Submitted
 from moshi_mlx.moshi import EarlyReply, Moshi, Session
-from moshi_mlx.text import TextTokenizer
-from tests.bench_shapes import SMALL
-from tests.mimi_goldens import full_size_file
+from moshi_mlx.text.tokenizer import TextTokenizer
+from tests.support.bench_shapes import SMALL
+from tests.support.mimi_goldens import full_size_file
 
 FRAME = 1920
 TURN, SETTLE = 12, 4  # frames of a way until the next one's turn; of these untimed

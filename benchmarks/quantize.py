@@ -25,12 +25,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from moshi_mlx.config import parse_config
-from moshi_mlx.names import expected
-from moshi_mlx.presets import raw_preset
-from quantize.recipes import RECIPES
-from quantize.safetensors_out import Slot, header_of
-from quantize.target import make_target, open_checkpoint
+from moshi_mlx.config.lm_config import parse_config
+from moshi_mlx.config.presets import raw_preset
+from moshi_mlx.weights.tensor_names import expected
+from quantize.checkpoint.target import make_target, open_checkpoint
+from quantize.checkpoint.writer import Slot, header_of
+from quantize.recipe.recipes import RECIPES
 
 NOISE_WEIGHTS = 16_000_000
 STATUS = Path("/proc/self/status")

@@ -21,9 +21,9 @@ import mlx.core as mx
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from app import bench_stats, bench_subject
-from app.bench_runner import WARM_FRAMES, Plan, noise_frames, run, timer_cost_ms
-from app.bench_stats import Recording
+from app.bench import stats, subject
+from app.bench.runner import WARM_FRAMES, Plan, noise_frames, run, timer_cost_ms
+from app.bench.stats import Recording
 from moshi_mlx.moshi import Moshi, load
 
 
@@ -56,14 +56,14 @@ def main() -> None:
     args = parser.parse_args()
     load_at_start = os.getloadavg()[0]
     real = load("nano", codec="mlx")
-    made = bench_subject.random_moshi(bench_subject.speech_config("nano"), "fp32", "nano")
+    made = subject.random_moshi(subject.speech_config("nano"), "fp32", "nano")
     for model in (real, made):
         model.warm_up()
     ratios = [frames_in_turn(real, made, args.frames) for _ in range(args.rounds)]
     runs = [run(real, Plan(args.frames)) for _ in range(2 * args.rounds)]
     again = [larger_by_smaller(a, b) for a, b in zip(runs[::2], runs[1::2], strict=True)]
     frames = [frame for recording in runs for frame in recording.frames]
-    check = bench_stats.timer_check(Recording(frames), timer_cost_ms())
+    check = stats.timer_check(Recording(frames), timer_cost_ms())
     assert check is not None
     found = {
         "random / real": median(clock for clock, _ in ratios),

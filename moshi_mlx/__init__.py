@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .errors import MoshiError
     from .helium import load_helium
-    from .loading import load_lm, save_lm
     from .mimi import load_mimi
     from .moshi import EarlyReply, Moshi, Reply, Session, load
+    from .weights.loading import load_lm, save_lm
 
 _WHERE = {
     "EarlyReply": ".moshi",
@@ -25,9 +25,9 @@ _WHERE = {
     "Session": ".moshi",
     "load": ".moshi",
     "load_helium": ".helium",
-    "load_lm": ".loading",
+    "load_lm": ".weights.loading",
     "load_mimi": ".mimi",
-    "save_lm": ".loading",
+    "save_lm": ".weights.loading",
 }
 __all__ = [
     "EarlyReply",

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, DownloadError
-from .files import PARTS, SHARD_INDEX, file_names, shard_names
 from .hub_errors import is_no_network, mendable
+from .weights.model_files import PARTS, SHARD_INDEX, file_names, shard_names
 
 NANO = Path(__file__).parent / "nano"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")

@@ -14,17 +14,17 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from .beside import DecodeBehind, EncodeAhead, Sound
 from .clock import FRAME_SAMPLES
-from .codec import Codec, CodecStream
-from .config import LmConfig, parse_config, read_config
+from .codec.cpu_threads import DecodeBehind, EncodeAhead, Sound
+from .codec.rust import Codec, CodecStream
+from .config.lm_config import LmConfig, parse_config, read_config
 from .errors import ConfigError, MoshiError
-from .generator import Forced, LmGenerator, Step
-from .lm import Lm
-from .loading import lm_from_file, part_path, working_dtype
+from .lm.generator import Forced, LmGenerator, Step
+from .lm.model import Lm
 from .memory import limit_memory
 from .mimi import MimiConfig, load_mimi
-from .text import TextTokenizer
+from .text.tokenizer import TextTokenizer
+from .weights.loading import lm_from_file, part_path, working_dtype
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,23 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .calibration import Calibration, read_calibration
-from .cli_report import write_whole
-from .plan import unused_patterns
-from .recipes import RECIPES, QuantizeError, Recipe, find_recipe
-from .report import FILE, report_of, to_json
-from .report_tables import short
-from .sizing import Choice, Goal, choose_recipe
-from .target import Checkpoint, Outcome, check_target, make_target, open_checkpoint, plan_of
+from .calibrated.calibration import Calibration, read_calibration
+from .checkpoint.plan import unused_patterns
+from .checkpoint.target import (
+    Checkpoint,
+    Outcome,
+    check_target,
+    make_target,
+    open_checkpoint,
+    plan_of,
+)
+from .mixed.sizing import Choice, Goal, choose_recipe
+from .recipe.recipes import RECIPES, QuantizeError, Recipe, find_recipe
+from .report.command import write_whole
+from .report.report import FILE, report_of, to_json
+from .report.tables import short
 
-COMMANDS = {"report": ".cli_report", "push": ".cli_push"}  # `moshi quantize report ...`
+COMMANDS = {"report": ".report.command", "push": ".push.command"}  # `moshi quantize report ...`
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:

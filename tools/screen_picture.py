@@ -13,11 +13,11 @@ import numpy as np
 import soundfile
 
 import moshi_mlx
-from app.chat import Chat, ChatOptions
+from app.audio.file_sound import FileSound
 from app.events import Settings
-from app.model_engine import engine_maker
-from app.screen import ChatScreen
-from app.virtual_sound import FileSound
+from app.screen.chat_screen import ChatScreen
+from app.talk.chat import Chat, ChatOptions
+from app.talk.moshi_engine import engine_maker
 from moshi_mlx.clock import FRAME_SECONDS, SAMPLE_RATE_HZ
 from moshi_mlx.hub import NANO
 

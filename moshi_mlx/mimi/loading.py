@@ -7,9 +7,9 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..codec import Codec, RustCodec, choose_codec, rust_available
+from ..codec.rust import Codec, RustCodec, choose_codec, rust_available
 from ..errors import MoshiError
-from ..weights import read_safetensors
+from ..weights.safetensors import read_safetensors
 from .config import CONFIG_NAME, KYUTAI, MimiConfig
 from .model import Mimi
 from .tensors import Tensors

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import mlx.core as mx
 import numpy as np
 
-from ..codec import checked_codes, checked_frame, checked_pcm
-from ..compiler import can_compile
+from ..backend.compiler import can_compile
+from ..codec.rust import checked_codes, checked_frame, checked_pcm
 from .config import MimiConfig
 from .convolution import Convolution, DepthwiseUpsample
 from .quantizer import Quantizer

@@ -1,0 +1,165 @@
+"""One model measured: load, warm up, run the conversation, split the language model, sweep."""
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import mlx.core as mx
+
+from moshi_mlx.mimi import Mimi
+from moshi_mlx.moshi import Moshi
+
+from ..machine import verdict as bench_verdict
+from ..machine.verdict import Verdict
+from . import (
+    floor as bench_floor,
+)
+from . import (
+    runner as bench_runner,
+)
+from . import (
+    split as bench_split,
+)
+from . import (
+    stats as bench_stats,
+)
+from . import (
+    trace as bench_trace,
+)
+from .floor import Floor
+from .runner import Memory, Plan, Stamp
+from .split import Split
+from .stats import Drift, Recording, Summary, TimerCheck
+from .subject import Subject, recipe_in
+
+Report = Callable[[str, float], None]  # what is being done, and the share that is done
+TRACE_FRAMES = 300  # at most
+LM_FRAMES = 20  # timed in the split pass and at each history of the sweep
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured beside the frames themselves."""
+
+    plan: Plan
+    context_sweep: bool = False
+    trace: bool = False
+    metal_capture: Path | None = None
+
+
+@dataclass
+class Run:
+    """Everything that was found out about one model. None: not measured (interrupted before)."""
+
+    subject: Subject
+    recording: Recording
+    floor: Floor
+    memory: Memory
+    load_s: float
+    warm_up_s: float
+    codec: str
+    dtype: str
+    timer: TimerCheck | None = None
+    split: Split | None = None
+    context_ms: dict[int, float] = field(default_factory=dict)  # frames of history -> LM step
+    trace: list[list[Stamp]] = field(default_factory=list)
+
+    @property
+    def frame(self) -> Summary:
+        return bench_stats.summarize(self.recording.frame_ms)
+
+    @property
+    def stages(self) -> dict[str, Summary]:
+        """Empty where no frame was looked into."""
+        times = {stage: self.recording.stage_ms(stage) for stage in bench_stats.STAGES}
+        return {stage: bench_stats.summarize(ms) for stage, ms in times.items() if ms}
+
+    @property
+    def typical_ms(self) -> dict[str, float]:
+        """The stages of a typical frame, which add up to it."""
+        return bench_stats.typical_stages(self.recording)
+
+    @property
+    def overhead_ms(self) -> float:
+        """What a typical frame takes on top of the floor: codec, host, launches."""
+        return self.frame.p50 - self.floor.ms
+
+    @property
+    def drift(self) -> Drift | None:
+        return bench_stats.drift(self.recording)
+
+    @property
+    def full_context_extra_ms(self) -> float | None:
+        """What a language model step costs more when the context is full than in this run."""
+        if not self.context_ms:
+            return None
+        points = sorted(self.context_ms)
+        history = self.floor.history_frames
+        below = max((h for h in points if h <= history), default=points[0])
+        return max(0.0, self.context_ms[points[-1]] - self.context_ms[below])
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of a talk that is long enough to fill the context, where that was measured."""
+        extra = self.full_context_extra_ms or 0.0
+        frame = self.frame
+        return bench_verdict.of_measured(self.subject.recipe, frame.p50 + extra, frame.p95 + extra)
+
+    @property
+    def response_latency_ms(self) -> float:
+        return bench_stats.response_latency_ms(self.frame.p50)
+
+
+def measure(subject: Subject, options: Options, gb_s: float, report: Report) -> Run:
+    """Raises KeyboardInterrupt only where no frame was timed yet."""
+    gc.collect()  # the model before
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    report("loading", 0.0)
+    start = time.perf_counter()
+    moshi = subject.build()
+    loaded = time.perf_counter()
+    report("warming up", 0.0)
+    moshi.warm_up()
+    warm = time.perf_counter()
+    recording = bench_runner.run(moshi, options.plan, progress=lambda done: report("frames", done))
+    if not recording.frames:
+        raise KeyboardInterrupt
+    history = bench_runner.WARM_FRAMES + len(recording.frames) // 2
+    run = Run(
+        replace(subject, recipe=subject.recipe or recipe_in(moshi.lm)),
+        recording,
+        floor=bench_floor.of_run(moshi.lm, history, gb_s),
+        memory=bench_runner.memory(),
+        load_s=loaded - start,
+        warm_up_s=warm - loaded,
+        codec="mlx" if isinstance(moshi.codec, Mimi) else "rust",
+        dtype=str(moshi.lm.dtype).rpartition(".")[2],
+        timer=bench_stats.timer_check(recording, bench_runner.timer_cost_ms()),
+    )
+    if not recording.interrupted:
+        try:
+            look_closer(run, moshi, options, report)
+        except KeyboardInterrupt:
+            recording.interrupted = True
+    return run
+
+
+def look_closer(run: Run, moshi: Moshi, options: Options, report: Report) -> None:
+    """The passes after the run: split, sweep, trace and capture."""
+    report("splitting the language model", 0.0)
+    run.split = bench_split.split(moshi.lm, LM_FRAMES, run.floor.history_frames)
+    report("history", 0.0)
+    context = moshi.config.transformer.context or 1
+    every = bench_split.histories(context)
+    run.context_ms = bench_split.sweep(
+        moshi.lm, every if options.context_sweep else (every[0], every[-1]), LM_FRAMES
+    )
+    if options.trace:
+        report("trace", 0.0)
+        run.trace = bench_runner.trace_frames(moshi, min(options.plan.frames, TRACE_FRAMES))
+    if options.metal_capture is not None:
+        report("Metal capture", 0.0)
+        bench_trace.capture(options.metal_capture, moshi)

@@ -1,0 +1,140 @@
+"""What is measured: a model by name, or one of an exact shape with random weights; does it fit."""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from moshi_mlx.config.lm_config import LmConfig, read_config
+from moshi_mlx.errors import MoshiError
+from moshi_mlx.hub import NANO, resolve
+from moshi_mlx.lm.kv_ring import check_kv_bits
+from moshi_mlx.lm.model import Lm
+from moshi_mlx.memory import limit_memory
+from moshi_mlx.mimi import MimiConfig
+from moshi_mlx.moshi import Moshi, load
+from moshi_mlx.text.tokenizer import TextTokenizer
+
+from ..doctor import checks, preflight
+from ..machine import verdict
+from ..machine.facts import Facts
+from ..machine.random_model import precision_of, random_lm, random_mimi, shape_config
+
+DEFAULT_SHAPE, DEFAULT_RECIPE = "moshi-7b", "q4"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model to be measured. `build` loads it or makes it up (and may raise MoshiError).
+
+    `recipe` is "" where only the loaded model will tell.
+    """
+
+    model: str
+    recipe: str
+    random: bool
+    build: Callable[[], Moshi]
+
+
+def from_random(shape: str, recipes: list[str], facts: Facts, kv_bits: int = 16) -> list[Subject]:
+    """A subject per recipe; those that don't fit in memory are left out, with a line on stderr.
+
+    Raises MoshiError for shapes and recipes that there aren't, for kv_bits that don't fit the
+    shape, and when none fits in memory: before anything is allocated.
+    """
+    config = speech_config(shape)
+    check_kv_bits(kv_bits, config.transformer.head_dim, config.transformer.context or 0)
+    needs = {}
+    for recipe in recipes:
+        precision_of(recipe)
+        needs[recipe] = verdict.memory_need_bytes(config, recipe)
+    refused = {recipe: why for recipe in needs if (why := too_large(recipe, needs[recipe], facts))}
+    if len(refused) == len(needs):
+        raise MoshiError(next(iter(refused.values())))
+    for why in refused.values():
+        print(f"left out: {why}", file=sys.stderr)
+    name = shape if "/" not in shape else Path(shape).name  # no path of a person in a report
+    return [
+        Subject(
+            name, recipe, True, lambda recipe=recipe: random_moshi(config, recipe, shape, kv_bits)
+        )
+        for recipe in needs
+        if recipe not in refused
+    ]
+
+
+def from_model(args: argparse.Namespace, name: str, facts: Facts) -> Subject:
+    """A real model, downloaded if need be: that is not part of its load time.
+
+    Raises MoshiError when it can't fit, before any download, and when it can't be had.
+    """
+    found = preflight.describe(name, facts)
+    if found is not None:
+        for line in preflight.room(found, facts):
+            raise MoshiError(line)
+    folder = resolve(name, args.revision, args.offline)
+    shown = folder.name if Path(name).is_dir() else name
+    return Subject(
+        shown, recipe_of(shown), False, lambda: load(folder, args.codec, kv_bits=args.kv_bits)
+    )
+
+
+def recipe_of(name: str) -> str:
+    """ "kyutai/moshiko-mlx-q4" -> "q4"; "" where the name says nothing."""
+    found = re.search(r"(?:^|[-_.])(q[3-8]|bf16|mxfp4|nvfp4|mxfp8)(?:$|[-_.])", name)
+    return found[1] if found else ""
+
+
+def recipe_in(lm: Lm) -> str:
+    """What the loaded layers say: "q4", "q8+q4" for a mix, the dtype where none is quantized."""
+    bits = {m.bits for m in lm.modules() if isinstance(m, nn.QuantizedLinear)}
+    if bits:
+        return "+".join(f"q{n}" for n in sorted(bits, reverse=True))
+    return {mx.float32: "fp32", mx.float16: "fp16"}.get(lm.dtype, "bf16")
+
+
+def speech_config(shape: str) -> LmConfig:
+    """The shape of a model that converses. Raises ConfigError, or MoshiError for another kind."""
+    config = shape_config(str(NANO / "config.json") if shape == "nano" else shape)
+    if not (config.dep_q and config.user_q):
+        raise MoshiError(f"{shape} doesn't speak: give a shape that hears and answers")
+    return config
+
+
+def too_large(recipe: str, need_bytes: int, facts: Facts) -> str | None:
+    """Why a model of this size can't run here, None when it can (or nobody knows)."""
+    usable = checks.usable_memory_bytes(facts)
+    if usable is None or need_bytes <= usable:
+        return None
+    return (
+        f"{recipe} needs {need_bytes / 1e9:.1f} GB of memory and this machine can give "
+        f"{usable / 1e9:.1f} GB: choose fewer bits or a smaller model"
+    )
+
+
+def random_moshi(config: LmConfig, recipe: str, shape: str, kv_bits: int = 16) -> Moshi:
+    """Language model and codec with random weights, Kyutai's sizes unless the shape has its own.
+
+    The tokenizer is nano's: which words come out doesn't matter.
+    """
+    limit_memory()  # as where a model is loaded
+    on_cpu = mx.default_device() == mx.Device(mx.cpu)
+    lm = random_lm(config, recipe, "float32" if on_cpu else "bfloat16")
+    lm.kv_bits = kv_bits
+    mimi = random_mimi(mimi_config(shape), config.mimi_codebooks)
+    return Moshi(lm, mimi, TextTokenizer(NANO / "tokenizer.model"), NANO)
+
+
+def mimi_config(shape: str) -> MimiConfig:
+    """The codec's sizes: what the shape's `config.json` points to, else Kyutai's."""
+    folder = NANO if shape == "nano" else Path(shape).expanduser()
+    folder = folder if folder.is_dir() else folder.parent
+    if not (folder / "config.json").is_file():
+        return MimiConfig()
+    named = read_config(folder).get("mimi_config_name")
+    return MimiConfig.from_file(folder / named) if named else MimiConfig()

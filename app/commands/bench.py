@@ -1,0 +1,198 @@
+"""Measure how fast Moshi runs here: every part of a frame, the memory's limit, and a verdict.
+
+Nothing is downloaded by default: speed doesn't depend on the values of the weights, so they are
+made up in the exact shape. `moshi bench compare A.json B.json` sets two reports side by side.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from moshi_mlx.errors import MoshiError
+
+from ..bench import (
+    compare as bench_compare,
+)
+from ..bench import (
+    document as bench_document,
+)
+from ..bench import (
+    html as bench_html,
+)
+from ..bench import (
+    screen as bench_screen,
+)
+from ..bench import (
+    subject as bench_subject,
+)
+from ..bench import (
+    trace as bench_trace,
+)
+from ..bench.document import Bench
+from ..bench.floor import bandwidth
+from ..bench.measure import Options, Report, Run, measure
+from ..bench.runner import Plan
+from ..bench.subject import DEFAULT_RECIPE, DEFAULT_SHAPE, Subject
+from ..machine import facts as platform_facts
+from ..machine.facts import Facts
+from .model_options import add_model_options, model_from
+from .report_file import check_writable, write_report
+
+INTERRUPTED = 1  # it has not measured what it was asked to
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_argument_group("what to measure")
+    what.add_argument(
+        "--random-weights",
+        metavar="SHAPE",
+        help=f"a model's name (moshi-7b, hibiki-1b, nano ...) or a config.json (default "
+        f"{DEFAULT_SHAPE}; the real nano where there is no GPU)",
+    )
+    what.add_argument("--recipe", help=f"q3 q4 q5 q6 q8 mxfp4 ... bf16 (default {DEFAULT_RECIPE})")
+    what.add_argument("--recipes", metavar="A,B", help="several in one run: q4,q6,q8,bf16")
+    what.add_argument("--frames", type=int, default=200, help="how many (default %(default)s)")
+    what.add_argument(
+        "--minutes", type=float, help="instead: talk that long at its own pace, for the heat"
+    )
+    what.add_argument(
+        "--context-sweep", action="store_true", help="cost at no, 1/4, 1/2 and full history"
+    )
+    what.add_argument("--chip", help="compute the floor for this chip, not the one found (M4 Max)")
+    add_model_options(parser)
+    out = parser.add_argument_group("reports")
+    out.add_argument("--json", metavar="FILE", help='everything measured; "-": instead of a screen')
+    out.add_argument("--html", metavar="FILE", type=Path, help="a page with figures and charts")
+    out.add_argument("--trace", metavar="FILE", type=Path, help="frames for ui.perfetto.dev")
+    out.add_argument("--metal-capture", metavar="FILE", type=Path, help="a .gputrace for Xcode")
+    actions = parser.add_subparsers(dest="action", metavar="")
+    two = actions.add_parser("compare", help="compare A.json B.json: ratios of two reports")
+    two.add_argument("first", type=Path, metavar="A.json")
+    two.add_argument("second", type=Path, metavar="B.json")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.action == "compare":
+        return bench_compare.compare(args.first, args.second, Console(highlight=False))
+    plan = plan_from(args)
+    check_outputs(args)
+    facts = platform_facts.gather((args.model,) if args.model else (), network=False, audio=False)
+    if facts.mlx.backend is None:
+        raise MoshiError(f"MLX doesn't start here ({facts.mlx.why}): see `moshi doctor`")
+    subjects = subjects_from(args, facts)
+    options = Options(
+        plan, args.context_sweep, trace=args.trace is not None, metal_capture=args.metal_capture
+    )
+    bench = Bench(facts, plan, bandwidth(facts, args.chip), [])
+    bench = measure_all(bench, subjects, options)
+    if not bench.runs:
+        print("interrupted before the first frame: nothing was measured", file=sys.stderr)
+        return INTERRUPTED
+    report(bench, args)
+    return INTERRUPTED if bench.interrupted else 0
+
+
+def plan_from(args: argparse.Namespace) -> Plan:
+    """Raises MoshiError for a run that is too short to say anything."""
+    if args.minutes is not None:
+        if not 0 < args.minutes <= 24 * 60:
+            raise MoshiError(f"--minutes {args.minutes:g}: give more than 0 and at most a day")
+        return Plan(seconds=60 * args.minutes)
+    if args.frames < 2:
+        raise MoshiError(f"--frames {args.frames}: give 2 or more")
+    return Plan(args.frames)
+
+
+def check_outputs(args: argparse.Namespace) -> None:
+    """Before anything else: can every report be written? Raises MoshiError."""
+    for path in (args.html, args.trace, None if args.json in (None, "-") else Path(args.json)):
+        if path is not None:
+            check_writable(path)
+    if args.metal_capture is not None:
+        bench_trace.check_capture(args.metal_capture)
+
+
+def subjects_from(args: argparse.Namespace, facts: Facts) -> list[Subject]:
+    """What the options name, checked against this machine's memory. Raises MoshiError."""
+    chosen = [args.recipe] if args.recipe else (args.recipes or "").split(",")
+    recipes = [recipe.strip() for recipe in chosen if recipe.strip()]
+    if args.recipe and args.recipes:
+        raise MoshiError("give --recipe or --recipes, not both")
+    if args.model or args.voice or args.bits:
+        if args.random_weights:
+            raise MoshiError("give a model or --random-weights, not both")
+        if recipes:
+            raise MoshiError("--model has its own precision: --recipe goes with --random-weights")
+        return [bench_subject.from_model(args, model_from(args), facts)]
+    shape = args.random_weights
+    if shape is None:
+        shape = DEFAULT_SHAPE
+        if facts.mlx.backend == "cpu" and not recipes:
+            note = f"no GPU here: measuring nano; --random-weights {DEFAULT_SHAPE} takes the 7B"
+            print(note, file=sys.stderr)
+            return [bench_subject.from_model(args, "nano", facts)]
+    if args.codec == "rust":
+        raise MoshiError("made-up weights run with the codec in MLX: --codec rust needs a --model")
+    return bench_subject.from_random(shape, recipes or [DEFAULT_RECIPE], facts, args.kv_bits)
+
+
+def measure_all(bench: Bench, subjects: list[Subject], options: Options) -> Bench:
+    """Every subject in turn, until Ctrl-C."""
+    runs: list[Run] = []
+    with progress() as reporter:
+        try:
+            for subject in subjects:
+                say = reporter(f"{subject.model} {subject.recipe}".strip())
+                runs.append(measure(subject, options, bench.bandwidth.gb_s, say))
+                if runs[-1].recording.interrupted:
+                    raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            return Bench(bench.facts, bench.plan, bench.bandwidth, runs, interrupted=True)
+    return Bench(bench.facts, bench.plan, bench.bandwidth, runs)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], Report]]:
+    """Gives a reporter for a title: a bar on stderr, or a line for each phase in a log."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as p:
+        task = p.add_task("", total=1.0)
+        said = [""]
+
+        def reporter(title: str) -> Report:
+            def report(what: str, done: float) -> None:
+                description = f"{title}: {what}"
+                p.update(task, description=description, completed=done)
+                if not console.is_terminal and description != said[0]:
+                    print(description, file=sys.stderr, flush=True)
+                said[0] = description
+
+            return report
+
+        yield reporter
+
+
+def report(bench: Bench, args: argparse.Namespace) -> None:
+    """Screen, files, and one JSON document as the last line of stdout."""
+    whole = bench_document.document(bench)
+    if args.html is not None:
+        write_report(args.html, bench_html.page(bench))
+    if args.trace is not None:
+        traces = {run.subject.recipe: run.trace for run in bench.runs}
+        write_report(args.trace, json.dumps(bench_trace.document(traces)))
+    if args.json == "-":
+        print(json.dumps(whole))
+        return
+    if args.json is not None:
+        write_report(Path(args.json), json.dumps(whole) + "\n")
+    console = Console(highlight=False)
+    bench_screen.show(bench, console)
+    console.print()
+    console.print(json.dumps(bench_document.summary(bench)), style="dim", soft_wrap=True)

@@ -1,0 +1,113 @@
+"""Talk with Moshi: it listens and speaks at the same time, through microphone and speakers."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from moshi_mlx.errors import MoshiError
+
+from ..audio.gil_handover import short_handovers, spare_the_collector
+from ..echo.choice import MODES
+from ..events import Ready, Settings
+from ..screen.plain_text import run_plain
+from ..talk.chat import Chat, ChatOptions, Sound
+from .devices import add_device_options
+from .model_options import add_model_options, add_sampling_options, engine_from, sampling_from
+from .preferences import add_config_option, parse_with_preferences
+from .signals import Signals
+
+TAIL_SECONDS = 4.0
+LONGEST_TAIL_S = 3600.0  # it is held in memory
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    talk = parser.add_argument_group("talk")
+    talk.add_argument("--plain", action="store_true", help="text only, no screen")
+    add_device_options(talk)
+    talk.add_argument("--echo", choices=MODES, default="auto", help="who takes Moshi's echo out")
+    talk.add_argument(
+        "--no-greeting", action="store_true", help="Moshi waits until you speak (30 s at most)"
+    )
+    add_config_option(parser)
+    add_model_options(parser)
+    add_sampling_options(parser)
+    recording = parser.add_argument_group("recording")
+    recording.add_argument(
+        "--record", type=Path, metavar="DIR", help="write sound, transcript and timings here"
+    )
+    recording.add_argument("--flac", action="store_true", help="sound as flac, made at the end")
+    virtual = parser.add_argument_group("without a sound card")
+    virtual.add_argument("--virtual-input", type=Path, metavar="FILE", help="what you say")
+    virtual.add_argument("--virtual-output", type=Path, metavar="WAV", help="what Moshi says")
+    virtual.add_argument(
+        "--tail",
+        type=float,
+        default=TAIL_SECONDS,
+        metavar="SECONDS",
+        help=f"silence after the virtual input (default {TAIL_SECONDS:g})",
+    )
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    return parse_with_preferences(parser, argv)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0, 1 with one line on stderr, or 128 + the signal that ended the talk."""
+    settings = Settings(greeting=not args.no_greeting, **sampling_from(args))
+    options = ChatOptions(settings, args.echo, args.record, args.flac)
+    short_handovers()
+    sound = sound_from(args)
+    make_engine = engine_from(args)
+    with Signals() as signals:
+        chat = Chat(make_engine, sound, options)
+        chat.subscribe(lambda event: spare_the_collector() if isinstance(event, Ready) else None)
+        signals.call(chat.quit)
+        try:
+            show(chat, args.plain)
+        finally:
+            ended = chat.close()
+        status = signals.status or report(chat)
+        if not ended:  # a model that is loading can't be interrupted, and mustn't hold us up
+            sys.stderr.flush()
+            os._exit(status)
+    return status
+
+
+def show(chat: Chat, plain: bool) -> None:
+    """Until the talk is over: on a screen, or as text where there is none."""
+    if plain or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        run_plain(chat)
+        return
+    from ..screen.chat_screen import run_screen
+
+    run_screen(chat)
+
+
+def report(chat: Chat) -> int:
+    """Where the recordings are and what failed, if anything; returns the exit status."""
+    for take in chat.takes:
+        print(f"recorded: {take}", file=sys.stderr)
+    if chat.failure is not None:
+        print(f"error: {chat.failure}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def sound_from(args: argparse.Namespace) -> Sound:
+    """The devices that the options name, found but not opened. Raises AudioError."""
+    if args.virtual_input is None:
+        if args.virtual_output is not None:
+            raise MoshiError("--virtual-output needs --virtual-input too: a file that is said")
+        from ..audio.device_sound import DeviceSound
+
+        return DeviceSound(args.input, args.output)
+    if args.input or args.output:
+        raise MoshiError("--virtual-input is a device of its own: leave --input and --output out")
+    if not 0 <= args.tail <= LONGEST_TAIL_S:
+        raise MoshiError(f"--tail is 0 to {LONGEST_TAIL_S:g} seconds, not {args.tail:g}")
+    from ..audio.file_sound import FileSound
+
+    return FileSound(args.virtual_input, args.virtual_output, args.tail)

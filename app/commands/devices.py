@@ -1,0 +1,39 @@
+"""List the sound devices, and say which ones a talk would use."""
+
+import argparse
+
+from ..audio import portaudio
+from ..audio.device import Device
+from ..audio.device_choice import choose
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_device_options(parser)
+
+
+def add_device_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    parser.add_argument("--input", metavar="NAME", help="microphone: a part of its name, or number")
+    parser.add_argument("--output", metavar="NAME", help="loudspeaker: the same")
+
+
+def run(args: argparse.Namespace) -> int:
+    devices = portaudio.scan()
+    for device in devices:
+        print(row(device))
+    pair = choose(devices, args.input, args.output)
+    print(f"\na talk would use: {pair.input.name} (in), {pair.output.name} (out)")
+    for note in pair.notes:
+        print(note)
+    return 0
+
+
+def row(device: Device) -> str:
+    """One line: number, name, directions, rate, whether it is the system's default."""
+    ways = [f"{device.inputs} in"] * bool(device.inputs) + [f"{device.outputs} out"] * bool(
+        device.outputs
+    )
+    marks = ["default in"] * device.default_input + ["default out"] * device.default_output
+    rate = f"{device.rate_hz / 1000:g} kHz"
+    return f"{device.index:>3}  {device.name:<40} {', '.join(ways):<16} {rate:<9}" + ", ".join(
+        marks
+    )

@@ -1,0 +1,60 @@
+"""Will Moshi run here: one screen about this machine, each line with what to do about it."""
+
+import argparse
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from ..doctor import checks, report
+from ..doctor import speed as doctor_speed
+from ..doctor.speed import Speed
+from ..machine import facts as platform_facts
+from ..machine.facts import Facts
+from .report_file import check_writable, write_report
+
+VOICES, BITS = ("moshiko", "moshika"), ("q4", "q8", "bf16")
+MODELS = tuple(f"kyutai/{voice}-mlx-{bits}" for voice in VOICES for bits in BITS)
+SPEED_TEST_BYTES = 2 * 10**9  # free memory that the five-second benchmark may take
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="a report for a bug tracker (no names, no paths) instead of the screen",
+    )
+    parser.add_argument("--quick", action="store_true", help="leave the five-second benchmark out")
+    parser.add_argument("--offline", action="store_true", help="don't ask the network anything")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Always 0 when the report could be made: what it says is for people to judge."""
+    if args.json not in (None, "-"):
+        check_writable(Path(args.json))
+    facts = platform_facts.gather(MODELS, network=not args.offline)
+    speed, why_not = (None, "--quick") if args.quick else test_speed(facts)
+    lines = [*checks.check(facts), report.speed_line(speed, why_not)]
+    if args.json is None:
+        report.show(lines, Console(highlight=False))
+        return 0
+    text = json.dumps(report.as_json(facts, lines, speed))
+    if args.json == "-":
+        print(text)
+    else:
+        write_report(Path(args.json), text + "\n")
+    return 0
+
+
+def test_speed(facts: Facts) -> tuple[Speed | None, str]:
+    """The five-second benchmark where it can run, else the reason why not."""
+    if facts.mlx.backend is None:
+        return None, "MLX doesn't start here"
+    free = facts.memory_free_bytes
+    if free is not None and free < SPEED_TEST_BYTES:
+        return None, f"only {free / 1e9:.1f} GB of memory are free"
+    with Console(stderr=True).status("measuring for five seconds ..."):
+        speed = doctor_speed.measure()
+    return speed, "" if speed else "the test did not end in time"

@@ -1,0 +1,124 @@
+"""Options that several commands share: which model, and how it samples."""
+
+import argparse
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from moshi_mlx.errors import MoshiError
+
+if TYPE_CHECKING:
+    from moshi_mlx import Moshi
+    from moshi_mlx.hub import Download
+
+    from ..talk.engine import MakeEngine
+
+VOICES = ("moshiko", "moshika")  # a man's and a woman's
+PRECISIONS = {4: "q4", 8: "q8", 16: "bf16"}
+DEFAULT_VOICE, DEFAULT_BITS = "moshiko", 4
+# option -> (type, help)
+SAMPLING: dict[str, tuple[type, str]] = {
+    "seed": (int, "the same seed gives the same answer (default: a new one each time)"),
+    "text_temperature": (float, "how freely words are chosen; 0 is greedy"),
+    "text_top_k": (int, "choose among the k likeliest words only"),
+    "audio_temperature": (float, "how freely the voice is chosen; 0 is greedy"),
+    "audio_top_k": (int, "choose among the k likeliest codes only"),
+}
+
+
+def add_source_options(
+    parser: argparse.ArgumentParser, help_text: str, default: str | None = None
+) -> argparse._ArgumentGroup:
+    """--model, --revision, --offline: where a model comes from."""
+    group = parser.add_argument_group("model")
+    group.add_argument("--model", default=default, help=help_text)
+    group.add_argument("--revision", help="a commit or branch of the repository")
+    group.add_argument("--offline", action="store_true", default=None, help="never ask the network")
+    return group
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    group = add_source_options(
+        parser,
+        'a folder, a Hugging Face repository, or "nano", the small one in the package '
+        f"(default: {kyutai_name(DEFAULT_VOICE, DEFAULT_BITS)})",
+    )
+    group.add_argument("--voice", choices=VOICES, help=f"Kyutai's voices (default {DEFAULT_VOICE})")
+    group.add_argument(
+        "--bits",
+        type=int,
+        choices=tuple(PRECISIONS),
+        help=f"precision of Kyutai's models (default {DEFAULT_BITS})",
+    )
+    group.add_argument(
+        "--kv-bits",
+        type=int,
+        choices=(16, 8),
+        default=16,
+        help="8 halves the memory of the conversation's history (default 16)",
+    )
+    group.add_argument(
+        "--codec", choices=("auto", "mlx", "rust"), default="auto", help="who runs Mimi"
+    )
+
+
+def add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("sampling (defaults come with the model)")
+    for name, (kind, text) in SAMPLING.items():
+        group.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
+
+
+def kyutai_name(voice: str, bits: int) -> str:
+    return f"kyutai/{voice}-mlx-{PRECISIONS[bits]}"
+
+
+def model_from(args: argparse.Namespace) -> str:
+    """The model's name or folder. Raises MoshiError when two options name one."""
+    if args.model is None:
+        return kyutai_name(args.voice or DEFAULT_VOICE, args.bits or DEFAULT_BITS)
+    if args.voice or args.bits:
+        option = "--voice" if args.voice else "--bits"
+        raise MoshiError(f"--model {args.model} already says which: leave {option} out, or --model")
+    return args.model
+
+
+def load_from(args: argparse.Namespace) -> "Moshi":
+    """The model that the options name, downloaded first where necessary. Raises MoshiError."""
+    import moshi_mlx
+
+    return moshi_mlx.load(
+        model_from(args),
+        codec=args.codec,
+        revision=args.revision,
+        offline=args.offline,
+        kv_bits=args.kv_bits,
+    )
+
+
+def engine_from(args: argparse.Namespace) -> "MakeEngine":
+    """What a Session takes; downloads here, loads on the session's thread. Raises MoshiError.
+
+    Before a download of gigabytes, what the doctor knows about this model here goes to stderr.
+    """
+    from moshi_mlx import load
+    from moshi_mlx.hub import resolve
+
+    from ..talk.moshi_engine import engine_maker
+
+    name = model_from(args)
+    announce = partial(_announce, args.kv_bits)
+    folder = resolve(name, args.revision, args.offline, announce=announce)
+    return engine_maker(lambda: load(folder, codec=args.codec, kv_bits=args.kv_bits), name)
+
+
+def _announce(kv_bits: int, download: "Download") -> None:
+    from ..doctor.preflight import preflight
+
+    print(download, file=sys.stderr)
+    for line in preflight(download.repository, kv_bits=kv_bits).lines:
+        print(line, file=sys.stderr)
+
+
+def sampling_from(args: argparse.Namespace) -> dict[str, Any]:
+    """The sampling options that were given."""
+    return {name: value for name in SAMPLING if (value := getattr(args, name)) is not None}

@@ -1,0 +1,183 @@
+"""Serve a local page to talk with Moshi, and Kyutai's protocol for every client that speaks it."""
+
+import argparse
+import asyncio
+import os
+import signal
+import ssl
+import sys
+import webbrowser
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from moshi_mlx.errors import MoshiError
+
+from ..events import Settings
+from ..talk.engine import MakeEngine
+from ..talk.session import Session
+from ..web.line import Line
+from ..web.recordings import Recordings
+from ..web.security import Guard, is_loopback
+from ..web.server import SHUTDOWN_S, WebServer
+from .model_options import add_model_options, add_sampling_options, engine_from, sampling_from
+
+PORT = 8998  # Kyutai's
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to listen, and how safely. `browse`: open the page in a browser."""
+
+    host: str
+    port: int
+    guard: Guard
+    tls: ssl.SSLContext | None
+    static: Path | None
+    browse: bool
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=int, default=PORT, help="default %(default)s; 0: any free")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default %(default)s: this machine only); elsewhere the printed "
+        "address holds a token that visitors need",
+    )
+    parser.add_argument(
+        "--open",
+        action=argparse.BooleanOptionalAction,
+        help="open the page in a browser (default: when started from a terminal)",
+    )
+    safety = parser.add_argument_group("who may connect")
+    safety.add_argument(
+        "--tls",
+        metavar="CERT,KEY",
+        help="https with these PEM files, or `self` for a self-made certificate: browsers give "
+        "the microphone to https and localhost only",
+    )
+    safety.add_argument(
+        "--static", type=Path, metavar="DIR", help="serve the page in this folder in place of ours"
+    )
+    safety.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="a site whose pages may connect too; may be repeated",
+    )
+    add_model_options(parser)
+    add_sampling_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 after Ctrl-C, 1 with one line on stderr. Raises MoshiError."""
+    place = place_from(args)
+    return asyncio.run(Host(place, Settings(**sampling_from(args)), engine_from(args)).serve())
+
+
+def place_from(args: argparse.Namespace) -> Place:
+    if not 0 <= args.port < 65536:
+        raise MoshiError(f"--port {args.port}: a port lies between 0 and 65535")
+    tls = None
+    if args.tls:
+        from ..web.tls import parse_option
+
+        tls = parse_option(args.tls, args.host, certificates())
+    scheme = "https" if tls else "http"
+    browse = sys.stdout.isatty() if args.open is None else args.open
+    guard = Guard.make(args.host, args.allow_origin, scheme)
+    return Place(args.host, args.port, guard, tls, args.static, browse)
+
+
+def certificates() -> Path:
+    """Where a self-made certificate is kept from start to start."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "moshi-local"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moshi-local"
+
+
+class Host:
+    """One server's life, on one event loop."""
+
+    def __init__(self, place: Place, settings: Settings, make_engine: MakeEngine) -> None:
+        self._place, self._settings = place, settings
+        self._session = Session(make_engine)
+        self._stop = asyncio.Event()
+
+    async def serve(self) -> int:
+        """Until Ctrl-C or a failure; returns the exit status. Raises MoshiError."""
+        place = self._place
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        with Recordings() as recordings:
+            line = Line(self._session, recordings)
+            server = WebServer(
+                line, place.guard, recordings, static=place.static, settings=self._settings
+            )
+            runner = web.AppRunner(server.app(), access_log=None, shutdown_timeout=SHUTDOWN_S)
+            await runner.setup()
+            try:
+                server.port = await self._listen(runner)
+                self._session.start()
+                self._announce(server.port)
+                return await self._until_over(line)
+            finally:
+                await runner.cleanup()
+                if not await asyncio.to_thread(self._session.stop):
+                    sys.stderr.flush()  # a model that is loading can't be interrupted
+                    os._exit(1)
+
+    async def _listen(self, runner: web.AppRunner) -> int:
+        place = self._place
+        try:
+            await web.TCPSite(runner, place.host, place.port, ssl_context=place.tls).start()
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise MoshiError(
+                f"can't listen on {place.host} port {place.port} ({why}); "
+                "choose another --port or --host"
+            ) from None
+        return runner.addresses[0][1]
+
+    def _announce(self, port: int) -> None:
+        address = self._address(port)
+        print(f"Talk with Moshi at {address}  (Ctrl-C ends)", flush=True)
+        if not is_loopback(self._place.host) and self._place.tls is None:
+            print(
+                "Browsers give the microphone to https and localhost only: "
+                "add --tls self to talk from another device.",
+                file=sys.stderr,
+            )
+        if self._place.browse:
+            webbrowser.open(address)
+
+    def _address(self, port: int) -> str:
+        place, name = self._place, self._place.host
+        if name in ("0.0.0.0", "::"):
+            from ..web.tls import local_addresses
+
+            name = next((a for a in local_addresses() if not is_loopback(a)), "localhost")
+        if ":" in name:
+            name = f"[{name}]"
+        query = f"?token={place.guard.token}" if place.guard.token else ""
+        return f"{place.guard.scheme}://{name}:{port}/{query}"
+
+    async def _until_over(self, line: Line) -> int:
+        loaded = asyncio.create_task(self._tell_ready(line))
+        stop = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({stop, line.failed}, return_when=asyncio.FIRST_COMPLETED)
+        loaded.cancel()
+        stop.cancel()
+        if line.failed.done():
+            print(f"error: {line.failed.result()}", file=sys.stderr)
+            return 1
+        return 0
+
+    async def _tell_ready(self, line: Line) -> None:
+        await line.ready.wait()
+        if line.model is not None:
+            model = line.model
+            print(f"{model.model} ({model.recipe}) is ready", flush=True)

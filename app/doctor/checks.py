@@ -1,0 +1,223 @@
+"""The doctor's lines: facts in, "ok", "warning" or "problem" out, each with what to do."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from moshi_mlx.config.lm_config import parse_config
+from moshi_mlx.config.presets import raw_preset
+
+from ..audio.device import BLUETOOTH_RATES, Device
+from ..machine import verdict
+from ..machine.facts import Facts
+
+OK, WARNING, PROBLEM = "ok", "warning", "problem"
+OLDEST_MACOS = (14, 0)
+RECIPES = ("q4", "q6", "q8", "bf16")
+SWAP_WARNING_BYTES = 2 * 2**30
+CPU_MEMORY_SHARE = 0.8  # of all memory, where Metal doesn't say what it recommends
+SETTINGS_MICROPHONE = "System Settings > Privacy & Security > Microphone"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the report. `personal`: the text names a device or a program."""
+
+    level: str
+    title: str
+    text: str
+    advice: str = ""
+    personal: bool = False
+
+
+def check(facts: Facts) -> list[Line]:
+    """Every line but the speed test, in the order of the screen."""
+    return [line for part in CHECKS for line in part(facts)]
+
+
+def system(facts: Facts) -> list[Line]:
+    chip = (facts.chip or "unknown chip").strip()
+    cores = f", {facts.gpu_cores} GPU cores" if facts.gpu_cores else ""
+    memory = f", {facts.memory_gb:.0f} GB" if facts.memory_gb else ""
+    text = f"{chip}{cores}{memory}, "
+    if facts.system != "Darwin" and facts.mlx.backend == "cuda":
+        return [Line(OK, "machine", f"{text}{facts.system} {facts.os_version}")]
+    if facts.system != "Darwin":
+        advice = "Moshi runs here; the 7B in real time needs a Mac or an NVIDIA card"
+        return [Line(WARNING, "machine", f"{text}{facts.system} {facts.os_version}", advice)]
+    text += f"macOS {facts.os_version}"
+    if version_of(facts.os_version) < OLDEST_MACOS:
+        advice = "MLX needs macOS 14 or newer: update in System Settings > General"
+        return [Line(PROBLEM, "machine", text, advice)]
+    if facts.virtual_machine:
+        advice = "speed and Metal differ from the Mac itself: run it outside of the machine"
+        return [Line(WARNING, "machine", f"{text}, virtual machine", advice)]
+    return [Line(OK, "machine", text)]
+
+
+def python(facts: Facts) -> list[Line]:
+    text = f"{facts.python}, {facts.machine}"
+    if facts.system == "Darwin" and (facts.rosetta or facts.machine != "arm64"):
+        how = "runs under Rosetta" if facts.rosetta else "is built for Intel"
+        advice = (
+            f"this Python {how}, and MLX needs a native one: `uv python install 3.12` in a "
+            "terminal that isn't opened with Rosetta"
+        )
+        return [Line(PROBLEM, "python", text, advice)]
+    if not (3, 11) <= version_of(facts.python) < (3, 15):
+        return [Line(PROBLEM, "python", text, "use Python 3.11 to 3.14: `uv python install 3.12`")]
+    return [Line(OK, "python", text)]
+
+
+def mlx(facts: Facts) -> list[Line]:
+    found = facts.mlx
+    if found.version is None:
+        return [Line(PROBLEM, "mlx", "not installed", "install it: `pip install mlx`")]
+    text = f"{found.version} on {found.backend or 'nothing'}"
+    if found.device:
+        text += f" ({found.device})"
+    if found.backend is None:
+        advice = (
+            "Metal isn't visible in virtual machines and in sessions without a screen (ssh, cron): "
+            "start it in a terminal on the Mac itself"
+        )
+        return [Line(PROBLEM, "mlx", f"{found.version}: {found.why or 'could not start'}", advice)]
+    if found.backend == "cpu" and facts.system == "Darwin":
+        advice = "no Metal device was found, and the CPU is too slow: is this a virtual machine?"
+        return [Line(PROBLEM, "mlx", text, advice)]
+    if found.backend == "cpu":
+        return [Line(WARNING, "mlx", text, "the CPU is too slow for the 7B; `nano` runs on it")]
+    return [Line(OK, "mlx", text)]
+
+
+def usable_memory_bytes(facts: Facts) -> float | None:
+    """What a model may fill: Metal's recommendation, else a share of all memory."""
+    if facts.mlx.working_set_bytes:
+        return float(facts.mlx.working_set_bytes)
+    return facts.memory_bytes * CPU_MEMORY_SHARE if facts.memory_bytes else None
+
+
+def memory(facts: Facts) -> list[Line]:
+    usable = usable_memory_bytes(facts)
+    if usable is None:
+        return [Line(WARNING, "memory", "could not be read", "q4 needs a Mac with 16 GB")]
+    config = parse_config(raw_preset("moshi-7b"))
+    needs = {recipe: verdict.memory_need_bytes(config, recipe) for recipe in RECIPES}
+    fits = [
+        f"{name} {_gb(size)} {'fits' if size <= usable else 'no'}" for name, size in needs.items()
+    ]
+    text = f"{_gb(usable)} usable: {', '.join(fits)}"
+    if needs["q4"] > usable:
+        advice = "the 7B doesn't fit in this machine; `--model nano` runs anywhere"
+        return [Line(PROBLEM, "memory", text, advice)]
+    if facts.memory_free_bytes is not None and facts.memory_free_bytes < needs["q4"]:
+        advice = f"only {_gb(facts.memory_free_bytes)} are free now: close other programs first"
+        return [Line(WARNING, "memory", text, advice)]
+    return [Line(OK, "memory", text)]
+
+
+def pressure(facts: Facts) -> list[Line]:
+    names = ", ".join(f"{name} {_gb(size)}" for name, size in facts.big_processes)
+    swap = facts.swap_used_bytes or 0
+    text = f"swap {_gb(swap)}" + (f", largest: {names}" if names else "")
+    if facts.memory_pressure in ("warning", "critical"):
+        text = f"memory pressure {facts.memory_pressure}, {text}"
+        advice = "the Mac is short of memory and would stutter: close the programs named"
+        return [Line(WARNING, "other programs", text, advice, personal=True)]
+    if swap > SWAP_WARNING_BYTES:
+        advice = "memory has been moved to disk: close programs, or restart before talking"
+        return [Line(WARNING, "other programs", text, advice, personal=True)]
+    return [Line(OK, "other programs", text, personal=True)]
+
+
+def disk(facts: Facts) -> list[Line]:
+    free = facts.disk_free_bytes
+    need = verdict.download_bytes(parse_config(raw_preset("moshi-7b")), "q4")
+    if free is None:
+        return [Line(WARNING, "disk", "could not be read", f"the q4 download is {_gb(need)}")]
+    text = f"{_gb(free)} free, the q4 download is {_gb(need)}"
+    if free < need and "complete" not in facts.models.values():
+        return [Line(PROBLEM, "disk", text, "make room, or set HF_HOME to another disk")]
+    return [Line(OK, "disk", text)]
+
+
+def packages(facts: Facts) -> list[Line]:
+    if facts.kyutai_package is None:
+        return [Line(OK, "packages", f"moshi-local {facts.moshi_local or 'from a checkout'}")]
+    text = f"Kyutai's moshi_mlx {facts.kyutai_package} is in the same environment"
+    advice = (
+        "both are imported as moshi_mlx: `pip uninstall moshi_mlx`, then install moshi-local again"
+    )
+    return [Line(PROBLEM, "packages", text, advice)]
+
+
+def microphone(facts: Facts) -> list[Line]:
+    device = facts.audio.input
+    if device is None:
+        text = facts.audio.why or "no microphone"
+        return [Line(PROBLEM, "microphone", text, "connect a microphone or a headset", True)]
+    text = _device(device)
+    if facts.microphone == "denied":
+        advice = f"this terminal may not use it: allow it in {SETTINGS_MICROPHONE}, then restart it"
+        return [Line(PROBLEM, "microphone", text, advice, True)]
+    if facts.microphone == "not asked":
+        advice = "macOS will ask at the first talk: allow it, or Moshi hears silence"
+        return [Line(WARNING, "microphone", text, advice, True)]
+    if device.is_headphones and int(device.rate_hz) in BLUETOOTH_RATES:
+        advice = "a Bluetooth microphone lowers the sound of both sides: the built-in one is better"
+        return [Line(WARNING, "microphone", text, advice, True)]
+    return [Line(OK, "microphone", text, personal=True)]
+
+
+def speaker(facts: Facts) -> list[Line]:
+    device = facts.audio.output
+    if device is None:
+        text = facts.audio.why or "no output"
+        return [Line(PROBLEM, "speaker", text, "connect speakers or headphones", True)]
+    if device.is_headphones:
+        return [Line(OK, "speaker", f"{_device(device)}, headphones", personal=True)]
+    text = f"{_device(device)}, open speakers: echo cancellation will be on"
+    return [Line(OK, "speaker", text, personal=True)]
+
+
+def network(facts: Facts) -> list[Line]:
+    here = ", ".join(f"{name} {state}" for name, state in facts.models.items())
+    lines = []
+    if facts.offline:
+        lines = [Line(WARNING, "network", "HF_HUB_OFFLINE is set", "unset it to download models")]
+    elif facts.network is None:
+        lines = [Line(WARNING, "network", "not asked", "")]
+    elif not facts.network:
+        advice = "a download isn't possible now; complete models and `nano` work without"
+        lines = [Line(WARNING, "network", "Hugging Face can't be reached", advice)]
+    else:
+        lines = [Line(OK, "network", "Hugging Face can be reached")]
+    if "partial" in facts.models.values():
+        return [
+            *lines,
+            Line(WARNING, "models", here, "a partial download goes on where it stopped"),
+        ]
+    return [*lines, Line(OK, "models", here or "none downloaded yet; `nano` is in the package")]
+
+
+CHECKS: tuple[Callable[[Facts], list[Line]], ...] = (
+    *(system, python, mlx, memory, pressure, disk, packages, microphone, speaker, network),
+)
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """ "14.2.1" -> (14, 2); () for anything else."""
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
+
+
+def worst(lines: list[Line]) -> str:
+    order: Mapping[str, int] = {OK: 0, WARNING: 1, PROBLEM: 2}
+    return max((line.level for line in lines), key=order.__getitem__, default=OK)
+
+
+def _device(device: Device) -> str:
+    return f"{device.name}, {device.rate_hz / 1000:g} kHz"
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:.1f} GB"

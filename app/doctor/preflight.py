@@ -1,0 +1,179 @@
+"""Before a download of gigabytes: will this model keep up on this machine? Takes half a second.
+
+    found = preflight("kyutai/moshiko-mlx-q4")
+    for line in found.lines: print(line)      # at most a handful, each says what to do
+    found.answer                              # "yes", "tight", "no", or None where nobody can tell
+
+Nothing is downloaded, nothing asked of the network, and it never raises.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import mlx.core as mx
+
+from moshi_mlx.config.lm_config import LmConfig, load_config, parse_config
+from moshi_mlx.config.presets import raw_preset
+from moshi_mlx.errors import MoshiError
+from moshi_mlx.lm.kv_ring import bits_per_number
+from moshi_mlx.weights import frame_cost
+
+from ..machine import verdict as bench_verdict
+from ..machine.chips import bandwidth_gb_s, chip_name
+from ..machine.facts import Facts, gather
+from ..machine.verdict import NO, YES, Verdict
+from . import checks
+
+# name of a repository -> preset whose sizes it has
+FAMILIES: tuple[tuple[str, str], ...] = (
+    (r"moshi(ko|ka)|personaplex", "moshi-7b"),
+    (r"hibiki-1b", "hibiki-1b"),
+    (r"hibiki", "hibiki-2b"),
+)
+MOST_BYTES_ON_A_CPU = 10**9
+SMALLER = ("bf16", "q8", "q6", "q4")
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What stands in the way (`lines`, most important first) and whether the model keeps up."""
+
+    answer: str | None
+    lines: tuple[str, ...]
+
+    @property
+    def keeps_up(self) -> bool:
+        """False only where it is known that it won't."""
+        return self.answer != NO
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    config: LmConfig
+    recipe: str
+    weights_bytes: int
+    missing_bytes: int  # still to be downloaded
+    kv_bits: int = 16
+
+    @property
+    def frame_bytes(self) -> int:
+        """At full context; the weights that lie on the disk tell their own precision."""
+        counts = frame_cost.parameters(self.config)
+        read = self.weights_bytes * counts.per_frame // max(1, counts.total)
+        return read + self.kv_bytes
+
+    @property
+    def memory_bytes(self) -> int:
+        beside = bench_verdict.MIMI_BYTES + bench_verdict.RUNTIME_BYTES
+        return self.weights_bytes + self.kv_bytes + beside
+
+    @property
+    def kv_bytes(self) -> int:
+        head = self.config.transformer.head_dim
+        bits = bits_per_number(self.kv_bits, head, mx.bfloat16)
+        return frame_cost.kv_bytes(self.config, kv_bits=bits)
+
+
+def preflight(model: str | Path, facts: Facts | None = None, kv_bits: int = 16) -> Preflight:
+    """The doctor's fast part for one model: a repository's name, a folder, or `nano`.
+
+    `kv_bits`: of the KV cache that the talk will have, 16 or 8.
+    """
+    facts = facts or gather((str(model),), network=False, audio=False)
+    lines = [
+        f"{line.title}: {line.text}: {line.advice}"
+        for part in (checks.python, checks.mlx, checks.packages)
+        for line in part(facts)
+        if line.level == checks.PROBLEM
+    ]
+    if str(model) == "nano":
+        return Preflight(NO if lines else YES, tuple(lines))
+    found = describe(model, facts)
+    if found is None:
+        return Preflight(NO if lines else None, tuple(lines))
+    found = replace(found, kv_bits=kv_bits)
+    lines += room(found, facts)
+    verdict = estimate(found.recipe, found.frame_bytes, facts)
+    answer = NO if lines else verdict.answer if verdict else None
+    if verdict is not None and verdict.answer != YES:
+        lines.append(_speed_line(verdict, found, facts))
+    if facts.mlx.backend == "cpu" and found.frame_bytes > MOST_BYTES_ON_A_CPU:
+        size = f"{found.frame_bytes / 1e9:.1f} GB"
+        lines.append(f"speed: MLX runs on the CPU here, and {found.recipe} reads {size} a frame")
+        answer = NO
+    return Preflight(answer, tuple(lines))
+
+
+def estimate(recipe: str, frame_bytes: int, facts: Facts) -> Verdict | None:
+    """From the chip's bandwidth alone; None for a chip that isn't in the table."""
+    if facts.mlx.backend == "cpu":
+        return None
+    bandwidth = bandwidth_gb_s(facts.chip or "", facts.gpu_cores, facts.memory_gb)
+    if bandwidth is None:
+        return None
+    return bench_verdict.of_floor(recipe, frame_cost.floor_ms(frame_bytes, bandwidth))
+
+
+def describe(model: str | Path, facts: Facts) -> ModelSize | None:
+    """Sizes of a model without loading or downloading it; None where the name tells nothing."""
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        try:
+            config = load_config(folder)
+        except MoshiError:
+            return None
+        files = [p for p in folder.glob("*.safetensors") if "mimi" not in p.name]
+        size = sum(p.stat().st_size for p in files if not p.name.startswith("tokenizer-"))
+        return ModelSize(config, folder.name, size, 0) if size else None
+    name = str(model).lower()
+    preset = next((preset for pattern, preset in FAMILIES if re.search(pattern, name)), None)
+    recipe = re.search(r"(?:^|[-_.])(q[3-8]|bf16)(?:$|[-_.])", name)
+    if preset is None or recipe is None:
+        return None
+    config = parse_config(raw_preset(preset))
+    size = frame_cost.model_bytes(
+        config, frame_cost.RECIPES.get(recipe[1], frame_cost.RECIPES["q8"])
+    )
+    here = facts.models.get(str(model)) == "complete"
+    missing = 0 if here else size + bench_verdict.MIMI_BYTES
+    return ModelSize(config, recipe[1], size, missing)
+
+
+def room(model: ModelSize, facts: Facts) -> list[str]:
+    """Memory and disk, where they don't suffice."""
+    lines = []
+    usable = checks.usable_memory_bytes(facts)
+    if usable is not None and model.memory_bytes > usable:
+        lines.append(
+            f"memory: {model.recipe} needs {model.memory_bytes / 1e9:.1f} GB and this machine can "
+            f"give {usable / 1e9:.1f} GB: choose fewer bits, a smaller model, or `--model nano`"
+        )
+    if facts.disk_free_bytes is not None and facts.disk_free_bytes < model.missing_bytes:
+        lines.append(
+            f"disk: {model.missing_bytes / 1e9:.1f} GB to download and "
+            f"{facts.disk_free_bytes / 1e9:.1f} GB free: make room, or set HF_HOME to another disk"
+        )
+    return lines
+
+
+def _speed_line(verdict: Verdict, model: ModelSize, facts: Facts) -> str:
+    bandwidth = bandwidth_gb_s(facts.chip or "", facts.gpu_cores, facts.memory_gb) or 0.0
+    least = frame_cost.floor_ms(model.frame_bytes, bandwidth)
+    text = (
+        f"speed: {verdict} (reading {model.frame_bytes / 1e9:.1f} GB a frame at {bandwidth:g} GB/s "
+        f"takes {least:.0f} of 80 ms on the {chip_name(facts.chip or '')})"
+    )
+    return f"{text}: {_what_then(verdict, model, facts)}"
+
+
+def _what_then(verdict: Verdict, model: ModelSize, facts: Facts) -> str:
+    """The largest recipe that would do, else what is left to try."""
+    smaller = SMALLER[SMALLER.index(model.recipe) + 1 :] if model.recipe in SMALLER else ()
+    for recipe in smaller:
+        other = estimate(recipe, bench_verdict.frame_bytes(model.config, recipe), facts)
+        if other is not None and other.answer == YES:
+            return f"choose {recipe}"
+    if verdict.answer == NO:
+        return f"choose {smaller[-1]}" if smaller else "it will lag; try a smaller model"
+    return "measure it with `moshi bench`"

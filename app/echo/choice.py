@@ -1,0 +1,58 @@
+"""Which echo canceller a talk gets: `--echo off`, `linear`, `webrtc`, `both`, or `auto`."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from moshi_mlx.errors import MoshiError
+
+from .canceller import EchoCanceller
+
+MODES = ("auto", "linear", "webrtc", "both", "off")
+Clean = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+class Canceller(Protocol):
+    """Takes what was played out of what the microphone heard: float32 [n] each -> [n]."""
+
+    def process(self, mic: np.ndarray, played: np.ndarray) -> np.ndarray: ...
+
+
+class Chain:
+    """The linear filter first, then WebRTC on what is left."""
+
+    def __init__(self, first: Canceller, second: Canceller) -> None:
+        self._first, self._second = first, second
+
+    def process(self, mic: np.ndarray, played: np.ndarray) -> np.ndarray:
+        return self._second.process(self._first.process(mic, played), played)
+
+
+def canceller(mode: str) -> Canceller:
+    """A new one for "linear", "webrtc" or "both". Raises MoshiError without the extra."""
+    if mode == "linear":
+        return EchoCanceller()
+    from .webrtc import WebrtcCanceller
+
+    webrtc = WebrtcCanceller()
+    return webrtc if mode == "webrtc" else Chain(EchoCanceller(), webrtc)
+
+
+def make_clean(mode: str, headphones: Callable[[], bool]) -> Clean | None:
+    """What `Session.begin` takes as `clean`, None for off; a new one for each conversation.
+
+    `auto` is linear, and off while `headphones()`: devices change during a talk.
+    """
+    if mode not in MODES:
+        raise MoshiError(f"--echo {mode}: choose one of {', '.join(MODES)}")
+    if mode == "off":
+        return None
+    chosen = canceller("linear" if mode == "auto" else mode)
+
+    def clean(mic: np.ndarray, played: np.ndarray) -> np.ndarray:
+        if mode == "auto" and headphones():
+            return mic
+        return chosen.process(mic, played)
+
+    return clean

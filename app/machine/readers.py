@@ -1,0 +1,144 @@
+"""Readers of single facts: the output of a system tool in, plain values out.
+
+Each parser takes text, so that tests run on any machine with what a Mac prints.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+TOOL_TIMEOUT_S = 3.0
+CHILD_TIMEOUT_S = 4.5  # `import mlx.core` of a cold start takes over a second
+PACKAGE = __name__.removesuffix(".machine.readers")  # "app" in a checkout, else "moshi_mlx.app"
+
+
+def output_of(*command: str) -> str:
+    """What a tool prints, "" if it isn't there, fails or takes too long."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def ask_child(*command: str, timeout_s: float | None = None) -> dict[str, Any] | None:
+    """The JSON line that a module of this package prints in a process of its own.
+
+    `command`: the module's name and its arguments. None if that process died or hung.
+    """
+    module, *arguments = command
+    environment = dict(os.environ)
+    if PACKAGE == "app":  # a checkout that isn't installed
+        root = str(Path(__file__).resolve().parents[2])
+        environment["PYTHONPATH"] = os.pathsep.join([root, environment.get("PYTHONPATH", "")])
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", f"{PACKAGE}.{module}", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s or CHILD_TIMEOUT_S,
+            check=False,
+            env=environment,
+        )
+        answer = json.loads(done.stdout.strip().splitlines()[-1])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
+    return answer if done.returncode == 0 and isinstance(answer, dict) else None
+
+
+def darwin() -> dict[str, Any]:
+    """Hardware facts of a Mac, from sysctl, vm_stat, ioreg and ps."""
+    sysctl = parse_sysctl(
+        output_of(
+            *("/usr/sbin/sysctl", "-i", "hw.memsize", "machdep.cpu.brand_string"),
+            *("sysctl.proc_translated", "kern.hv_vmm_present"),
+            *("kern.memorystatus_vm_pressure_level", "vm.swapusage"),
+        )
+    )
+    level = sysctl.get("kern.memorystatus_vm_pressure_level")
+    cores = re.search(
+        r'"gpu-core-count" = (\d+)', output_of("/usr/sbin/ioreg", "-rc", "AGXAccelerator", "-d1")
+    )
+    return {
+        "chip": sysctl.get("machdep.cpu.brand_string"),
+        "rosetta": sysctl.get("sysctl.proc_translated") == "1",
+        "virtual_machine": sysctl.get("kern.hv_vmm_present") == "1",
+        "memory_bytes": _int(sysctl.get("hw.memsize")),
+        "memory_free_bytes": parse_vm_stat(output_of("/usr/bin/vm_stat")),
+        "swap_used_bytes": parse_swap(sysctl.get("vm.swapusage", "")),
+        "memory_pressure": {"1": "normal", "2": "warning", "4": "critical"}.get(level or ""),
+        "gpu_cores": int(cores[1]) if cores else None,
+        "big_processes": parse_ps(output_of("/bin/ps", "-axo", "rss=,comm=")),
+        "microphone": (ask_child("machine.probe", "microphone") or {}).get("permission"),
+    }
+
+
+def linux() -> dict[str, Any]:
+    """Hardware facts of a Linux machine, from /proc."""
+    memory = parse_meminfo(_read("/proc/meminfo"))
+    cpu = re.search(r"^model name\s*: (.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    total, free = memory.get("SwapTotal"), memory.get("SwapFree")
+    return {
+        "chip": cpu[1].strip() if cpu else None,
+        "virtual_machine": "hypervisor" in _read("/proc/cpuinfo"),
+        "memory_bytes": memory.get("MemTotal"),
+        "memory_free_bytes": memory.get("MemAvailable"),
+        "swap_used_bytes": None if total is None or free is None else total - free,
+        "big_processes": parse_ps(output_of("ps", "-eo", "rss=,comm=")),
+    }
+
+
+def parse_sysctl(text: str) -> dict[str, str]:
+    """`name: value` lines."""
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs if value.strip()}
+
+
+def parse_swap(text: str) -> int | None:
+    """`total = 2048.00M  used = 1021.25M  free = ...` -> bytes used."""
+    found = re.search(r"used = ([\d.]+)([KMG])", text)
+    return int(float(found[1]) * {"K": 2**10, "M": 2**20, "G": 2**30}[found[2]]) if found else None
+
+
+def parse_vm_stat(text: str) -> int | None:
+    """Bytes a new program can take without swapping: free, inactive, speculative, purgeable."""
+    size = re.search(r"page size of (\d+) bytes", text)
+    if not size:
+        return None
+    names = "free|inactive|speculative|purgeable"
+    pages = re.findall(rf"^Pages (?:{names}):\s+(\d+)\.", text, re.MULTILINE)
+    return int(size[1]) * sum(map(int, pages))
+
+
+def parse_meminfo(text: str) -> dict[str, int]:
+    """/proc/meminfo in bytes."""
+    return {m[1]: int(m[2]) * 1024 for m in re.finditer(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE)}
+
+
+def parse_ps(text: str, least_bytes: int = 2**30, most: int = 3) -> tuple[tuple[str, int], ...]:
+    """The largest programs but this one, (name without path, resident bytes)."""
+    found: dict[str, int] = {}
+    for line in text.splitlines():
+        rss, _, command = line.strip().partition(" ")
+        name = command.strip().rpartition("/")[2]
+        if rss.isdigit() and name:
+            found[name] = found.get(name, 0) + int(rss) * 1024
+    large = [(name, size) for name, size in found.items() if size >= least_bytes]
+    return tuple(sorted(large, key=lambda pair: -pair[1])[:most])
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def _int(text: str | None) -> int | None:
+    return int(text) if text and text.isdigit() else None

@@ -1,0 +1,171 @@
+"""`moshi chat` in the terminal: Moshi's words, both voices, the figures, and keys (Textual).
+
+Reads one snapshot and the waiting events 12.5 times a second on the main thread; nothing here can
+hold up the sound or the model.
+"""
+
+import sys
+from typing import ClassVar
+
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import Footer
+
+from moshi_mlx.clock import FRAME_SECONDS
+from moshi_mlx.errors import MoshiError
+
+from ..talk.chat import Chat, Inbox
+from .dialogs import DevicePicker, Keys
+from .theme import DARK, LIGHT
+from .transcript import Line, Transcript
+from .widgets import Banner, Figures, Meter, Words, clock
+
+PICTURES_HZ = 12.5
+
+
+class ChatScreen(App[None]):
+    """Shows a Chat that has been started, until it is over."""
+
+    ENABLE_COMMAND_PALETTE = False
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012
+        (0, "-narrow"),
+        (60, "-wide"),
+    ]
+    CSS = """
+    Screen { background: $background; }
+    Banner { height: 1; padding: 0 1; background: $surface; }
+    Words { height: 1fr; margin: 1 0; padding: 0 1; scrollbar-size-vertical: 1;
+            background: $background; scrollbar-background: $background;
+            scrollbar-background-hover: $background; scrollbar-background-active: $background;
+            scrollbar-color: $trough; scrollbar-color-hover: $dim;
+            scrollbar-color-active: $primary; }
+    #hint { color: $dim; text-align: center; padding: 1 2; }
+    Paragraph { height: auto; margin: 0 0 1 0; }
+    .time { width: 7; text-align: right; padding-right: 2; }
+    .who { width: 7; }
+    .text { width: 1fr; }
+    .you .text { color: $secondary; }
+    .-narrow .time { display: none; }
+    Paragraph:last-child { margin: 0; }
+    .note .text { color: $dim; text-align: center; }
+    .alarm .text { color: $error; text-align: center; }
+    Meter { height: 1; margin: 0 1; }
+    #you { margin: 0 1 1 1; }
+    Figures { height: 1; padding: 0 1; color: $dim; }
+    ModalScreen { align: center middle; background: $background 60%; }
+    .dialog { width: 64; max-width: 95%; height: auto; max-height: 90%; padding: 1 2;
+              background: $surface; border: round $primary; overflow-y: auto; }
+    .wide { width: 100; }
+    .dialog Horizontal { height: auto; }
+    .dialog Horizontal Vertical { height: auto; width: 1fr; padding-right: 1; }
+    .dialog OptionList { height: auto; max-height: 14; background: $surface; border: none; }
+    .title { text-style: bold; margin-bottom: 1; }
+    .small { color: $dim; }
+    .hint { color: $dim; margin-top: 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("m", "mute", "mute"),
+        Binding("n,ctrl+n", "new", "new talk", key_display="n"),
+        Binding("r", "record", "record"),
+        Binding("d", "devices", "devices"),
+        Binding("t", "theme", "light/dark", show=False),
+        Binding("question_mark", "keys", "help", key_display="?"),
+        Binding("q", "leave", "quit"),
+        Binding("ctrl+c,ctrl+q", "leave", "quit", show=False, priority=True),
+        Binding("end", "follow", "follow", show=False),
+    ]
+
+    def __init__(self, chat: Chat, inbox: Inbox, light: bool = False) -> None:
+        super().__init__()
+        self._chat, self._inbox = chat, inbox
+        self._transcript = Transcript(self._put)
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
+        self.theme = (LIGHT if light else DARK).name
+
+    def compose(self) -> ComposeResult:
+        yield Banner(id="banner")
+        yield Words(id="words")
+        yield Meter("Moshi", "primary", id="moshi")
+        yield Meter("You", "secondary", id="you")
+        yield Figures(id="figures")
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self.set_interval(1 / PICTURES_HZ, self.draw)
+        self.query_one(Words).focus()
+
+    def draw(self) -> None:
+        """One picture: events first, then every figure from one snapshot."""
+        base = self.screen_stack[0]
+        if not base.query(Figures):  # the screen is being made, or taken down
+            return
+        snapshot = self._chat.snapshot()
+        for event in self._inbox.drain():
+            self._transcript.show(event)
+        talk = snapshot.talk
+        self._transcript.hear(talk)
+        base.query_one(Banner).show(snapshot)
+        base.query_one("#moshi", Meter).show(talk.moshi_level_db)
+        word = "muted" if talk.muted else "speaking" if talk.speech else None
+        base.query_one("#you", Meter).show(talk.user_level_db, word)
+        base.query_one(Figures).show(snapshot)
+        if self._chat.over:
+            self.exit()
+
+    def _put(self, line: Line, new: bool) -> None:
+        self.screen_stack[0].query_one(Words).put(line, new)
+
+    def action_mute(self) -> None:
+        self._chat.mute()
+
+    def action_new(self) -> None:
+        self._chat.new_conversation()
+
+    def action_record(self) -> None:
+        try:
+            on = self._chat.record()
+        except MoshiError as error:
+            self._put(Line("alarm", str(error)), True)
+            return
+        where = f"recording to {self._chat.folder}" if on else "recording ended"
+        self._put(Line("note", where), True)
+
+    def action_devices(self) -> None:
+        devices = self._chat.devices()
+        if not devices:
+            self._put(Line("note", "the devices of this talk can't be changed"), True)
+            return
+        chosen = self._chat.snapshot().sound.chosen
+        self.push_screen(DevicePicker(devices, chosen), self._choose)
+
+    def _choose(self, names: tuple[str | None, str | None] | None) -> None:
+        if names is not None:
+            self._chat.choose(*names)
+
+    def action_theme(self) -> None:
+        self.theme = LIGHT.name if self.theme == DARK.name else DARK.name
+
+    def action_keys(self) -> None:
+        self.push_screen(Keys())
+
+    def action_follow(self) -> None:
+        self.query_one(Words).anchor()
+
+    def action_leave(self) -> None:
+        self._chat.quit()
+        self.exit()
+
+
+def run_screen(chat: Chat) -> None:
+    """Until the talk is over. The terminal is as before when this returns or raises."""
+    inbox = chat.inbox()
+    chat.start()
+    app = ChatScreen(chat, inbox)
+    app.run()
+    if app.return_code:  # a bug in the screen: Textual has shown its traceback
+        raise SystemExit(app.return_code)
+    talk = chat.snapshot().talk
+    if talk.frames:
+        said = f"{clock(talk.frames * FRAME_SECONDS)} of talk, seed {talk.seed}"
+        print(said, file=sys.stderr)

@@ -1,0 +1,95 @@
+"""What opens over the chat: the choice of devices, and the keys explained."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Label, OptionList, Static
+from textual.widgets.option_list import Option
+
+from ..audio.device import Device
+
+SYSTEM = "the system's"
+HELP = (
+    ("m", "mute: Moshi hears silence, and goes on"),
+    ("n, Ctrl-N", "a new conversation at once, with a new seed"),
+    ("r", "record: sound, transcript and timings, or stop"),
+    ("d", "choose microphone and speaker"),
+    ("t", "light or dark"),
+    ("q, Ctrl-C", "quit"),
+    ("↑ ↓", "scroll the transcript; End follows it again"),
+)
+
+
+class Keys(ModalScreen[None]):
+    """The keys; any key closes it."""
+
+    def compose(self) -> ComposeResult:
+        width = max(len(key) for key, _ in HELP)
+        with Vertical(classes="dialog"):
+            yield Label("Keys", classes="title")
+            for key, text in HELP:
+                yield Static(f"[bold $primary]{key:<{width}}[/]   {text}")
+            yield Static(
+                "frame: time to encode, think and decode 80 ms of speech. lag: from your words'"
+                " end to the sound that depends on them, without the model's own 80 ms delay."
+                " dropped: frames of yours left out to catch up.",
+                classes="hint",
+            )
+
+    def on_key(self) -> None:
+        self.dismiss()
+
+    def on_click(self) -> None:
+        self.dismiss()
+
+
+class DevicePicker(ModalScreen[tuple[str | None, str | None] | None]):
+    """Microphone and speaker; the result is their names, None each for the system's choice.
+
+    Esc, or Enter on what is chosen already, changes nothing.
+    """
+
+    BINDINGS: ClassVar = [("escape", "leave", "leave"), ("d", "leave", "leave")]
+
+    def __init__(self, devices: Sequence[Device], chosen: tuple[str | None, str | None]) -> None:
+        super().__init__()
+        self._names = (
+            [d.name for d in devices if d.inputs > 0],
+            [d.name for d in devices if d.outputs > 0],
+        )
+        self._defaults = (
+            next((d.name for d in devices if d.default_input), None),
+            next((d.name for d in devices if d.default_output), None),
+        )
+        self._chosen = list(chosen)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog wide"):
+            yield Label("Devices", classes="title")
+            with Horizontal():
+                for side, title in enumerate(("Microphone", "Speaker")):
+                    with Vertical():
+                        yield Label(title, classes="small")
+                        yield OptionList(*self._options(side), id=title.lower())
+            yield Static("Enter chooses · Tab changes sides · Esc leaves", classes="hint")
+
+    def _options(self, side: int) -> list[Option]:
+        default = self._defaults[side]
+        first = f"{SYSTEM}: {default}" if default else SYSTEM
+        rows = [(None, first), *((name, name) for name in self._names[side])]
+        mark = lambda name: "● " if name == self._chosen[side] else "  "  # noqa: E731
+        return [Option(mark(name) + text) for name, text in rows]
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        side = 0 if event.option_list.id == "microphone" else 1
+        row = event.option_index
+        name = None if row == 0 else self._names[side][row - 1]
+        changed = name != self._chosen[side]
+        self._chosen[side] = name
+        self.dismiss((self._chosen[0], self._chosen[1]) if changed else None)
+
+    def action_leave(self) -> None:
+        self.dismiss(None)

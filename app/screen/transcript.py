@@ -1,0 +1,109 @@
+"""What the screen's transcript says: Moshi's words, when the user spoke, notices; plain data.
+
+Lines are only added and the newest of a kind changed, so a screen redraws little; the oldest go
+when there are many, so a talk of hours takes no more memory than one of minutes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from moshi_mlx.clock import FRAME_SECONDS
+
+from ..events import ConversationStarted, Event, Failed, FrameDone, Notice, Ready, Refused, Status
+
+PAUSE_FRAMES = 15  # 1.2 s without a word: the next one begins a new paragraph
+LINES_KEPT = 120  # the recording has the rest
+SPEECH_FRAMES = 4  # shorter noises aren't shown as speech
+FRAMES_A_BAR = 2  # one bar of the user's line stands for 160 ms
+BARS_KEPT = 24
+BARS = "▁▂▃▄▅▆▇█"
+FLOOR_DB, TOP_DB = -32.0, -2.0
+ALARMS = ("too-slow", "device-lost", "microphone-silent", "recording-failed")
+
+
+@dataclass
+class Line:
+    """`kind`: "moshi", "you", "note" or "alarm"; `at_s` into the conversation, None for none."""
+
+    kind: str
+    text: str
+    at_s: float | None = None
+
+    @property
+    def clock(self) -> str:
+        """As m:ss, or "" without a time."""
+        if self.at_s is None:
+            return ""
+        return f"{int(self.at_s) // 60}:{int(self.at_s) % 60:02}"
+
+
+def bar(level_db: float) -> str:
+    """One character for a loudness."""
+    share = (level_db - FLOOR_DB) / (TOP_DB - FLOOR_DB)
+    return BARS[max(0, min(len(BARS) - 1, round(share * (len(BARS) - 1))))]
+
+
+class Transcript:
+    """Takes events and snapshots. `changed(line, new)` is called for each line made or changed."""
+
+    def __init__(self, changed: Callable[[Line, bool], None]) -> None:
+        self._changed = changed
+        self._forget()
+
+    def _forget(self) -> None:
+        self._moshi: Line | None = None  # the paragraph under way
+        self._last_word = 0
+        self._you: Line | None = None
+        self._speech_since: int | None = None
+        self._levels_db: list[float] = []
+
+    def show(self, event: Event) -> None:
+        """One event of the chat's inbox."""
+        if isinstance(event, FrameDone):
+            self._word(event)
+        elif isinstance(event, Ready):
+            self._note(f"{event.model} ({event.recipe}) is ready")
+        elif isinstance(event, ConversationStarted):
+            self._forget()
+            self._note(f"conversation {event.number} · seed {event.seed}")
+        elif isinstance(event, Notice):
+            self._note(event.message, "alarm" if event.kind in ALARMS else "note")
+        elif isinstance(event, Refused | Failed):
+            self._note(event.message, "alarm")
+
+    def _note(self, text: str, kind: str = "note") -> None:
+        self._moshi = None
+        self._changed(Line(kind, text), True)
+
+    def _word(self, done: FrameDone) -> None:
+        paused = done.index - self._last_word > PAUSE_FRAMES
+        self._last_word = done.index
+        if self._moshi is None or paused:
+            self._moshi = Line("moshi", done.text.lstrip(), done.index * FRAME_SECONDS)
+            self._changed(self._moshi, True)
+            return
+        self._moshi.text += done.text
+        self._changed(self._moshi, False)
+
+    def hear(self, talk: Status) -> None:
+        """A snapshot: is the user speaking, and how loud."""
+        if not talk.speech or talk.muted or talk.state != "talking":
+            self._you, self._speech_since, self._levels_db = None, None, []
+            return
+        if self._speech_since is None or talk.frames < self._speech_since:
+            self._speech_since = talk.frames
+        self._levels_db.append(talk.user_level_db)
+        spoken = talk.frames - self._speech_since
+        if spoken < SPEECH_FRAMES:
+            return
+        new = self._you is None
+        if self._you is None:
+            self._you = Line("you", "", self._speech_since * FRAME_SECONDS)
+            self._moshi = None  # what Moshi says next stands below
+        self._you.text = f"{self._bars()}  {spoken * FRAME_SECONDS:.1f} s"
+        self._changed(self._you, new)
+
+    def _bars(self) -> str:
+        pairs = range(0, len(self._levels_db) - FRAMES_A_BAR + 1, FRAMES_A_BAR)
+        bars = [bar(max(self._levels_db[i : i + FRAMES_A_BAR])) for i in pairs]
+        return ("…" if len(bars) > BARS_KEPT else "") + "".join(bars[-BARS_KEPT:])

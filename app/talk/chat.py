@@ -1,0 +1,284 @@
+"""One voice chat as a screen sees it: a session, its sound and its recorder, behind few methods.
+
+The contract for screens. Make a `Chat`, take an `Inbox` of it, call `start`; then, from any one
+thread (a Textual app's, the plain loop's):
+
+    chat.snapshot()            every figure to show, frozen; cheap, read it at 12.5 Hz at most
+    inbox.get(timeout_s)       the next event worth showing, or None: Ready, ConversationStarted,
+    inbox.drain()              FrameDone (those with text only), Notice, Refused, ConversationEnded,
+                               Failed, Stopped, as in events.py; `drain` never waits
+    chat.mute(on=None)         True, False, or toggle: the model hears silence and goes on
+    chat.new_conversation()    at once, clean state, a new seed (told in ConversationStarted)
+    chat.record(on=None)       start or stop writing to `chat.folder`; returns the new state
+    chat.devices()             what can be chosen, as list[Device]; [] for virtual devices
+    chat.choose(input, output) device names, None for "follow the system"; the talk goes on
+
+The talk is over when `chat.over` is True (the input's end, a failure, `chat.quit()`): leave the
+screen then. The caller ends with `chat.close()`, which is safe at any moment and twice, and
+`chat.failure` is one line or None. None of this waits but `close`, and nothing here raises but
+`record` (AudioError: a folder that can't be made).
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from moshi_mlx.errors import MoshiError
+
+from ..audio.device import Device
+from ..audio.port import Port
+from ..echo.choice import make_clean
+from ..events import (
+    ConversationEnded,
+    ConversationStarted,
+    Event,
+    Failed,
+    FrameDone,
+    Notice,
+    Ready,
+    Refused,
+    Settings,
+    Status,
+    Stopped,
+)
+from ..recording.recorder import Recorder
+from .engine import MakeEngine
+from .session import Session
+
+REPORT = "a bug: please report it with what `moshi doctor --json` says"
+INBOX_EVENTS = 4096  # a screen that looks away for longer loses the oldest
+
+
+@dataclass(frozen=True)
+class SoundState:
+    """What the sound side is doing."""
+
+    input_name: str = ""
+    output_name: str = ""
+    lost: bool = False  # no device now; it is being looked for
+    headphones: bool = False
+    reopened: int = 0  # times a device was lost and opened again
+    xruns: int = 0  # callbacks with a PortAudio flag set
+    chosen: tuple[str | None, str | None] = (None, None)  # input, output; None: the system's
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a status line needs."""
+
+    talk: Status
+    sound: SoundState
+    recording: bool
+    folder: Path | None  # of the recording under way
+    echo: str
+
+
+class Sound(Port, Protocol):
+    """A port with a device behind it, real or virtual."""
+
+    on_notice: Callable[[Notice], None]
+
+    def start(self) -> None:
+        """Open the device. Raises AudioError when there is none."""
+        ...
+
+    def stop(self) -> None: ...
+
+    def state(self) -> SoundState: ...
+
+    def devices(self) -> Sequence[Device]: ...
+
+    def choose(self, input_name: str | None, output_name: str | None) -> None: ...
+
+    def problem(self) -> str | None:
+        """One line once the device has failed for good."""
+        ...
+
+
+class Inbox:
+    """Events for a screen, bounded: the oldest go when nobody looks."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[Event] = queue.Queue(INBOX_EVENTS)
+
+    def __call__(self, event: Event) -> None:
+        """Any thread; never waits."""
+        if isinstance(event, FrameDone) and not event.text:
+            return
+        while True:
+            try:
+                return self._queue.put_nowait(event)
+            except queue.Full:
+                try:
+                    self._queue.get_nowait()
+                except queue.Empty:
+                    continue
+
+    def get(self, timeout_s: float) -> Event | None:
+        try:
+            return self._queue.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+
+    def drain(self) -> list[Event]:
+        events = []
+        while True:
+            try:
+                events.append(self._queue.get_nowait())
+            except queue.Empty:
+                return events
+
+
+@dataclass(frozen=True)
+class ChatOptions:
+    """How the chat is to be held. `record`: a folder to record to from the start."""
+
+    settings: Settings = field(default_factory=Settings)
+    echo: str = "auto"
+    record: Path | None = None
+    flac: bool = False
+    folder: Path = Path("moshi-talks")  # where `record()` writes when nothing else was said
+
+
+class Chat:
+    """See the module."""
+
+    def __init__(self, make_engine: MakeEngine, sound: Sound, options: ChatOptions) -> None:
+        """Raises MoshiError for an unknown echo mode, AudioError for a folder of no use."""
+        self.session = Session(make_engine)
+        self.sound, self.options = sound, options
+        self.folder = options.record or options.folder
+        self._settings = options.settings
+        self._listeners: list[Callable[[Event], None]] = []
+        self._recorder: Recorder | None = None
+        self._lock = threading.Lock()  # recorder on and off; held for a moment only
+        self._ready: Ready | None = None
+        self._started: ConversationStarted | None = None
+        self._failed: str | None = None
+        self._over = threading.Event()
+        self._closed = False
+        self._recorders: list[Recorder] = []
+        self._clean()
+        self.session.subscribe(self._on_event)
+        sound.on_notice = self._tell
+        if options.record is not None:
+            self.record(True)
+
+    def subscribe(self, listener: Callable[[Event], None]) -> None:
+        """Call before `start`; called on other threads, must return at once."""
+        self._listeners.append(listener)
+
+    def inbox(self) -> Inbox:
+        """Call before `start`."""
+        inbox = Inbox()
+        self.subscribe(inbox)
+        return inbox
+
+    def start(self) -> None:
+        """Open the sound, load the model, begin. Raises AudioError when there is no device."""
+        self.sound.start()
+        self.session.start()
+        self._begin()
+
+    def _begin(self) -> None:
+        self.session.begin(self.sound, self._settings, self._clean())
+
+    def _clean(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray] | None:
+        return make_clean(self.options.echo, lambda: self.sound.state().headphones)
+
+    def new_conversation(self) -> None:
+        self._settings = replace(self._settings, seed=None)
+        self._begin()
+
+    def mute(self, on: bool | None = None) -> bool:
+        self.session.muted = not self.session.muted if on is None else on
+        return self.session.muted
+
+    def record(self, on: bool | None = None) -> bool:
+        wanted = self._recorder is None if on is None else on
+        if wanted == (self._recorder is not None):
+            return wanted
+        if not wanted:
+            with self._lock:
+                recorder, self._recorder = self._recorder, None
+            if recorder is not None:
+                recorder.finish()
+            return False
+        recorder = Recorder(self.folder, self.options.flac, self._tell)
+        self._recorders.append(recorder)
+        with self._lock:
+            for event in (self._ready, self._started):
+                if event is not None:
+                    recorder(event)
+            self._recorder = recorder
+        return True
+
+    def devices(self) -> list[Device]:
+        return list(self.sound.devices())
+
+    def choose(self, input_name: str | None, output_name: str | None) -> None:
+        self.sound.choose(input_name, output_name)
+
+    def quit(self) -> None:
+        self._over.set()
+        self.session.finish()
+
+    @property
+    def over(self) -> bool:
+        return self._over.is_set()
+
+    @property
+    def failure(self) -> str | None:
+        """One line, when something failed: the model, the sound, or else a recording."""
+        failed = [recorder.failure for recorder in self._recorders if recorder.failure]
+        return self._failed or self.sound.problem() or (failed[0] if failed else None)
+
+    def snapshot(self) -> Snapshot:
+        recorder = self._recorder
+        folder = recorder.takes[-1] if recorder is not None and recorder.takes else None
+        on = recorder is not None and recorder.failure is None
+        return Snapshot(self.session.status, self.sound.state(), on, folder, self.options.echo)
+
+    def close(self, timeout_s: float = 5.0) -> bool:
+        """End every thread, finish the recording; False when the model's thread hangs."""
+        if self._closed:
+            return True
+        self._closed = True
+        ended = self.session.stop(timeout_s)
+        self.sound.stop()
+        self.record(False)
+        for recorder in self._recorders:
+            recorder.close()
+        return ended
+
+    @property
+    def takes(self) -> list[Path]:
+        """Every recording made so far, one folder for each."""
+        return [take for recorder in self._recorders for take in recorder.takes]
+
+    def _tell(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener(event)
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, Ready):
+            self._ready = event
+        with self._lock:
+            if isinstance(event, ConversationStarted | ConversationEnded):
+                self._started = event if isinstance(event, ConversationStarted) else None
+            if self._recorder is not None and not isinstance(event, Stopped):
+                self._recorder(event)
+        if isinstance(event, Failed):
+            known = isinstance(event.error, MoshiError)
+            self._failed = event.message if known else f"{event.message} ({REPORT})"
+        if isinstance(event, Refused):  # settings that this model can't honour
+            self._failed = event.message
+        self._tell(event)
+        ends = isinstance(event, ConversationEnded) and event.reason == "end of input"
+        if ends or isinstance(event, Failed | Refused | Stopped):
+            self._over.set()

@@ -1,0 +1,69 @@
+"""The model behind a conversation, as the session sees it: numpy in, numpy and str out.
+
+`make_engine` runs on the session's model thread and loads and warms there, since MLX arrays belong
+to the thread that made them. Everything here is called on that thread alone.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ..events import Settings
+
+
+@dataclass(frozen=True, eq=False)
+class Reply:
+    """What the model says to one frame of the user's.
+
+    `later`: the sound is being decoded on another thread, in order, and `pcm` is None; this tells
+    it, or what went wrong. None: `pcm` is all there is.
+    """
+
+    pcm: np.ndarray | None  # float32 [1920], None while the delays fill
+    text: str = ""  # a word piece with its leading space; "" for padding
+    text_token: int = 0
+    later: Future[np.ndarray | None] | None = None
+
+
+class Talk(Protocol):
+    """One conversation: its state, its seed."""
+
+    seed: int
+
+    @property
+    def encodes_ahead(self) -> bool:
+        """Whether `step` makes use of `following`."""
+        ...
+
+    def step(
+        self, frame: np.ndarray, hold: bool = False, following: np.ndarray | None = None
+    ) -> Reply:
+        """frame float32 [1920] -> the reply; `hold` keeps Moshi silent in this frame.
+
+        May wait for sound of earlier frames, so that no more than a few are to come.
+        `following`: the frame of the next call, if it is there already (the model is behind).
+        """
+        ...
+
+    def close(self) -> None:
+        """Sound that is still to come comes first, with the callbacks of its futures."""
+        ...
+
+
+class Engine(Protocol):
+    """A loaded, warm model; may hold many conversations, one after the other."""
+
+    name: str
+    recipe: str
+
+    def begin(self, settings: Settings) -> Talk:
+        """A conversation with clean state. MoshiError for settings it can't honour."""
+        ...
+
+    def memory_bytes(self) -> int: ...
+
+
+MakeEngine = Callable[[], Engine]

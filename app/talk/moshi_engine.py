@@ -1,0 +1,75 @@
+"""The real model behind a session: `moshi_mlx` as an Engine, loaded and warmed on its thread."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from ..events import Settings
+from .engine import Reply
+
+if TYPE_CHECKING:
+    from moshi_mlx.moshi import Moshi, Session
+
+DTYPE_RECIPES = {mx.bfloat16: "bf16", mx.float16: "fp16", mx.float32: "fp32"}
+
+
+class MoshiTalk:
+    """One conversation."""
+
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+        self._decodes_behind = session.decodes_behind
+        self.seed = session.seed
+
+    @property
+    def encodes_ahead(self) -> bool:
+        return self._session.encodes_ahead
+
+    def step(
+        self, frame: np.ndarray, hold: bool = False, following: np.ndarray | None = None
+    ) -> Reply:
+        if not self._decodes_behind:
+            reply = self._session.step(frame, hold_silence=hold)
+            return Reply(reply.pcm, reply.text, reply.text_token)
+        early = self._session.step_early(frame, hold_silence=hold, following=following)
+        return Reply(None, early.text, early.text_token, later=early.sound)
+
+    def close(self) -> None:
+        self._session.close()
+
+
+class MoshiEngine:
+    """See engine.Engine. Make and use it on one thread."""
+
+    def __init__(self, moshi: "Moshi", name: str) -> None:
+        self._moshi, self.name, self.recipe = moshi, name, recipe_of(moshi.lm)
+        moshi.warm_up()
+
+    def begin(self, settings: Settings) -> MoshiTalk:
+        session = self._moshi.session(seed=settings.seed, **settings.sampling())
+        session.warm_up()  # a top-k of its own has a step of its own
+        return MoshiTalk(session)
+
+    def memory_bytes(self) -> int:
+        return mx.get_active_memory()
+
+
+def engine_maker(load: Callable[[], "Moshi"], name: str) -> Callable[[], MoshiEngine]:
+    """What `Session` takes: loads when the session's thread calls it."""
+    return lambda: MoshiEngine(load(), name)
+
+
+def recipe_of(lm: nn.Module) -> str:
+    """ "q4", "bf16", ...: the precision that most of the weights' bytes have."""
+    sizes: Counter[str] = Counter()
+    for _, module in lm.named_modules():
+        bits = getattr(module, "bits", None)
+        for name, array in module.items():
+            if isinstance(array, mx.array):
+                kind = DTYPE_RECIPES.get(array.dtype, str(array.dtype))
+                sizes[f"q{bits}" if bits and name == "weight" else kind] += array.nbytes
+    return sizes.most_common(1)[0][0]

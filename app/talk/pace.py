@@ -1,0 +1,66 @@
+"""Notices within seconds that the model is slower than speech, and says which recipe would fit."""
+
+from collections import deque
+
+from moshi_mlx.clock import FRAME_MS
+
+from ..events import Notice
+
+WATCH_MS = 3000.0  # of model time before a verdict
+LEAST_FRAMES = 3
+GIGABYTES_PER_FRAME = {"bf16": 14.8, "q8": 7.8, "q4": 4.6}  # what a 7B reads, best recipe first
+BITS = {"bf16": 16, "q8": 8, "q4": 4}
+FIXED_MS = 15.0  # codec and overhead: the part that no recipe changes
+ROOM_MS = 4.0  # headroom a recipe must leave to be recommended
+
+
+def recipe_that_fits(recipe: str, step_ms: float) -> tuple[str, float] | None:
+    """The best smaller recipe expected to keep up and its step time; None when none would."""
+    here = GIGABYTES_PER_FRAME.get(recipe)
+    if here is None:
+        return None
+    fixed_ms = min(FIXED_MS, step_ms / 2)
+    for other, gigabytes in GIGABYTES_PER_FRAME.items():
+        expected_ms = fixed_ms + (step_ms - fixed_ms) * gigabytes / here
+        if gigabytes < here and expected_ms < FRAME_MS - ROOM_MS:
+            return other, expected_ms
+    return None
+
+
+def advice(recipe: str, step_ms: float) -> str:
+    """One line: too slow, by how much, and what to do."""
+    slow = f"too slow: {step_ms:.0f} ms for each frame of {FRAME_MS:.0f} ms, speech breaks up"
+    fit = recipe_that_fits(recipe, step_ms)
+    if fit is None:
+        return f"{slow}. No smaller recipe would fit: close other programs, and see `moshi doctor`"
+    return f"{slow}. {fit[0]} should take {fit[1]:.0f} ms: moshi chat --bits {BITS[fit[0]]}"
+
+
+class PaceWatch:
+    """Fed with step times; speaks up once each time the machine falls behind for good."""
+
+    def __init__(self, recipe: str) -> None:
+        self._recipe = recipe
+        self._steps_ms: deque[float] = deque()
+        self._total_ms = 0.0
+        self._dropped = self._told = False
+
+    def add(self, step_ms: float, dropped_samples: int) -> Notice | None:
+        """The newest 3 s of model time decide: half of the frames over 80 ms is too slow.
+
+        It is told once input is dropped: encoding beside the model, which sets in when the machine
+        is behind by a frame, may make it keep up in spite of the frames that bring it there.
+        """
+        self._steps_ms.append(step_ms)
+        self._total_ms += step_ms
+        if self._total_ms < WATCH_MS or len(self._steps_ms) < LEAST_FRAMES:
+            return None
+        while self._total_ms - self._steps_ms[0] >= WATCH_MS:
+            if len(self._steps_ms) <= LEAST_FRAMES:
+                break
+            self._total_ms -= self._steps_ms.popleft()
+        median_ms = sorted(self._steps_ms)[len(self._steps_ms) // 2]
+        slow = median_ms > FRAME_MS
+        self._dropped = slow and (self._dropped or dropped_samples > 0)
+        tell, self._told = self._dropped and not self._told, self._dropped
+        return Notice("too-slow", advice(self._recipe, median_ms)) if tell else None

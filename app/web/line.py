@@ -1,0 +1,130 @@
+"""The one line to the model: who is talking, who has to wait, and when it is free again.
+
+A conversation holds the line from `enter` until the session has said that it ended, so the next
+one always starts from clean state. Runs on the server's event loop; only `_from_session` is
+called from elsewhere.
+"""
+
+import asyncio
+import contextlib
+
+from aiohttp import WSCloseCode
+
+from moshi_mlx.errors import MoshiError
+
+from ..events import ConversationEnded, Event, Failed, Notice, Ready, Refused, Stopped
+from ..talk.session import Session
+from .recordings import Recordings
+from .visit import LeftError, Visit
+
+QUIET_S = 3.0  # a visitor who sends nothing for so long may be taken over from
+CLOSE_BUSY = 4409
+CLOSE_REFUSED = 4400
+CLOSE_FAILED = 4500
+
+
+class BusyError(MoshiError):
+    """Someone else is talking."""
+
+
+class Line:
+    """Hands one session to one visitor at a time."""
+
+    def __init__(self, session: Session, recordings: Recordings | None = None) -> None:
+        """`recordings`: where conversations are kept for those who ask for it; None: nowhere."""
+        self.session = session
+        self._recordings = recordings
+        self.ready = asyncio.Event()  # loaded, or failed
+        self.model: Ready | None = None
+        self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._holder: Visit | None = None
+        self._leaving = False
+        self._free = asyncio.Event()
+        self._free.set()
+        session.subscribe(self._from_session)
+
+    def busy(self) -> bool:
+        return self._holder is not None and not self._leaving
+
+    def can_take_over(self) -> bool:
+        return self._holder is None or self._leaving or self._holder.quiet_s() >= QUIET_S
+
+    async def hold(self, visit: Visit) -> LeftError:
+        """The whole stay of one visitor. Raises BusyError at once when someone else talks."""
+        await self._enter(visit)
+        try:
+            await self._record(visit)
+            self.session.begin(visit.port, visit.settings)
+            return await visit.converse()
+        finally:
+            if self._holder is visit:  # else the session has ended it, and the next one may be on
+                self._leaving = True
+                self.session.hang_up()  # the line is free when the session says so
+
+    async def _enter(self, visit: Visit) -> None:
+        while self._holder is not None:
+            if not self._leaving:
+                if not (visit.query.takeover and self.can_take_over()):
+                    raise BusyError("the line is busy: someone else is talking with Moshi")
+                self._holder.send_away(LeftError("another visitor took over", CLOSE_BUSY))
+            await self._free.wait() if self._leaving else await asyncio.sleep(0.01)
+        if self.failed.done():
+            raise MoshiError(self.failed.result())
+        self._holder, self._leaving = visit, False
+        self._free.clear()
+
+    def send_all_away(self, why: str) -> None:
+        """The server stops."""
+        if self._holder is not None:
+            self._holder.send_away(LeftError(why, WSCloseCode.GOING_AWAY))
+
+    def _from_session(self, event: Event) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the server ended first
+            self._loop.call_soon_threadsafe(self._on_event, event)
+
+    def _on_event(self, event: Event) -> None:
+        holder = self._holder
+        if isinstance(event, Ready):
+            self.model = event
+            self.ready.set()
+        elif isinstance(event, Failed):
+            self._on_failure(event.message)
+        elif isinstance(event, Refused):
+            if holder is not None:
+                holder.send_away(LeftError(event.message, CLOSE_REFUSED))
+            self._release()
+        elif isinstance(event, ConversationEnded | Stopped):
+            self._on_end(event)
+        elif holder is not None:
+            holder.on_event(event)
+
+    async def _record(self, visit: Visit) -> None:
+        if not (visit.query.record and self._recordings):
+            return
+
+        def tell(notice: Notice) -> None:  # called on the recorder's thread
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(visit.notice, notice)
+
+        visit.recording = await self._recordings.begin(self.model, tell)
+
+    def _on_end(self, event: ConversationEnded | Stopped) -> None:
+        if self._holder is not None:
+            self._holder.on_event(event)
+        if isinstance(event, ConversationEnded) and event.reason == "failed":
+            return  # Failed follows, with the reason
+        if self._holder is not None:
+            self._holder.send_away(LeftError("the conversation has ended", WSCloseCode.OK))
+        self._release()
+
+    def _on_failure(self, message: str) -> None:
+        if not self.failed.done():
+            self.failed.set_result(message)
+        self.ready.set()
+        if self._holder is not None:
+            self._holder.send_away(LeftError(message, CLOSE_FAILED))
+
+    def _release(self) -> None:
+        self._holder = None
+        self._free.set()

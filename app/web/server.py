@@ -1,0 +1,209 @@
+"""The web server behind `moshi web`: the page, `/api/chat`, `/api/status` and the downloads."""
+
+import contextlib
+import mimetypes
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiohttp import WSCloseCode, web
+
+from moshi_mlx.errors import MoshiError
+
+from ..events import Settings
+from . import protocol
+from .line import CLOSE_BUSY, CLOSE_FAILED, CLOSE_REFUSED, BusyError, Line
+from .params import RefusedError, parse
+from .recordings import FILES, Recordings
+from .security import COMMON_HEADERS, OWN_PAGE_CSP, STATIC_PAGE_CSP, Guard, basic_password
+from .visit import LeftError, Visit
+
+PAGE_DIR = Path(__file__).parent / "page"
+PAGE_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".webmanifest": "application/manifest+json",
+}
+HEARTBEAT_S = 10.0
+SHUTDOWN_S = 3.0
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class WebServer:
+    """Routes and rules around one `Line`. `static`: a folder to serve in place of our page;
+    `settings`: of conversations whose visitor asks for nothing else."""
+
+    line: Line
+    guard: Guard
+    recordings: Recordings | None = None
+    port: int = 0  # part of the cookie's name: cookies are shared between ports
+    static: Path | None = None
+    settings: Settings = field(default_factory=Settings)
+    _page: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+
+    def app(self) -> web.Application:
+        """An aiohttp application. Raises MoshiError when the folder to serve is of no use."""
+        if self.static is None:
+            self._page = read_page()
+        elif not (self.static / "index.html").is_file():
+            raise MoshiError(f"--static {self.static}: there is no index.html in that folder")
+        app = web.Application(middlewares=[self._dress], client_max_size=1024)
+        app.router.add_get("/api/chat", self._chat)
+        app.router.add_get("/api/status", self._status)
+        app.router.add_get("/api/recordings/{id}/{name}", self._recording)
+        app.router.add_get("/{path:.*}", self._file if self.static else self._own_file)
+        app.on_shutdown.append(self._shut)
+        return app
+
+    @web.middleware
+    async def _dress(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse who may not be here; add the safety headers to everything else."""
+        refusal = self.guard.host_refusal(request.headers)
+        if refusal is None and request.path.startswith("/api/"):
+            refusal = self.guard.refusal(request.headers, self._tokens(request))
+        if refusal is not None:
+            response: web.StreamResponse = web.Response(status=403, text=f"{refusal}\n")
+        else:
+            try:
+                response = await handler(request)
+            except web.HTTPException as status:
+                response = web.Response(status=status.status, text=f"{status.reason}\n")
+        if not response.prepared:
+            for header, value in COMMON_HEADERS.items():
+                response.headers.setdefault(header, value)
+            csp = STATIC_PAGE_CSP if self.static else OWN_PAGE_CSP
+            response.headers["Content-Security-Policy"] = csp
+        return response
+
+    @property
+    def _cookie(self) -> str:
+        return f"moshi-token-{self.port}"
+
+    def _tokens(self, request: web.Request) -> list[str]:
+        return [
+            request.query.get("token", ""),
+            request.cookies.get(self._cookie, ""),
+            basic_password(request.headers.get("Authorization", "")),
+        ]
+
+    async def _own_file(self, request: web.Request) -> web.Response:
+        if "token" in request.query:
+            return self._keep_token(request)
+        found = self._page.get(request.path)
+        if found is None:
+            raise web.HTTPNotFound
+        body, content_type = found
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def _file(self, request: web.Request) -> web.StreamResponse:
+        """A file of the `--static` folder; never one outside it, whatever the path says."""
+        if "token" in request.query:
+            return self._keep_token(request)
+        assert self.static is not None
+        root = self.static.resolve()
+        try:
+            path = (root / request.match_info["path"].lstrip("/")).resolve()
+            path = path / "index.html" if path.is_dir() else path
+            inside = path.is_relative_to(root) and path.is_file()
+        except (OSError, ValueError):
+            raise web.HTTPNotFound from None
+        if not inside:
+            raise web.HTTPNotFound
+        content_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        return web.FileResponse(path, headers={"Content-Type": content_type})
+
+    def _keep_token(self, request: web.Request) -> web.Response:
+        """Move the token from the address into a cookie, so that it stays out of the history."""
+        wrong = self.guard.keyless([request.query["token"]])
+        if wrong is not None:
+            return web.Response(status=403, text=f"{wrong}\n")
+        response = web.Response(status=303, headers={"Location": request.path})
+        response.set_cookie(
+            self._cookie,
+            request.query["token"],
+            httponly=True,
+            samesite="Strict",
+            secure=self.guard.scheme == "https",
+        )
+        return response
+
+    async def _status(self, request: web.Request) -> web.Response:
+        status = self.line.session.status
+        return web.json_response(
+            {
+                "state": status.state,
+                "model": status.model,
+                "recipe": status.recipe,
+                "busy": self.line.busy(),
+                "can_take_over": self.line.can_take_over(),
+            }
+        )
+
+    async def _recording(self, request: web.Request) -> web.StreamResponse:
+        """A file of the last recorded conversation, for the visitor who was told its address."""
+        name = request.match_info["name"]
+        path = None
+        if self.recordings is not None:
+            path = await self.recordings.file(request.match_info["id"], name)
+        if path is None:
+            raise web.HTTPNotFound
+        headers = {
+            "Content-Type": FILES[name][1],
+            "Content-Disposition": f'attachment; filename="moshi-{name}"',
+            "Cache-Control": "no-store",
+        }
+        return web.FileResponse(path, headers=headers)
+
+    async def _chat(self, request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(
+            max_msg_size=protocol.MAX_MESSAGE_BYTES,
+            heartbeat=HEARTBEAT_S,
+            timeout=SHUTDOWN_S,
+            compress=False,
+        )
+        await socket.prepare(request)
+        try:
+            left = await self._converse(request, socket)
+        except BusyError as busy:
+            if request.query.get("codec") != "pcm":  # all that Kyutai's clients show is text
+                await say(socket, protocol.text(f" ({busy}. Try again later.)"))
+            left = LeftError(str(busy), CLOSE_BUSY)
+        except RefusedError as refused:
+            left = LeftError(str(refused), CLOSE_REFUSED)
+        except MoshiError as failed:
+            left = LeftError(str(failed), CLOSE_FAILED)
+        if left.code != WSCloseCode.OK:
+            await say(socket, protocol.error(str(left)))
+        await socket.close(code=left.code, message=str(left).encode()[:120])
+        return socket
+
+    async def _converse(self, request: web.Request, socket: web.WebSocketResponse) -> LeftError:
+        query = parse(request.query)
+        await self.line.ready.wait()
+        visit = Visit(socket, query, self.settings, lambda: self.line.session.status)
+        return await self.line.hold(visit)
+
+    async def _shut(self, app: web.Application) -> None:
+        self.line.send_all_away("the server stops")
+        if self.recordings is not None:
+            await self.recordings.close()
+
+
+async def say(socket: web.WebSocketResponse, message: bytes) -> None:
+    """A last word to a client that may have gone already."""
+    with contextlib.suppress(ConnectionError):
+        await socket.send_bytes(message)
+
+
+def read_page() -> dict[str, tuple[bytes, str]]:
+    """Our page, by address: read once, so no request ever reaches the file system."""
+    page = {
+        f"/{path.name}": (path.read_bytes(), PAGE_TYPES[path.suffix])
+        for path in PAGE_DIR.iterdir()
+        if path.suffix in PAGE_TYPES
+    }
+    page["/"] = page["/index.html"]
+    return page

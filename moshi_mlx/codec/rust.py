@@ -1,0 +1,283 @@
+"""What a codec is, and rustymimi as one: numpy in, numpy out, no end, no panics.
+
+rustymimi 0.4.1 dies after `max_seq_len / 2` frames and can't be reset, so each direction of a
+stream hands over to a spare instance that has heard the last 100 s (longer than anything the
+transformers remember) on a thread of its own; rustymimi releases the GIL.
+"""
+
+import importlib.util
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..clock import FRAME_SAMPLES, SAMPLE_RATE_HZ
+from ..errors import MoshiError, WeightsError
+
+BINS = 2048  # entries of each of Kyutai's codebooks
+FRAMES_MAX = 4096  # of one rustymimi instance; it holds 64 kB a frame
+OVERLAP_FRAMES = 1250  # 100 s: 8 layers of 10 s each see 80 s
+BACKLOG_MAX = 64  # frames the spare may lag behind before the stream waits for it
+MEASURE_SECONDS = 0.2  # per codec
+
+
+class CodecStream(Protocol):
+    """One conversation: frames [frame_samples] to codes [K] and back, in order.
+
+    A codec on the CPU is called from two threads at once: encoding on one, decoding on another.
+    """
+
+    def encode(self, frame: np.ndarray) -> np.ndarray: ...
+    def decode(self, codes: np.ndarray) -> np.ndarray: ...
+
+
+class Codec(Protocol):
+    """Speech to codes and back. All of it raises MoshiError for input of another shape or type."""
+
+    num_codebooks: int
+    frame_samples: int
+    bins: int  # entries of a codebook
+
+    def encode(self, pcm: np.ndarray) -> np.ndarray:
+        """float [samples] -> int32 [num_codebooks, frames], the last frame zero-padded."""
+        ...
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """int [K, frames] -> float32 [frames * frame_samples]."""
+        ...
+
+    def stream(self) -> CodecStream:
+        """A new conversation, independent of all others."""
+        ...
+
+
+def checked_pcm(pcm: np.ndarray) -> np.ndarray:
+    """float32 [samples]. Raises MoshiError for another shape, integers, NaN or infinity."""
+    pcm = _one_channel(pcm)
+    if not (finite := np.isfinite(pcm)).all():
+        where = int(np.argmin(finite)) / SAMPLE_RATE_HZ
+        raise MoshiError(
+            f"the samples aren't all finite numbers (first at {where:.2f} s); mend them"
+        )
+    return pcm
+
+
+def checked_frame(frame: np.ndarray, frame_samples: int) -> np.ndarray:
+    """float32 [frame_samples] with NaN and infinity silenced: one would spoil minutes of a stream.
+
+    Raises MoshiError for another shape or for integers.
+    """
+    frame = _one_channel(frame)
+    if len(frame) != frame_samples:
+        raise MoshiError(f"a frame has {frame_samples} samples, not {len(frame)}; cut or pad it")
+    return frame if np.isfinite(frame).all() else np.where(np.isfinite(frame), frame, 0)
+
+
+def _one_channel(pcm: np.ndarray) -> np.ndarray:
+    pcm = np.asarray(pcm)
+    if pcm.ndim != 1:
+        raise MoshiError(
+            f"the codec takes one channel of samples, not an array of shape {list(pcm.shape)}; "
+            "mix the channels or pick one"
+        )
+    if not np.issubdtype(pcm.dtype, np.floating):
+        raise MoshiError(
+            f"the codec takes float samples in [-1, 1], not {pcm.dtype}; divide int16 by 32768"
+        )
+    return pcm.astype(np.float32, copy=False)
+
+
+def checked_codes(codes: np.ndarray, num_codebooks: int, bins: int) -> np.ndarray:
+    """int32 [K, frames], 1 <= K <= num_codebooks, each in [0, bins), or a MoshiError."""
+    codes = np.asarray(codes)
+    if codes.ndim != 2 or not np.issubdtype(codes.dtype, np.integer):
+        raise MoshiError(
+            "codes must be integers [codebooks, frames], or [codebooks] in a stream, not "
+            f"{codes.dtype} {list(codes.shape)}"
+        )
+    if not 1 <= len(codes) <= num_codebooks:
+        raise MoshiError(
+            f"{len(codes)} codebooks given, the codec was loaded with {num_codebooks}; "
+            f"give 1 to {num_codebooks} or load it with another num_codebooks"
+        )
+    if codes.size and (codes.min() < 0 or codes.max() >= bins):
+        raise MoshiError(
+            f"codes run from {codes.min()} to {codes.max()}; they must be from 0 to {bins - 1}"
+        )
+    return codes.astype(np.int32, copy=False)
+
+
+def rust_available() -> bool:
+    """Whether rustymimi is installed (it has no wheel for Python 3.14)."""
+    return importlib.util.find_spec("rustymimi") is not None
+
+
+class RustCodec:
+    """rustymimi: Kyutai's sizes only, on the CPU, one thread a direction.
+
+    `frames_max` is the life of one instance, `overlap_frames` what its successor hears of it.
+    Raises MoshiError where rustymimi isn't installed, WeightsError when it can't read `path`.
+    """
+
+    frame_samples = FRAME_SAMPLES
+    bins = BINS
+
+    def __init__(
+        self,
+        path: str | Path,
+        num_codebooks: int = 8,
+        frames_max: int = FRAMES_MAX,
+        overlap_frames: int = OVERLAP_FRAMES,
+    ) -> None:
+        if not rust_available():
+            raise MoshiError(
+                "rustymimi isn't installed (there is none for Python 3.14); use the codec mlx"
+            )
+        if num_codebooks < 1:
+            raise MoshiError(f"num_codebooks is {num_codebooks}; it must be 1 or more")
+        if not 0 < overlap_frames <= frames_max // 2:  # one spare at a time
+            raise MoshiError(
+                f"overlap_frames is {overlap_frames}; it must be from 1 to {frames_max // 2}, "
+                "half of frames_max"
+            )
+        self.path, self.num_codebooks = Path(path), num_codebooks
+        self._frames_max, self._overlap_frames = frames_max, overlap_frames
+        self._first: Any = self._instance()  # the next stream's encoder; also tests the file
+
+    def _instance(self) -> Any:
+        import rustymimi
+
+        tokenizer: Any = rustymimi.Tokenizer  # its stub knows no arguments
+        try:
+            return tokenizer(
+                str(self.path), num_codebooks=self.num_codebooks, max_seq_len=2 * self._frames_max
+            )
+        except BaseException as error:  # its panics are no Exceptions
+            raise _mendable(error, f"rustymimi can't load {self.path}", WeightsError) from None
+
+    def encode(self, pcm: np.ndarray) -> np.ndarray:
+        pcm = checked_pcm(pcm)
+        frames = np.pad(pcm, (0, -len(pcm) % FRAME_SAMPLES)).reshape(-1, FRAME_SAMPLES)
+        encode = self._direction("encode_step")
+        codes = [encode(frame[None, None])[0] for frame in frames]
+        empty = np.zeros((self.num_codebooks, 0))
+        return np.concatenate([empty, *codes], axis=1).astype(np.int32)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        codes = checked_codes(codes, self.num_codebooks, BINS)
+        stream = self.stream()
+        return np.concatenate([np.zeros(0, np.float32), *map(stream.decode, codes.T)])
+
+    def stream(self) -> "RustStream":
+        return RustStream(self)
+
+    def _direction(self, method: str) -> "_Endless":
+        first, self._first = self._first, None
+        live = first if first is not None else self._instance()
+        return _Endless(self._instance, live, method, self._frames_max, self._overlap_frames)
+
+
+class RustStream:
+    """One conversation. Encoding and decoding may run on two threads, each on one at a time."""
+
+    def __init__(self, codec: RustCodec) -> None:
+        self._codec = codec
+        self._encode = codec._direction("encode_step")
+        self._decode = codec._direction("decode_step")
+
+    def encode(self, frame: np.ndarray) -> np.ndarray:
+        """float [1920] -> int32 [K]."""
+        frame = checked_frame(frame, FRAME_SAMPLES)
+        return self._encode(frame[None, None])[0, :, 0].astype(np.int32)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """int [K] -> float32 [1920]."""
+        codes = checked_codes(np.asarray(codes)[..., None], self._codec.num_codebooks, BINS)
+        return self._decode(codes[None].astype(np.uint32))[0, 0]
+
+
+class _Endless:
+    """One direction: a live instance, and towards its end a spare that hears what it hears."""
+
+    def __init__(
+        self,
+        make: Callable[[], Any],
+        live: Any,
+        method: str,
+        frames_max: int,
+        overlap_frames: int,
+    ) -> None:
+        self._make, self._live, self._method = make, live, method
+        self._frames_max, self._overlap_frames = frames_max, overlap_frames
+        self._heard = 0  # frames, by the live instance
+        self._worker: ThreadPoolExecutor | None = None
+        self._spare: Future[Any] | None = None
+        self._backlog: deque[Future[np.ndarray]] = deque()
+
+    def __call__(self, item: np.ndarray) -> np.ndarray:
+        """The result for one frame, [1, ...] in and out. Waits only for a spare far behind."""
+        if self._heard == self._frames_max - self._overlap_frames:
+            self._worker = self._worker or ThreadPoolExecutor(1, "rustymimi-spare")
+            self._spare = self._worker.submit(self._make)
+        if self._worker is not None and self._spare is not None:
+            self._backlog.append(self._worker.submit(self._follow, self._spare, item))
+            while len(self._backlog) > BACKLOG_MAX or (self._backlog and self._backlog[0].done()):
+                self._backlog.popleft().result()
+        result = self._run(self._live, item)
+        self._heard += 1
+        if self._spare is not None and self._heard == self._frames_max:
+            while self._backlog:
+                self._backlog.popleft().result()
+            self._live, self._spare = self._spare.result(), None
+            self._heard = self._overlap_frames
+        return result
+
+    def _follow(self, spare: "Future[Any]", item: np.ndarray) -> np.ndarray:
+        return self._run(spare.result(), item)
+
+    def _run(self, instance: Any, item: np.ndarray) -> np.ndarray:
+        try:
+            result = getattr(instance, self._method)(item)
+        except BaseException as error:  # its panics are no Exceptions
+            raise _mendable(error, f"rustymimi failed in {self._method}", MoshiError) from None
+        if result is None:
+            raise MoshiError(f"rustymimi returned nothing from {self._method}; use the codec mlx")
+        return result
+
+
+def _mendable(error: BaseException, what: str, kind: type[MoshiError]) -> BaseException:
+    """`error` in one line, unless it is a wish to stop."""
+    if isinstance(error, KeyboardInterrupt | SystemExit | MoshiError):
+        return error
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return kind(f"{what}: {first}; check the file, or use the codec mlx")
+
+
+def frame_seconds(codec: Codec) -> float:
+    """Median time to encode and decode a frame, after one to warm up, in at most 3 frames.
+
+    A codec whose first frame takes longer than `MEASURE_SECONDS` is judged by that.
+    """
+    stream, frame = codec.stream(), np.zeros(codec.frame_samples, np.float32)
+
+    def timed() -> float:
+        start = time.perf_counter()
+        stream.decode(stream.encode(frame))
+        return time.perf_counter() - start
+
+    if (first := timed()) > MEASURE_SECONDS:
+        return first
+    times: list[float] = []
+    while len(times) < 3 and sum(times) < MEASURE_SECONDS:
+        times.append(timed())
+    return median(times)
+
+
+def choose_codec(codecs: Sequence[Codec]) -> Codec:
+    """The fastest of `codecs` on this machine, measured now (well under a second for two)."""
+    return min(codecs, key=frame_seconds)

@@ -1,0 +1,180 @@
+"""Kyutai's `config.json`, read strictly into frozen dataclasses: honoured or refused.
+
+Source of keys, defaults and meaning: PyTorch `moshi/models/loaders.py` and `lm.py` (0.2.13).
+"""
+
+import difflib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ..errors import ConfigError
+
+NO_INPUT = -1  # embeds to exactly zero
+NOT_GENERATED = -2  # a slot of the delay line that nothing was written to
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Sizes of one transformer. `hidden`: width of the gated MLP, one entry per set of weights."""
+
+    dim: int
+    num_heads: int
+    num_layers: int
+    hidden: tuple[int, ...]
+    norm_eps: float
+    max_period: float | None  # RoPE base; None: no rotation
+    context: int | None  # keys a query sees, itself included; None: all
+    cross_attention: bool = False
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.num_heads
+
+
+@dataclass(frozen=True)
+class DepthConfig:
+    """The depth transformer: `schedule[slice]` is the set of weights that a slice uses."""
+
+    transformer: TransformerConfig
+    schedule: tuple[int, ...]
+    low_rank: int | None
+    sin_positions: bool
+
+    @property
+    def num_slices(self) -> int:
+        return len(self.schedule)
+
+    @property
+    def num_weight_sets(self) -> int:
+        return max(self.schedule) + 1
+
+
+@dataclass(frozen=True)
+class ConditionerConfig:
+    """One conditioner: kind "lut" (a word from `possible_values`) or "tensor"."""
+
+    kind: str
+    dim: int
+    num_bins: int = 0
+    possible_values: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class FuserConfig:
+    """How conditions enter: summed to every input, or as the source of cross attention."""
+
+    sum: tuple[str, ...] = ()
+    cross: tuple[str, ...] = ()
+    cross_pos_emb: bool = False
+    cross_pos_emb_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """Defaults of PyTorch's LMGen. Temperature 0 is greedy; top-p, where > 0, replaces top-k."""
+
+    text_temperature: float = 0.7
+    text_top_k: int = 25
+    text_top_p: float = 0.0
+    audio_temperature: float = 0.8
+    audio_top_k: int = 250
+    audio_top_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("text", "audio"):
+            temperature = getattr(self, f"{name}_temperature")
+            top_k, top_p = getattr(self, f"{name}_top_k"), getattr(self, f"{name}_top_p")
+            if not _is_number(temperature) or not 0 <= temperature < math.inf:
+                raise ConfigError(
+                    f"{name}_temperature must be a number from 0 (greedy) up, not {temperature!r}"
+                )
+            if type(top_k) is not int or top_k < 0:
+                raise ConfigError(
+                    f"{name}_top_k must be a whole number from 0 (all tokens) up, not {top_k!r}"
+                )
+            if not _is_number(top_p) or not 0 <= top_p <= 1:
+                raise ConfigError(f"{name}_top_p must lie between 0 and 1, not {top_p!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class LmConfig:
+    """The language model as `config.json` describes it."""
+
+    transformer: TransformerConfig
+    depth: DepthConfig | None
+    text_card: int
+    text_card_out: int
+    card: int
+    n_q: int
+    delays: tuple[int, ...]  # text first, then every codebook
+    text_padding_id: int = 3
+    text_end_padding_id: int = 0
+    demux_second_stream: bool = False
+    extra_heads: int = 0
+    extra_heads_dim: int = 6
+    conditioners: Mapping[str, ConditionerConfig] = field(default_factory=lambda: EMPTY)
+    fuser: FuserConfig = field(default_factory=FuserConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    model_type: str = "moshi"
+
+    @property
+    def dep_q(self) -> int:
+        return self.depth.num_slices if self.depth else 0
+
+    @property
+    def user_q(self) -> int:
+        """Codebooks that come from outside: the user's, or all of them for speech to text."""
+        return self.n_q - self.dep_q
+
+    @property
+    def max_delay(self) -> int:
+        return max(self.delays)
+
+    @property
+    def mimi_codebooks(self) -> int:
+        """How many codebooks Mimi must produce and accept (PyTorch: CheckpointInfo.get_mimi)."""
+        return max(self.dep_q, self.user_q)
+
+
+def load_config(folder: Path) -> LmConfig:
+    """The LmConfig of a model folder; without a `config.json` it is the 7B."""
+    return parse_config(read_config(folder), str(folder / "config.json"))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The raw `config.json` of a folder, or the 7B's when there is none. Raises ConfigError."""
+    path = folder / "config.json"
+    if not path.exists():
+        from .presets import raw_preset
+
+        return raw_preset("moshi-7b")
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} can't be read as JSON ({error}); fetch it again") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} must hold one JSON object, not a {type(raw).__name__}")
+    return raw
+
+
+def parse_config(raw: Mapping[str, Any], source: str = "config.json") -> LmConfig:
+    """Kyutai's keys -> LmConfig. Raises ConfigError naming the key and what was expected."""
+    from .reader import Reader
+
+    return Reader(raw, source).lm_config()
+
+
+def suggest(key: str, known: list[str]) -> str:
+    """`dimm` -> `dimm (did you mean dim?)`."""
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"{key} (did you mean {close[0]}?)" if close else key

@@ -1,0 +1,234 @@
+"""What each key of Kyutai's `config.json` means, as tables: required, defaulted, fixed, beside."""
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from ..errors import ConfigError
+from . import condition_keys
+from .lm_config import DepthConfig, LmConfig, SamplingConfig, TransformerConfig, suggest
+
+REQUIRED = (
+    *("dim", "text_card", "n_q", "dep_q", "card", "num_heads", "num_layers", "context", "delays"),
+    *("norm", "gating", "positional_embedding"),
+)
+REQUIRED_DEPTH = ("depformer_dim", "depformer_num_heads", "depformer_num_layers")
+# key -> what PyTorch takes when it is missing
+DEFAULTS: dict[str, Any] = {
+    **{"hidden_scale": 4, "max_period": 10_000, "text_card_out": None},
+    **{"existing_text_padding_id": 3, "existing_text_end_padding_id": 0},
+    **{"demux_second_stream": False, "extra_heads_num_heads": 0, "extra_heads_dim": 6},
+    **{"depformer_dim_feedforward": None, "depformer_weights_per_step_schedule": None},
+    **{"depformer_low_rank_embeddings": None, "depformer_pos_emb": "sin"},
+    **{"cross_attention": False, "conditioners": None, "fuser": None},
+    **{"lm_gen_config": None, "model_type": "moshi"},
+}
+# key -> the values that can be built (the first is the default); anything else is refused
+FIXED: dict[str, tuple[Any, ...]] = {
+    "causal": (True,),
+    "layer_scale": (None,),
+    "gating": ("silu",),
+    "positional_embedding": ("rope", "none"),
+    "norm": ("rms_norm_f32", "rms_norm"),
+    "norm_emb": (False,),
+    "bias_proj": (False,),
+    "kv_repeat": (1,),
+    "quantize": (False,),
+    "lora": (False,),
+    "lora_name": (None,),
+    "depformer_causal": (True,),
+    "depformer_layer_scale": (None,),
+    "depformer_gating": ("silu",),
+    "depformer_kv_repeat": (1,),
+    "depformer_norm": (None,),
+    "depformer_pos_emb": ("sin", "none"),
+    "depformer_multi_linear": (True,),
+    "depformer_weights_per_step": (True,),
+}
+NORM_EPS = {"rms_norm_f32": 1e-8, "rms_norm": 1e-5}
+# Keys that say nothing about the language model's shape: files, other programs, provenance.
+BESIDE = (
+    *("moshi_name", "mimi_name", "tokenizer_name", "mimi_config_name", "stt_config", "tts_config"),
+    *("model_id", "depformer_context", "depformer_max_period", "lora_rank", "lora_scaling"),
+    *("quantization", "moshi_local"),  # what `moshi quantize` writes down
+)
+KNOWN = sorted({*REQUIRED, *REQUIRED_DEPTH, *DEFAULTS, *FIXED, *BESIDE})
+GEN_KEYS = {
+    "temp": "audio_temperature",
+    "temp_text": "text_temperature",
+    "top_k": "audio_top_k",
+    "top_k_text": "text_top_k",
+}
+GEN_BESIDE = ("use_sampling", "cfg_coef", "check")  # check: assertions only
+
+
+def gated_hidden(dim: int, feedforward: int) -> int:
+    """Width of a gated MLP (PyTorch `modules/gating.py`, ActivationGating)."""
+    return 21 * dim // 8 if feedforward == 4 * dim else 2 * feedforward // 3
+
+
+class Reader:
+    """Reads one config; every refusal names the file, the key and what would do."""
+
+    def __init__(self, raw: Mapping[str, Any], source: str) -> None:
+        self.raw, self.source = raw, source
+
+    def fail(self, message: str) -> ConfigError:
+        return ConfigError(f"{self.source}: {message}")
+
+    def get(self, key: str) -> Any:
+        return self.raw.get(key, DEFAULTS.get(key))
+
+    def number(self, key: str, at_least: int = 1) -> int:
+        value = self.get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+            raise self.fail(f"{key} must be a whole number of at least {at_least}, not {value!r}")
+        return value
+
+    def positive(self, key: str) -> float:
+        value = self.get(key)
+        good = isinstance(value, int | float) and not isinstance(value, bool)
+        if not good or not 0 < value < math.inf:
+            raise self.fail(f"{key} must be a number above 0, not {value!r}")
+        return value
+
+    def optional(self, key: str) -> int | None:
+        """A whole number of at least 1; null or missing: None."""
+        return None if self.get(key) is None else self.number(key)
+
+    def flag(self, key: str) -> bool:
+        value = self.get(key)
+        if not isinstance(value, bool):
+            raise self.fail(f"{key} must be true or false, not {value!r}")
+        return value
+
+    def mapping(self, key: str) -> Mapping[str, Any]:
+        """A JSON object; null or missing: an empty one."""
+        value = self.get(key)
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            raise self.fail(f"{key} must be a JSON object, not {value!r}")
+        return value
+
+    def check_keys(self) -> None:
+        if unknown := sorted(set(self.raw) - set(KNOWN)):
+            raise self.fail(f"unknown keys: {', '.join(suggest(key, KNOWN) for key in unknown)}")
+        required = REQUIRED + (REQUIRED_DEPTH if self.raw.get("dep_q") else ())
+        if missing := [key for key in required if key not in self.raw]:
+            raise self.fail(f"missing keys: {', '.join(missing)}")
+        for key, allowed in FIXED.items():
+            if key.startswith("depformer_") and not self.raw.get("dep_q"):
+                continue
+            if (value := self.raw.get(key, allowed[0])) not in allowed:
+                names = " or ".join(repr(a) for a in allowed)
+                raise self.fail(f"{key} = {value!r} can't be built here, only {names}")
+
+    def lm_config(self) -> LmConfig:
+        self.check_keys()
+        n_q, dep_q = self.number("n_q", 0), self.number("dep_q", 0)
+        if dep_q > n_q:
+            raise self.fail(f"dep_q = {dep_q} is more than n_q = {n_q}")
+        conditioners = condition_keys.conditioners(self)
+        return LmConfig(
+            transformer=self.temporal(),
+            depth=self.depth() if dep_q else None,
+            text_card=self.number("text_card"),
+            text_card_out=self.optional("text_card_out") or self.number("text_card"),
+            card=self.number("card"),
+            n_q=n_q,
+            delays=self.delays(n_q),
+            text_padding_id=self.number("existing_text_padding_id", 0),
+            text_end_padding_id=self.number("existing_text_end_padding_id", 0),
+            demux_second_stream=self.flag("demux_second_stream"),
+            extra_heads=self.number("extra_heads_num_heads", 0),
+            extra_heads_dim=self.number("extra_heads_dim"),
+            conditioners=MappingProxyType(conditioners),
+            fuser=condition_keys.fuser(self, conditioners),
+            sampling=self.sampling(),
+            model_type=str(self.get("model_type")),
+        )
+
+    def delays(self, n_q: int) -> tuple[int, ...]:
+        delays = self.raw["delays"]
+        if not isinstance(delays, list) or not all(isinstance(d, int) and d >= 0 for d in delays):
+            raise self.fail("delays must be a list of frames (whole numbers from 0 up)")
+        if len(delays) != n_q + 1:
+            raise self.fail(f"delays needs {n_q + 1} entries (text and {n_q} codebooks)")
+        return tuple(delays)
+
+    def heads(self, dim_key: str, heads_key: str) -> tuple[int, int]:
+        dim, heads = self.number(dim_key), self.number(heads_key)
+        if dim % heads or (dim // heads) % 2:
+            raise self.fail(f"{dim_key} = {dim} can't be cut into {heads} heads of even width")
+        return dim, heads
+
+    def temporal(self) -> TransformerConfig:
+        dim, heads = self.heads("dim", "num_heads")
+        rope = self.raw["positional_embedding"] == "rope"
+        return TransformerConfig(
+            dim=dim,
+            num_heads=heads,
+            num_layers=self.number("num_layers"),
+            hidden=(gated_hidden(dim, int(self.positive("hidden_scale") * dim)),),
+            norm_eps=NORM_EPS[self.raw["norm"]],
+            max_period=float(self.positive("max_period")) if rope else None,
+            context=self.number("context"),
+            cross_attention=self.flag("cross_attention"),
+        )
+
+    def depth(self) -> DepthConfig:
+        dim, heads = self.heads("depformer_dim", "depformer_num_heads")
+        dep_q = self.raw["dep_q"]
+        schedule = self.get("depformer_weights_per_step_schedule") or list(range(dep_q))
+        whole = isinstance(schedule, list) and all(type(w) is int for w in schedule)
+        if not whole or len(schedule) != dep_q or set(schedule) != set(range(max(schedule) + 1)):
+            raise self.fail(
+                f"depformer_weights_per_step_schedule must name a set of weights for each of "
+                f"{dep_q} slices, counted from 0 without a gap"
+            )
+        return DepthConfig(
+            transformer=TransformerConfig(
+                dim=dim,
+                num_heads=heads,
+                num_layers=self.number("depformer_num_layers"),
+                hidden=self.depth_hidden(dim, max(schedule) + 1),
+                norm_eps=NORM_EPS[self.raw["norm"]],
+                max_period=None,
+                context=None,  # the cache lives for one frame: depformer_context has no effect
+            ),
+            schedule=tuple(schedule),
+            low_rank=self.optional("depformer_low_rank_embeddings"),
+            sin_positions=self.get("depformer_pos_emb") == "sin",
+        )
+
+    def depth_hidden(self, dim: int, num_sets: int) -> tuple[int, ...]:
+        feedforward = self.get("depformer_dim_feedforward")
+        if feedforward is None:
+            feedforward = int(self.positive("hidden_scale") * dim)
+        if not isinstance(feedforward, list):
+            feedforward = [feedforward] * num_sets
+        if len(feedforward) != num_sets:
+            raise self.fail(f"depformer_dim_feedforward needs {num_sets} entries, one per weights")
+        if not all(type(width) is int and width > 0 for width in feedforward):
+            raise self.fail(
+                f"depformer_dim_feedforward must be a whole number above 0, not {feedforward!r}"
+            )
+        return tuple(gated_hidden(dim, width) for width in feedforward)
+
+    def sampling(self) -> SamplingConfig:
+        raw = self.mapping("lm_gen_config")
+        known = [*GEN_KEYS, *GEN_BESIDE]
+        if unknown := sorted(set(raw) - set(known)):
+            names = ", ".join(suggest(key, known) for key in unknown)
+            raise self.fail(f"unknown keys in lm_gen_config: {names}")
+        if raw.get("cfg_coef", 1) != 1:
+            raise self.fail("lm_gen_config: cfg_coef can't be built here, only 1 (no guidance)")
+        found = {name: raw[key] for key, name in GEN_KEYS.items() if key in raw}
+        if raw.get("use_sampling") is False:
+            found |= {"text_temperature": 0.0, "audio_temperature": 0.0}
+        try:
+            return SamplingConfig(**found)
+        except ConfigError as error:
+            raise self.fail(f"lm_gen_config: {error}") from None

@@ -1,0 +1,98 @@
+"""Helium's files: Kyutai's MLX names or transformers', whole or in shards, quantized or not.
+
+The model keeps Kyutai's names; transformers' separate projections are laid one below the other.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config.lm_config import read_config
+from ..errors import WeightsError
+from ..weights.formats import Quantization
+from ..weights.loading import part_path
+from ..weights.model_files import SHARD_INDEX, shard_names
+from ..weights.packing import Tensors, stack
+from ..weights.safetensors import check_tensors, read_safetensors
+from .config import HeliumConfig, read_shard_index
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One weight: its name here and in Kyutai's files, its parts (name, rows) in transformers'."""
+
+    name: str
+    parts: tuple[tuple[str, int], ...]
+    width: int | None  # None: a norm, whose weight is a vector
+
+    def shapes(self, transformers: bool) -> dict[str, tuple[int, ...]]:
+        rows = self.parts if transformers else ((self.name, sum(n for _, n in self.parts)),)
+        tail = () if self.width is None else (self.width,)
+        return {f"{name}.weight": (n, *tail) for name, n in rows}
+
+
+def layers_of(config: HeliumConfig) -> Iterator[Layer]:
+    """Every weight of a Helium, in both layouts."""
+    t = config.transformer
+    kv, hidden = config.kv_heads * t.head_dim, t.hidden[0]
+    yield Layer("text_emb", (("model.embed_tokens", config.vocab_size),), t.dim)
+    yield Layer("out_norm", (("model.norm", t.dim),), None)
+    if not config.tied:
+        yield Layer("text_linear", (("lm_head", config.vocab_size),), t.dim)
+    for i in range(t.num_layers):
+        ours, theirs = f"transformer.layers.{i}", f"model.layers.{i}"
+        attention = f"{theirs}.self_attn"
+        qkv = (
+            (f"{attention}.q_proj", t.dim),
+            (f"{attention}.k_proj", kv),
+            (f"{attention}.v_proj", kv),
+        )
+        gate_up = ((f"{theirs}.mlp.gate_proj", hidden), (f"{theirs}.mlp.up_proj", hidden))
+        yield Layer(f"{ours}.norm1", ((f"{theirs}.input_layernorm", t.dim),), None)
+        yield Layer(f"{ours}.self_attn.in_proj", qkv, t.dim)
+        yield Layer(f"{ours}.self_attn.out_proj", ((f"{attention}.o_proj", t.dim),), t.dim)
+        yield Layer(f"{ours}.norm2", ((f"{theirs}.post_attention_layernorm", t.dim),), None)
+        yield Layer(f"{ours}.gating.linear_in", gate_up, t.dim)
+        yield Layer(f"{ours}.gating.linear_out", ((f"{theirs}.mlp.down_proj", t.dim),), hidden)
+
+
+def is_transformers_layout(names: set[str]) -> bool:
+    return "model.norm.weight" in names
+
+
+def read_weights(folder: Path) -> tuple[Tensors, str]:
+    """All tensors of a folder's weights, read lazily, and the file to name in errors."""
+    raw = read_config(folder) if (folder / "config.json").exists() else {}
+    path = part_path(folder, raw, "weights")
+    if path.name != SHARD_INDEX:
+        return read_safetensors(path), str(path)
+    tensors: Tensors = {}
+    for name in shard_names(read_shard_index(path)):
+        shard = read_safetensors(folder / name)
+        if twice := sorted(set(shard) & set(tensors)):
+            raise WeightsError(f"{folder / name}: {twice[0]} is in two shards; fetch them again")
+        tensors |= shard
+    return tensors, str(path)
+
+
+def packed(
+    tensors: Tensors, path: str, config: HeliumConfig
+) -> tuple[Tensors, dict[str, Quantization]]:
+    """Tensors of either layout -> the model's parameters and its layers' quantization.
+
+    Raises WeightsError for a missing, unknown or misshapen tensor. Parts that a file quantizes
+    differently (mlx-lm's mixed recipes) are dequantized where they meet.
+    """
+    transformers = is_transformers_layout(set(tensors))
+    layers = list(layers_of(config))
+    shapes = {name: s for layer in layers for name, s in layer.shapes(transformers).items()}
+    quantized = check_tensors(tensors, shapes, path)
+    found: Tensors = {}
+    modes: dict[str, Quantization] = {}
+    for layer in layers:
+        members = [name for name, _ in layer.parts] if transformers else [layer.name]
+        parts, mode = stack(tensors, quantized, members)
+        found |= {f"{layer.name}.{kind}": part for kind, part in parts.items()}
+        if mode is not None:
+            modes[layer.name] = mode
+    return found, modes

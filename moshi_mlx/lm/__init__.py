@@ -1,0 +1,1 @@
+"""Moshi's language model: temporal and depth transformer, one compiled step a frame."""

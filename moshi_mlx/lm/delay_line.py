@@ -1,0 +1,67 @@
+"""Which token enters the model when: PyTorch's delay line, in numpy.
+
+A step's own samples and the user's codes may come after the step was asked for (they stay on the
+device until its one read): `LATER` stands for them in what `inputs` and `upcoming` return.
+
+Own code k sampled at step s belongs to time s - delay_k and is fed back at step s + 1; the user's
+codes of call s are fed in call s (those of call 0 lie in the model's past and are ignored).
+Source: PyTorch `moshi/models/lm.py`, LMGen._step. Shapes: K codebooks, text first.
+"""
+
+import numpy as np
+
+from ..config.lm_config import NOT_GENERATED, LmConfig
+
+LATER = -3  # a token that this very step brings
+
+
+class DelayLine:
+    """A ring of max_delay + 2 steps of all 1 + n_q streams."""
+
+    def __init__(self, config: LmConfig) -> None:
+        self.config = config
+        self.delays = np.array(config.delays, np.int64)
+        self.own = 1 + config.dep_q
+        self.size = config.max_delay + 2
+        self.initial = np.array([config.text_card] + [config.card] * config.n_q, np.int32)
+        self.line = np.full((1 + config.n_q, self.size), NOT_GENERATED, np.int32)
+        self.step = 0
+        self._own_streams = np.arange(self.own)
+        self._user_streams = np.arange(self.own, 1 + config.n_q)
+
+    def skip(self, frames: int) -> None:
+        """As if `frames` had passed in which every token was 0."""
+        self.step += frames
+        self.line[:] = 0
+
+    def heard(self, user_codes: np.ndarray) -> None:
+        """Take this call's user codes [user_q]; before `outputs`."""
+        at = (self.step + self.delays[self.own :]) % self.size
+        self.line[self._user_streams, at] = user_codes
+
+    def inputs(self, user_codes: np.ndarray | None) -> np.ndarray:
+        """The step's input tokens [1 + n_q], with LATER for user codes that aren't there yet."""
+        if user_codes is not None:
+            self.heard(user_codes)
+        tokens = self.line[:, self.step % self.size]
+        if user_codes is None:
+            now = (np.arange(len(tokens)) >= self.own) & (self.delays == 0)
+            tokens = np.where(now, LATER, tokens)
+        return np.where(self.step <= self.delays, self.initial, tokens)
+
+    def upcoming(self) -> np.ndarray | None:
+        """What `outputs` will return, with LATER for the samples of this step."""
+        if self.step + 1 <= self.config.max_delay:
+            return None
+        at = (self.step + 1 - self.config.max_delay + self.delays[: self.own]) % self.size
+        now = self.delays[: self.own] == self.config.max_delay
+        return np.where(now, LATER, self.line[self._own_streams, at])
+
+    def outputs(self, own: np.ndarray) -> np.ndarray | None:
+        """Take the step's samples [1 + dep_q]; return the realigned ones, None until complete."""
+        self.step += 1
+        self.line[: self.own, self.step % self.size] = own
+        if self.step <= self.config.max_delay:
+            return None
+        at = (self.step - self.config.max_delay + self.delays[: self.own]) % self.size
+        return self.line[self._own_streams, at]

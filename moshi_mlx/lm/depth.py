@@ -1,0 +1,122 @@
+"""The depth transformer: the codes of one frame, one codebook (slice) after the other.
+
+Each slice has its own weights (or shares a set by the schedule) and attends to the slices before
+it in the same frame; nothing is kept from one frame to the next.
+Source: PyTorch `moshi/models/lm.py`, forward_depformer and depformer_step.
+Shapes: B batch, T steps, S slices, C temporal width, E depth width, D head width.
+"""
+
+from collections.abc import Callable
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..config.lm_config import DepthConfig, LmConfig
+from .embedding import TokenEmbedding
+from .kv_ring import live, new_buffer
+from .transformer import Block, linear_of, linear_plus
+
+Choose = Callable[[int, mx.array], mx.array]  # slice, logits [1, card] -> token [1]
+
+
+class DepthTransformer(nn.Module):
+    """`weight_sets[w].layers`, `embs[s]`, `heads[s]`, and all input projections in one matrix."""
+
+    def __init__(self, lm: LmConfig, config: DepthConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, sets = config.transformer.dim, config.num_weight_sets
+        self.linear_in = nn.Linear(lm.transformer.dim, sets * dim, bias=False)
+        self.embs = [TokenEmbedding(lm.text_card + 1, dim, config.low_rank, lm.demux_second_stream)]
+        self.embs += [
+            TokenEmbedding(lm.card + 1, dim, config.low_rank) for _ in range(config.num_slices - 1)
+        ]
+        self.weight_sets = [
+            [Block(config.transformer, hidden) for _ in range(config.transformer.num_layers)]
+            for hidden in config.transformer.hidden
+        ]
+        self.heads = [nn.Linear(dim, lm.card, bias=False) for _ in range(config.num_slices)]
+
+    def new_buffers(self, dtype: mx.Dtype) -> list[mx.array]:
+        """Room for one frame's keys and values, one [2, H, S, D] a layer."""
+        t, S = self.config.transformer, self.config.num_slices
+        return [new_buffer(t.num_heads, S, t.head_dim, dtype) for _ in range(t.num_layers)]
+
+    def inputs(self, temporal: mx.array) -> list[mx.array]:
+        """[..., C] -> the input [..., E] of every slice, by one matrix product."""
+        all_sets = linear_of(temporal, self.linear_in)
+        per_set = mx.split(all_sets, self.config.num_weight_sets, axis=-1)
+        return [per_set[w] for w in self.config.schedule]
+
+    def position(self, s: int, dtype: mx.Dtype) -> mx.array:
+        """Sinusoidal position of a slice, [E] (only where the config asks for it)."""
+        half = self.config.transformer.dim // 2
+        phase = s / (10_000.0 ** (mx.arange(half) / (half - 1)))
+        return mx.concatenate([mx.cos(phase), mx.sin(phase)]).astype(dtype)
+
+    def frame(
+        self, temporal: mx.array, text: mx.array, buffers: list[mx.array], choose: Choose
+    ) -> tuple[mx.array, list[mx.array]]:
+        """One frame: temporal [1, C], text token [1] -> codes [S] and the buffers."""
+        buffers, token, tokens = list(buffers), text, []
+        for s, x in enumerate(self.inputs(temporal)):
+            x = x + self.embs[s].lookup(token)
+            if self.config.sin_positions:
+                x = x + self.position(s, x.dtype)
+            for i, block in enumerate(self.weight_sets[self.config.schedule[s]]):
+                x, buffers[i] = slice_step(block, x, buffers[i], s)
+            token = choose(s, linear_of(x, self.heads[s]))
+            tokens.append(token)
+        return mx.concatenate(tokens), buffers
+
+    def __call__(self, temporal: mx.array, text: mx.array, codes: mx.array) -> mx.array:
+        """Teacher forced: temporal [B, T, C], text [B, T], codes [B, S, T] -> [B, T, S, card]."""
+        B, T, _ = temporal.shape
+        rows = self.rows(temporal, text, codes)
+        for layer in range(self.config.transformer.num_layers):
+            rows = self.layer(layer, rows)
+        return self.logits(rows).reshape(B, T, rows.shape[1], -1)
+
+    def rows(self, temporal: mx.array, text: mx.array, codes: mx.array) -> mx.array:
+        """The layers' input, [BT, S, E], as `__call__` is given it."""
+        B, T, _ = temporal.shape
+        xs = []
+        for s, x in enumerate(self.inputs(temporal)):
+            x = x + self.embs[s](text if s == 0 else codes[:, s - 1])
+            xs.append(x + self.position(s, x.dtype) if self.config.sin_positions else x)
+        return mx.stack(xs, axis=2).reshape(B * T, len(xs), -1)
+
+    def logits(self, rows: mx.array) -> mx.array:
+        """The layers' output [BT, S, E] -> [BT, S, card]."""
+        return mx.concatenate([head(rows[:, s : s + 1]) for s, head in enumerate(self.heads)], 1)
+
+    def layer(self, i: int, rows: mx.array) -> mx.array:
+        """One layer over all slices at once, [BT, S, E]: own weights a slice, causal."""
+        blocks = [self.weight_sets[w][i] for w in self.config.schedule]
+        xs = mx.split(rows, len(blocks), axis=1)
+        qkv = [b.self_attn.in_proj(b.norm1(x)) for b, x in zip(blocks, xs, strict=True)]
+        parts = mx.split(mx.concatenate(qkv, axis=1), 3, axis=-1)
+        H = self.config.transformer.num_heads
+        q, k, v = (part.reshape(*part.shape[:2], H, -1).swapaxes(1, 2) for part in parts)
+        out = mx.fast.scaled_dot_product_attention(
+            q, k, v, scale=blocks[0].self_attn.scale, mask="causal"
+        )
+        outs = mx.split(out.swapaxes(1, 2).reshape(rows.shape), len(blocks), axis=1)
+        done = []
+        for block, x, o in zip(blocks, xs, outs, strict=True):
+            x = linear_plus(x, o, block.self_attn.out_proj)
+            done.append(block.after_attention(x, None))
+        return mx.concatenate(done, axis=1)
+
+
+def slice_step(block: Block, x: mx.array, buffer: mx.array, s: int) -> tuple[mx.array, mx.array]:
+    """One slice through one layer, [1, E]; keys and values go to slot `s` of the buffer."""
+    attn = block.self_attn
+    q, kv = attn.project(block.norm1(x), None, x.dtype)
+    buffer[:, :, s : s + 1] = kv
+    if s == 0:  # attention to a single key is that key's value
+        out = mx.split(kv, 2, axis=0)[1]
+    else:
+        out = mx.fast.scaled_dot_product_attention(q, *live(buffer, s + 1), scale=attn.scale)
+    x = linear_plus(x, out.reshape(x.shape), attn.out_proj)
+    return block.after_attention(x, None), buffer

@@ -1,0 +1,62 @@
+"""Token embeddings: -1 embeds to exactly zero, quantized or not.
+
+Source: PyTorch `moshi/models/lm_utils.py`, ScaledEmbedding.
+Shapes: B batch, T steps, K codebooks, C width.
+"""
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..config.lm_config import NO_INPUT
+
+
+class TokenEmbedding(nn.Module):
+    """One table, [...] -> [..., C]; optionally low rank, or with a second text stream muxed in."""
+
+    def __init__(self, num: int, dim: int, low_rank: int | None = None, demux: bool = False):
+        super().__init__()
+        self.num = num
+        self.emb = nn.Embedding(num, low_rank or dim)
+        if low_rank is not None:  # in the files even where the second stream leaves it unused
+            self.low_rank = nn.Linear(low_rank, dim, bias=False)
+        if demux:
+            self.out1 = nn.Linear(low_rank or dim, dim, bias=False)
+            self.out2 = nn.Linear(low_rank or dim, dim, bias=False)
+
+    def __call__(self, ids: mx.array) -> mx.array:
+        given = (ids != NO_INPUT)[..., None]
+        return mx.where(given, self.lookup(mx.maximum(ids, 0)), 0)
+
+    def lookup(self, ids: mx.array) -> mx.array:
+        """Without the test for -1: for tokens that were just sampled."""
+        if "out1" in self:
+            # Both streams share the table: token = (second + 1) * num + first, second -1 = none.
+            ids = ids.astype(mx.int32)  # argmax gives unsigned ones
+            second = ids // self.num - 1
+            heard = (second >= 0)[..., None]
+            y = self.out2(self.emb(mx.maximum(second, 0)))
+            return self.out1(self.emb(ids % self.num)) + mx.where(heard, y, 0)
+        y = self.emb(ids)
+        return self.low_rank(y) if "low_rank" in self else y
+
+
+class StackedEmbedding(nn.Module):
+    """The tables of all codebooks in one, and one row of zeros: one gather, one sum."""
+
+    def __init__(self, num_codebooks: int, num: int, dim: int) -> None:
+        super().__init__()
+        self.num_codebooks, self.num = num_codebooks, num
+        self.emb = nn.Embedding(num_codebooks * num + 1, dim)
+
+    @property
+    def zero_row(self) -> int:
+        return self.num_codebooks * self.num
+
+    def rows(self, codes: mx.array) -> mx.array:
+        """Codes [B, K, T] with -1 for no input -> rows of the table, [B, T, K]."""
+        first = self.num * mx.arange(self.num_codebooks)[:, None]
+        return mx.where(codes == NO_INPUT, self.zero_row, codes + first).swapaxes(1, 2)
+
+    def __call__(self, rows: mx.array) -> mx.array:
+        """Rows [..., K] -> sum over the codebooks, [..., C]; of a step, [K] -> [1, C]."""
+        return self.emb(rows).sum(axis=-2, keepdims=rows.ndim == 1)

@@ -1,0 +1,251 @@
+"""The language model: 80 ms of codes in, the next text token and codes out. Weights never change.
+
+`forward` runs whole sequences teacher forced, `step` one frame of a conversation; `generator`
+makes the object that holds a conversation's state.
+Source: PyTorch `moshi/models/lm.py`.
+A step has a batch of one and no time axis: [1, C]. Shapes: B batch, T steps, K codebooks, C width,
+V vocabulary, S depth slices.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from ..backend.compiler import can_compile
+from ..config.lm_config import NO_INPUT, LmConfig
+from ..errors import MoshiError
+from .conditions import ConditionProvider
+from .depth import DepthTransformer
+from .embedding import StackedEmbedding, TokenEmbedding
+from .kv_ring import Position, Ring, new_ring
+from .sampling import Sampler
+from .transformer import Transformer, linear_of
+
+if TYPE_CHECKING:
+    from .generator import LmGenerator
+
+SEQUENCE_CHUNK = 512  # steps whose logits are computed at once: bounds memory
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the conditioners made: a sum [1, 1, C] and a cross attention source [1, S, C]."""
+
+    sum: mx.array | None = None
+    cross: mx.array | None = None
+
+
+@dataclass
+class Buffers:
+    """All device memory of one conversation: a ring a temporal layer, a buffer a depth layer."""
+
+    rings: list[Ring]
+    depth: list[mx.array]
+
+    def arrays(self) -> list[mx.array]:
+        return [*(part for ring in self.rings for part in ring), *self.depth]
+
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays())
+
+
+class Lm(nn.Module):
+    """Moshi's language model as described by an LmConfig.
+
+    `kv_bits`: 16, or 8 for keys and values in 8 bit, in conversations and in `forward`.
+    """
+
+    def __init__(self, config: LmConfig, kv_bits: int = 16) -> None:
+        can_compile()  # tells MLX where it can't, before anything runs
+        super().__init__()
+        self.config, self.kv_bits = config, kv_bits
+        dim = config.transformer.dim
+        self.text_emb = TokenEmbedding(config.text_card + 1, dim, demux=config.demux_second_stream)
+        if config.n_q:
+            self.audio_emb = StackedEmbedding(config.n_q, config.card + 1, dim)
+        self.transformer = Transformer(config.transformer)
+        self.out_norm = nn.RMSNorm(dim, config.transformer.norm_eps)
+        self.text_linear = nn.Linear(dim, config.text_card_out, bias=False)
+        if config.depth:
+            self.depth = DepthTransformer(config, config.depth)
+        self.extra_heads = [
+            nn.Linear(dim, config.extra_heads_dim, bias=False) for _ in range(config.extra_heads)
+        ]
+        if config.conditioners:
+            self.condition_provider = ConditionProvider(config)
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        """The dtype that activations and caches have."""
+        return self.out_norm.weight.dtype
+
+    def conditions(self, values: Mapping[str, Any] | None) -> Conditions:
+        """Names and values of conditions -> tensors. Raises ConfigError for unknown ones."""
+        if "condition_provider" not in self:
+            if values:
+                raise MoshiError("this model takes no conditions; leave them out")
+            return Conditions()
+        total, cross = self.condition_provider(values or {})
+        to = lambda x: None if x is None else x.astype(self.dtype)  # noqa: E731
+        return Conditions(to(total), to(cross))
+
+    def new_buffers(self, kv_bits: int | None = None) -> Buffers:
+        """Empty caches for one conversation; None: in the model's `kv_bits`.
+
+        Raises MoshiError for other bits, or heads that can't be quantized.
+        """
+        t, bits = self.config.transformer, self.kv_bits if kv_bits is None else kv_bits
+        assert t.context is not None
+        rings = [
+            new_ring(t.num_heads, t.context, t.head_dim, self.dtype, bits)
+            for _ in range(t.num_layers)
+        ]
+        return Buffers(rings, self.depth.new_buffers(self.dtype) if self.config.depth else [])
+
+    def temporal_step(
+        self, text: mx.array, rows: mx.array, buffers: Buffers, at: Position, given: Conditions
+    ) -> mx.array:
+        """Text [1], rows [K] -> normed output [1, C]; the rings are replaced."""
+        x = self.text_emb(text)
+        if self.config.n_q:
+            x = x + self.audio_emb(rows)
+        if given.sum is not None:
+            x = x + given.sum[0]
+        x, buffers.rings = self.transformer.step(x, buffers.rings, at, given.cross)
+        return self.out_norm(x)
+
+    def step(
+        self,
+        text: mx.array,
+        rows: mx.array,
+        forced_text: mx.array,
+        buffers: Buffers,
+        at: Position,
+        samplers: tuple[Sampler, Sampler],
+        temperatures: mx.array,
+        key: mx.array,
+        given: Conditions,
+    ) -> tuple[mx.array, mx.array | None]:
+        """One frame: tokens [1 + S] (text, then own codes) and the extra heads' softmax [heads, D].
+
+        `forced_text` [1] stands for the sampled text token unless it is -1: the codes follow it.
+        Everything stays lazy; `buffers` is brought up to date in place.
+        """
+        out = self.temporal_step(text, rows, buffers, at, given)
+        logits = linear_of(out, self.text_linear)
+        noise = frame_noise(key, samplers, self.config)
+        token = samplers[0](logits, temperatures[:1], noise[0]).astype(mx.int32)
+        token = mx.where(forced_text == NO_INPUT, token, forced_text)
+        tokens = [token]
+        if self.config.depth:
+
+            def choose(s: int, logits: mx.array) -> mx.array:
+                return samplers[1](logits, temperatures[1:], noise[1 + s])
+
+            codes, buffers.depth = self.depth.frame(out, token, buffers.depth, choose)
+            tokens.append(codes)
+        heads = [mx.softmax(head(out), axis=-1, precise=True) for head in self.extra_heads]
+        extra = mx.concatenate(heads).astype(mx.float32) if heads else None
+        return mx.concatenate(tokens), extra
+
+    def forward(
+        self, codes: Any, conditions: Mapping[str, Any] | None = None
+    ) -> tuple[mx.array, mx.array | None]:
+        """Teacher forced over whole sequences.
+
+        codes: integers [B, 1 + n_q, T], text first, undelayed, -1 = no input. Returns text logits
+        [B, T, V] and audio logits [B, S, T, card] (None without a depth transformer), float32:
+        entry t predicts codes[..., t]; NaN where the delays leave no prediction.
+        Raises MoshiError for codes of another shape or range.
+        """
+        delayed = delay(check_codes(codes, self.config), self.config)
+        inputs, targets = mx.array(delayed[:, :, :-1]), mx.array(delayed[:, :, 1:])
+        given = self.conditions(conditions)
+        x = self.transformer(self.embed(inputs, given), given.cross, self.kv_bits)
+        return self.logits(self.out_norm(x), targets)
+
+    def embed(self, inputs: mx.array, given: Conditions) -> mx.array:
+        """Delayed tokens [B, 1 + n_q, T] -> the temporal transformer's input [B, T, C]."""
+        x = self.text_emb(inputs[:, 0])
+        if self.config.n_q:
+            x = x + self.audio_emb(self.audio_emb.rows(inputs[:, 1:]))
+        return x if given.sum is None else x + given.sum
+
+    def logits(self, out: mx.array, targets: mx.array) -> tuple[mx.array, mx.array | None]:
+        """Normed output [B, T, C] and delayed targets [B, 1 + n_q, T] -> what `forward` returns."""
+        text, audio = [], []
+        for start in range(0, out.shape[1], SEQUENCE_CHUNK):
+            part = slice(start, start + SEQUENCE_CHUNK)
+            text.append(self.text_linear(out[:, part]).astype(mx.float32))
+            if self.config.depth:
+                own = targets[:, 1 : 1 + self.config.dep_q, part]
+                logits = self.depth(out[:, part], targets[:, 0, part], own)
+                audio.append(logits.astype(mx.float32))
+                mx.eval(audio[-1])
+        text_logits = undelay(mx.concatenate(text, axis=1), self.config.delays[0])
+        if not audio:
+            return text_logits, None
+        by_slice = mx.split(mx.concatenate(audio, axis=1), self.config.dep_q, axis=2)
+        aligned = [
+            undelay(logits.squeeze(2), self.config.delays[1 + s])
+            for s, logits in enumerate(by_slice)
+        ]
+        return text_logits, mx.stack(aligned, axis=1)
+
+    def generator(self, seed: int | None = None, **options: Any) -> "LmGenerator":
+        """A conversation on this model; options as in LmGenerator."""
+        from .generator import LmGenerator
+
+        return LmGenerator(self, seed=seed, **options)
+
+
+def frame_noise(
+    key: mx.array, samplers: tuple[Sampler, Sampler], config: LmConfig
+) -> list[mx.array]:
+    """Gumbel noise for the text token and each slice, drawn at once; [1, V] each."""
+    sizes = [0 if samplers[0].greedy else config.text_card_out]
+    sizes += [0 if samplers[1].greedy else config.card] * config.dep_q
+    if not any(sizes):
+        return [mx.array(0.0)] * len(sizes)
+    noise = mx.random.gumbel((1, sum(sizes)), key=key)
+    ends = np.cumsum(sizes)[:-1].tolist()
+    return list(mx.split(noise, ends, axis=-1))
+
+
+def check_codes(codes: Any, config: LmConfig) -> np.ndarray:
+    """Codes as int32 [B, 1 + n_q, T]; MoshiError unless every one is -1 or in its vocabulary."""
+    array = np.array(codes)
+    if array.ndim != 3 or array.shape[1] != config.n_q + 1 or array.shape[2] == 0:
+        raise MoshiError(
+            f"codes must have the shape [batch, {config.n_q + 1}, steps], not {list(array.shape)}"
+        )
+    if not np.issubdtype(array.dtype, np.integer):
+        raise MoshiError(f"codes must be integers, not {array.dtype}")
+    text_limit = (config.text_card + 1) ** (2 if config.demux_second_stream else 1)
+    for part, limit in ((array[:, :1], text_limit), (array[:, 1:], config.card + 1)):
+        if part.size and (part.min() < NO_INPUT or part.max() >= limit):
+            raise MoshiError(f"codes must lie between -1 and {limit - 1}")
+    return array.astype(np.int32)
+
+
+def delay(codes: np.ndarray, config: LmConfig) -> np.ndarray:
+    """[B, K, T] -> [B, K, T + 1]: each codebook behind its delay, initial tokens before it."""
+    B, K, T = codes.shape
+    initial = np.array([config.text_card] + [config.card] * (K - 1), np.int32)
+    delayed = np.broadcast_to(initial[None, :, None], (B, K, T + 1)).copy()
+    for k, frames in enumerate(config.delays):
+        delayed[:, k, 1 + frames :] = codes[:, k, : max(T - frames, 0)]
+    return delayed
+
+
+def undelay(logits: mx.array, frames: int) -> mx.array:
+    """[B, T, V] moved `frames` to the front, NaN at the end."""
+    if frames == 0:
+        return logits
+    B, T, V = logits.shape
+    frames = min(frames, T)
+    return mx.concatenate([logits[:, frames:], mx.full((B, frames, V), mx.nan)], axis=1)

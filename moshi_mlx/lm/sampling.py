@@ -1,0 +1,77 @@
+"""Drawing tokens: temperature and top-k (or top-p) as in PyTorch, in fp32, without a full sort.
+
+A draw is an argmax over logits / temperature + Gumbel noise, which has exactly the distribution
+of PyTorch's `multinomial`. Source: PyTorch `moshi/utils/sampling.py`.
+"""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from ..config.lm_config import SamplingConfig
+
+# Metal's `partition` is a full sort: of up to so many numbers of 4 bytes in one kernel (512 threads
+# with 4 each), of more by merging, two kernels a level (MLX's mlx/backend/metal/sort.cpp).
+BLOCK = 2048
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """What shapes the graph of a draw; the temperature itself is an input of the graph."""
+
+    greedy: bool
+    top_k: int
+    top_p: float
+
+    def __call__(self, logits: mx.array, temperature: mx.array, noise: mx.array) -> mx.array:
+        """Logits [..., V] and Gumbel noise of the same shape -> tokens [...]."""
+        if self.greedy:
+            return mx.argmax(logits, axis=-1)
+        scaled = logits.astype(mx.float32) / temperature
+        if self.top_p > 0:
+            scaled = keep_top_p(scaled, self.top_p)
+        elif 0 < self.top_k < logits.shape[-1]:  # looked for before the division: a kernel less
+            scaled = mx.where(logits >= kth_largest(logits, self.top_k), scaled, -mx.inf)
+        return mx.argmax(scaled + noise, axis=-1)
+
+
+def kth_largest(logits: mx.array, k: int) -> mx.array:
+    """The k-th largest of [..., V], 1 <= k <= V -> [..., 1], exactly.
+
+    The k largest are among the k largest of each of some blocks.
+    """
+    blocks = blocks_for(logits.shape[-1], k)
+    if blocks > 1:
+        rows = logits.reshape(*logits.shape[:-1], blocks, -1)
+        logits = largest(rows, k).reshape(*logits.shape[:-1], blocks * k)
+    return largest(logits, k)[..., :1]
+
+
+def largest(x: mx.array, k: int) -> mx.array:
+    """The k largest of [..., V], the smallest of them first -> [..., k]."""
+    return mx.partition(x, -k, axis=-1)[..., -k:]
+
+
+def blocks_for(V: int, k: int) -> int:
+    """Into how many equal blocks to cut V numbers first; 1 where that would save nothing."""
+    if V <= BLOCK:
+        return 1
+    cuts = range(-(-V // BLOCK), V // k + 1)
+    return next((n for n in cuts if V % n == 0 and n * k <= V // 2), 1)
+
+
+def keep_top_p(logits: mx.array, top_p: float) -> mx.array:
+    """-inf for all but the likeliest tokens whose probabilities, those before it summed, <= p."""
+    probs = mx.softmax(logits, axis=-1, precise=True)
+    ordered = -mx.sort(-probs, axis=-1)
+    dropped = mx.cumsum(ordered, axis=-1) - ordered > top_p
+    smallest = mx.where(dropped, mx.inf, ordered).min(axis=-1, keepdims=True)
+    return mx.where(probs >= smallest, logits, -mx.inf)
+
+
+def samplers(config: SamplingConfig) -> tuple[Sampler, Sampler]:
+    """The samplers of text and audio."""
+    return (
+        Sampler(config.text_temperature == 0, config.text_top_k, config.text_top_p),
+        Sampler(config.audio_temperature == 0, config.audio_top_k, config.audio_top_p),
+    )

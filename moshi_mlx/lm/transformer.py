@@ -1,0 +1,178 @@
+"""Helium's transformer: pre-norm blocks of attention and a gated MLP, one step or a sequence.
+
+A step has no axis for time and a batch of one, [1, C]: matrix products of two dimensions need no
+views around them. Source: PyTorch `moshi/modules/transformer.py`, `gating.py`, `rope.py`.
+Shapes: B batch, T steps, H heads, D head width, C model width, L attended keys.
+"""
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..config.lm_config import TransformerConfig
+from .cross_attention import CrossAttention
+from .kv_ring import Position, Ring, attend, rounded, write
+
+QUERY_CHUNK = 512  # queries attended to at once in a sequence: bounds memory, changes nothing
+
+
+def transposed(linear: nn.Linear) -> mx.array:
+    """`linear.weight.T`, made once: in the graph of a frame, hundreds of views cost host time."""
+    weight, view = linear.__dict__.get("_transposed", (None, None))
+    if weight is not linear.weight:
+        weight, view = linear.weight, linear.weight.T
+        mx.eval(view)
+        linear.__dict__["_transposed"] = weight, view
+    return view
+
+
+def linear_of(x: mx.array, linear: nn.Module) -> mx.array:
+    """linear(x) for a layer without bias, quantized or not."""
+    return x @ transposed(linear) if isinstance(linear, nn.Linear) else linear(x)
+
+
+def linear_plus(residual: mx.array, x: mx.array, linear: nn.Module) -> mx.array:
+    """residual + linear(x), as one operation where the weights are not quantized."""
+    if isinstance(linear, nn.Linear):
+        return mx.addmm(residual, x, transposed(linear))
+    return residual + linear(x)
+
+
+@mx.compile
+def silu_gate(gate: mx.array, up: mx.array) -> mx.array:
+    return gate * mx.sigmoid(gate) * up
+
+
+class GatedMlp(nn.Module):
+    """linear_out(silu(gate) * up) with gate and up in one matrix, gate first."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.linear_in = nn.Linear(dim, 2 * hidden, bias=False)
+        self.linear_out = nn.Linear(hidden, dim, bias=False)
+
+    def plus(self, residual: mx.array, x: mx.array) -> mx.array:
+        """residual + mlp(x), both [..., C]."""
+        gate, up = mx.split(linear_of(x, self.linear_in), 2, axis=-1)
+        return linear_plus(residual, silu_gate(gate, up), self.linear_out)
+
+
+class Attention(nn.Module):
+    """Causal self attention over the last `context` steps (itself included); RoPE interleaved."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.scale = config.head_dim**-0.5
+        self.in_proj = nn.Linear(config.dim, 3 * config.dim, bias=False)
+        self.out_proj = nn.Linear(config.dim, config.dim, bias=False)
+
+    def rotate(self, x: mx.array, offset: mx.array | int) -> mx.array:
+        base = self.config.max_period
+        if base is None:
+            return x
+        return mx.fast.rope(
+            x, self.config.head_dim, traditional=True, base=base, scale=1.0, offset=offset
+        )
+
+    def project(
+        self, x: mx.array, rotations: mx.array | None, dtype: mx.Dtype
+    ) -> tuple[mx.array, mx.array]:
+        """[1, C] -> q [1, H, 1, D] and kv [2, H, 1, D]; q, k and v rotated in one call."""
+        qkv = linear_of(x, self.in_proj).reshape(3, self.config.num_heads, 1, self.config.head_dim)
+        qkv = qkv.astype(dtype)
+        if rotations is not None:
+            qkv = self.rotate(qkv, rotations)
+        q, kv = mx.split(qkv, [1], axis=0)
+        return q, kv
+
+    def step(
+        self, residual: mx.array, x: mx.array, ring: Ring, at: Position
+    ) -> tuple[mx.array, Ring]:
+        """One step [1, C]; returns residual + attention(x) and the new ring."""
+        q, kv = self.project(x, at.rotations, ring[-1].dtype)
+        ring = write(ring, kv, at.slot)
+        out = attend(q, ring, at, self.scale).astype(x.dtype)
+        return linear_plus(residual, out.reshape(x.shape), self.out_proj), ring
+
+    def __call__(self, residual: mx.array, x: mx.array, kv_bits: int = 16) -> mx.array:
+        """A whole sequence [B, T, C]: residual + attention(x), keys and values as a ring's."""
+        B, T, C = x.shape
+        H, D = self.config.num_heads, self.config.head_dim
+        qkv = self.in_proj(x).reshape(B, T, 3, H, D).transpose(2, 0, 3, 1, 4)
+        q, k, v = (part.squeeze(0) for part in mx.split(qkv, 3, axis=0))  # [B, H, T, D]
+        k, v = rounded(self.rotate(k, 0), kv_bits), rounded(v, kv_bits)
+        out = self.attend(self.rotate(q, 0), k, v)
+        return linear_plus(residual, out.swapaxes(1, 2).reshape(B, T, C), self.out_proj)
+
+    def attend(self, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        """Windowed causal attention, [B, H, T, D] each; queries in chunks."""
+        T, window = q.shape[2], self.config.context or q.shape[2]
+        chunks = []
+        for start in range(0, T, QUERY_CHUNK):
+            stop, first = min(start + QUERY_CHUNK, T), max(0, start + 1 - window)
+            behind = mx.arange(start, stop)[:, None] - mx.arange(first, stop)[None]
+            mask = (behind >= 0) & (behind < window)
+            chunks.append(
+                mx.fast.scaled_dot_product_attention(
+                    q[:, :, start:stop],
+                    k[:, :, first:stop],
+                    v[:, :, first:stop],
+                    scale=self.scale,
+                    mask=mask,
+                )
+            )
+        return mx.concatenate(chunks, axis=2)
+
+
+class Block(nn.Module):
+    """norm, attention, [norm, cross attention,] norm, gated MLP; a residual around each."""
+
+    def __init__(self, config: TransformerConfig, hidden: int) -> None:
+        super().__init__()
+        self.norm1 = nn.RMSNorm(config.dim, config.norm_eps)
+        self.self_attn = Attention(config)
+        if config.cross_attention:
+            self.norm_cross = nn.LayerNorm(config.dim, 1e-5)
+            self.cross_attention = CrossAttention(config)
+        self.norm2 = nn.RMSNorm(config.dim, config.norm_eps)
+        self.gating = GatedMlp(config.dim, hidden)
+
+    def after_attention(self, x: mx.array, source: mx.array | None) -> mx.array:
+        if "cross_attention" in self and source is not None:
+            steps = x if x.ndim == 3 else x[:, None]
+            x = x + self.cross_attention(self.norm_cross(steps), source).reshape(x.shape)
+        return self.gating.plus(x, self.norm2(x))
+
+    def step(
+        self, x: mx.array, ring: Ring, at: Position, source: mx.array | None = None
+    ) -> tuple[mx.array, Ring]:
+        x, ring = self.self_attn.step(x, self.norm1(x), ring, at)
+        return self.after_attention(x, source), ring
+
+    def __call__(self, x: mx.array, source: mx.array | None = None, kv_bits: int = 16) -> mx.array:
+        return self.after_attention(self.self_attn(x, self.norm1(x), kv_bits), source)
+
+
+class Transformer(nn.Module):
+    """The temporal transformer. `source`: [B, S, C] for cross attention, where the model has it."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.layers = [Block(config, config.hidden[0]) for _ in range(config.num_layers)]
+
+    def step(
+        self, x: mx.array, rings: list[Ring], at: Position, source: mx.array | None = None
+    ) -> tuple[mx.array, list[Ring]]:
+        """One step [1, C] with one ring a layer; returns the output and the new rings."""
+        new_rings = []
+        for layer, ring in zip(self.layers, rings, strict=True):
+            x, ring = layer.step(x, ring, at, source)
+            new_rings.append(ring)
+        return x, new_rings
+
+    def __call__(self, x: mx.array, source: mx.array | None = None, kv_bits: int = 16) -> mx.array:
+        """A whole sequence [B, T, C], causal with the window."""
+        for layer in self.layers:
+            x = layer(x, source, kv_bits)
+        return x

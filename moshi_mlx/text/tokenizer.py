@@ -1,0 +1,109 @@
+"""Text tokens to words, streamed: SentencePiece pieces as they come, PAD and EPAD silent."""
+
+import codecs
+import re
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import WeightsError
+
+WORD_START = "▁"  # SentencePiece writes a leading space as this
+BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+class Words(Protocol):
+    """A stream of tokens being read: the text that each completes, "" where it completes none."""
+
+    def push(self, token: int) -> str: ...
+
+
+class Tokenizer(Protocol):
+    """Text to ids, and streams of ids to text."""
+
+    def encode(self, text: str) -> list[int]: ...
+    def stream(self, silent: tuple[int, ...] = ()) -> Words: ...
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """SentencePiece's `*.model` or Hugging Face's `tokenizer.json`. Raises WeightsError."""
+    return JsonTokenizer(path) if path.suffix == ".json" else TextTokenizer(path)
+
+
+class TextTokenizer:
+    """A SentencePiece model: ids to pieces and text to ids. Raises WeightsError when unreadable."""
+
+    def __init__(self, path: Path) -> None:
+        import sentencepiece
+
+        try:
+            self._model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        except (OSError, RuntimeError) as error:
+            raise WeightsError(
+                f"{path} is no SentencePiece model ({error}); fetch it again"
+            ) from None
+
+    def __len__(self) -> int:
+        return self._model.get_piece_size()
+
+    def encode(self, text: str) -> list[int]:
+        return self._model.encode(text)
+
+    def stream(self, silent: tuple[int, ...] = ()) -> "TextStream":
+        """A decoder of one stream of tokens; `silent` ids print nothing."""
+        return TextStream(self._model, silent)
+
+
+class TextStream:
+    """Turns tokens into text one at a time; bytes of one character are held until it is whole.
+
+    Bytes that make no character are left out.
+    """
+
+    def __init__(self, model, silent: tuple[int, ...]) -> None:
+        self._model, self._silent = model, frozenset(silent)
+        self._bytes = codecs.getincrementaldecoder("utf-8")(errors="ignore")
+
+    def push(self, token: int) -> str:
+        """The text that `token` completes: "" for silent, control and unknown ids."""
+        if token in self._silent or not 0 <= token < self._model.get_piece_size():
+            return ""
+        piece = self._model.id_to_piece(token)
+        if match := BYTE_PIECE.fullmatch(piece):
+            return self._bytes.decode(bytes([int(match[1], 16)]))
+        self._bytes.reset()
+        if self._model.is_control(token) or self._model.is_unknown(token):
+            return ""
+        return piece.replace(WORD_START, " ")
+
+
+class JsonTokenizer:
+    """Hugging Face's `tokenizer.json`, as Helium's repositories in transformers' layout hold it."""
+
+    def __init__(self, path: Path) -> None:
+        import tokenizers
+
+        try:
+            self._model = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing narrower
+            raise WeightsError(f"{path} is no tokenizer.json ({error}); fetch it again") from None
+
+    def encode(self, text: str) -> list[int]:
+        return self._model.encode(text, add_special_tokens=False).ids
+
+    def stream(self, silent: tuple[int, ...] = ()) -> "JsonStream":
+        return JsonStream(self._model, silent)
+
+
+class JsonStream:
+    """As TextStream; control tokens print nothing."""
+
+    def __init__(self, model, silent: tuple[int, ...]) -> None:
+        from tokenizers.decoders import DecodeStream
+
+        self._model, self._silent = model, frozenset(silent)
+        self._decode = DecodeStream(skip_special_tokens=True)
+
+    def push(self, token: int) -> str:
+        if token in self._silent or self._model.id_to_token(token) is None:
+            return ""
+        return self._decode.step(self._model, token) or ""

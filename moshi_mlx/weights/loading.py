@@ -1,0 +1,124 @@
+"""From a folder or repository to a language model: the config says what, the file says how."""
+
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from ..config.lm_config import LmConfig, load_config, parse_config, read_config
+from ..errors import WeightsError
+from ..lm.kv_ring import check_kv_bits
+from ..lm.model import Lm
+from ..memory import limit_memory
+from .formats import Quantization
+from .model_files import PARTS, file_names
+from .packing import pack, unpack
+from .safetensors import check_tensors, read_safetensors, to_mlx_layout
+from .tensor_names import expected
+
+DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
+
+
+def load_lm(
+    name_or_folder: str | Path,
+    dtype: str | None = None,
+    *,
+    revision: str | None = None,
+    offline: bool | None = None,
+    kv_bits: int = 16,
+    memory_limits: bool = True,
+) -> Lm:
+    """The language model alone, of a folder, a repository, "nano", or one weight file of a folder.
+
+    dtype: "float32", "float16" or "bfloat16"; None as stored. Quantized layers keep their bits,
+    their scales (and so all arithmetic) take the dtype. kv_bits: 8 keeps the keys and values of
+    conversations in 8 bit. memory_limits: on Metal, set MLX's wired and cache limits for
+    this process (`moshi_mlx.memory`). Raises ConfigError, WeightsError, DownloadError, and
+    MoshiError for kv_bits that don't fit the model.
+    """
+    if memory_limits:
+        limit_memory()
+    from ..hub import resolve
+
+    path = Path(name_or_folder).expanduser()
+    if path.suffix == ".safetensors" and path.is_file():  # where several precisions lie together
+        return lm_from_file(path, load_config(path.parent), dtype, kv_bits)
+    folder = resolve(name_or_folder, revision, offline, files=("weights",))
+    raw = read_config(folder)
+    config = parse_config(raw, str(folder / "config.json"))
+    return lm_from_file(weights_path(folder, raw), config, dtype, kv_bits)
+
+
+def working_dtype(dtype: str | None) -> str | None:
+    """None, as stored, on a GPU; float32 on MLX's CPU backend, which only emulates half precision.
+
+    A dtype that was asked for stays.
+    """
+    return "float32" if dtype is None and mx.default_device() == mx.Device(mx.cpu) else dtype
+
+
+def weights_path(folder: Path, raw: dict) -> Path:
+    """The language model's file in a folder. Raises WeightsError when there is none."""
+    return part_path(folder, raw, "weights")
+
+
+def part_path(folder: Path, raw: dict, part: str) -> Path:
+    """The file of one part ("weights", "mimi", "tokenizer") of a model folder."""
+    names = file_names(raw, [p.name for p in folder.iterdir()], PARTS)
+    if part not in names:
+        raise WeightsError(f"{folder} has no {part} file; fetch the model again")
+    path = folder / names[part]
+    if not path.is_file():
+        raise WeightsError(f"{path} is missing ({part}); fetch the model again")
+    return path
+
+
+def lm_from_file(path: Path, config: LmConfig, dtype: str | None = None, kv_bits: int = 16) -> Lm:
+    """Build the model and fill it from a file in either layout. Raises WeightsError, MoshiError."""
+    if dtype is not None and dtype not in DTYPES:
+        raise WeightsError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
+    check_kv_bits(kv_bits, config.transformer.head_dim, config.transformer.context or 0)
+    tensors = to_mlx_layout(read_safetensors(path), config, str(path))
+    quantized = check_tensors(tensors, expected(config), str(path))
+    packed, modes = pack(tensors, quantized, config)
+    del tensors
+    lm = Lm(config, kv_bits)
+    quantize_layers(lm, modes)
+    to = DTYPES[dtype] if dtype else stored_dtype(packed)
+    lm.load_weights([(name, cast(name, t, to, modes)) for name, t in packed.items()], strict=True)
+    lm.eval()
+    mx.eval(lm.parameters())
+    return lm
+
+
+def stored_dtype(packed: dict[str, mx.array]) -> mx.Dtype:
+    """The dtype of the last norm stands for the file's."""
+    return packed["out_norm.weight"].dtype
+
+
+def cast(name: str, tensor: mx.array, dtype: mx.Dtype, modes: dict[str, Quantization]) -> mx.array:
+    """Floating point tensors to `dtype`; packed bits and byte scales stay; conditions fp32."""
+    if not mx.issubdtype(tensor.dtype, mx.floating):
+        return tensor
+    if name.startswith("condition_provider.") and name.rpartition(".")[0] not in modes:
+        return tensor.astype(mx.float32)
+    return tensor.astype(dtype)
+
+
+def quantize_layers(lm: nn.Module, modes: dict[str, Quantization]) -> None:
+    """Make the layers in `modes` (of the model's own names) quantized ones; nothing is computed."""
+
+    def how(path: str, module: nn.Module) -> bool | dict:
+        if path not in modes:
+            return False
+        mode = modes[path]
+        return {"bits": mode.bits, "group_size": mode.group_size, "mode": mode.mode}
+
+    if modes:
+        nn.quantize(lm, class_predicate=how)
+
+
+def save_lm(lm: Lm, path: str | Path) -> None:
+    """Write Kyutai's MLX layout, as `moshi_mlx` reads it (quantized layers as they are)."""
+    mx.save_safetensors(str(path), unpack(dict(tree_flatten(lm.parameters())), lm.config))

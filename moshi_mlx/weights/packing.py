@@ -1,0 +1,141 @@
+"""From Kyutai's MLX layout to the model's own and back: tables that are read together lie together.
+
+All audio embeddings become one table (plus a row of zeros for "no input"), all input projections
+of the depth transformer one matrix; slices that share a set of weights share it in memory.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+import mlx.core as mx
+
+from ..config.lm_config import LmConfig
+from .formats import Quantization
+from .tensor_names import expected
+
+Tensors = dict[str, mx.array]
+SLICE = re.compile(r"depformer\.slices\.(\d+)\.(.+)")
+STACKED_AUDIO, STACKED_INPUTS = "audio_emb.emb", "depth.linear_in"
+
+
+def layer_name(layer: str, config: LmConfig) -> str | None:
+    """A layer's (or bare tensor's) name in the model; None for members of a stack and copies."""
+    if layer == "text_emb":
+        return "text_emb.emb"
+    if layer.startswith("audio_embs."):
+        return None
+    match = SLICE.fullmatch(layer)
+    if match is None or config.depth is None:
+        return layer
+    s, rest = int(match[1]), match[2]
+    if rest == "linear_in":
+        return None
+    if rest == "linear_out":
+        return f"depth.heads.{s}"
+    if rest == "emb":
+        return f"depth.embs.{s}.emb"
+    if rest.startswith("emb."):
+        return f"depth.embs.{s}.{rest.removeprefix('emb.')}"
+    schedule = config.depth.schedule
+    if schedule.index(schedule[s]) != s:
+        return None  # the same weights as an earlier slice
+    return f"depth.weight_sets.{schedule[s]}.{rest.removeprefix('transformer.layers.')}"
+
+
+def stacks(config: LmConfig) -> dict[str, list[str]]:
+    """Stacked layer -> its members in Kyutai's layout, in order."""
+    found = {}
+    if config.n_q:
+        found[STACKED_AUDIO] = [f"audio_embs.{k}" for k in range(config.n_q)]
+    if config.depth:
+        schedule = config.depth.schedule
+        firsts = [schedule.index(w) for w in range(config.depth.num_weight_sets)]
+        found[STACKED_INPUTS] = [f"depformer.slices.{s}.linear_in" for s in firsts]
+    return found
+
+
+def pack(
+    tensors: Mapping[str, mx.array], quantized: Mapping[str, Quantization], config: LmConfig
+) -> tuple[Tensors, dict[str, Quantization]]:
+    """Kyutai's MLX layout -> the model's own parameters, and its layers' quantization."""
+    packed: Tensors = {}
+    for name, tensor in tensors.items():
+        layer, _, kind = name.rpartition(".")
+        if (ours := layer_name(layer, config)) is not None:
+            packed[f"{ours}.{kind}"] = tensor
+    modes = {ours: q for layer, q in quantized.items() if (ours := layer_name(layer, config))}
+    for ours, members in stacks(config).items():
+        parts, mode = stack(tensors, quantized, members)
+        if ours == STACKED_AUDIO:
+            parts = {kind: with_zero_row(part) for kind, part in parts.items()}
+        packed |= {f"{ours}.{kind}": part for kind, part in parts.items()}
+        if mode is not None:
+            modes[ours] = mode
+    return packed, modes
+
+
+def stack(
+    tensors: Mapping[str, mx.array], quantized: Mapping[str, Quantization], members: list[str]
+) -> tuple[Tensors, Quantization | None]:
+    """Members one below the other; dequantized first where they are quantized differently."""
+    modes = {quantized.get(layer) for layer in members}
+    if len(modes) > 1:
+        plain = [dequantized(tensors, layer, quantized.get(layer)) for layer in members]
+        return {"weight": mx.concatenate(plain)}, None
+    mode = modes.pop()
+    kinds: Iterable[str] = ("weight",)
+    if mode is not None:
+        kinds = ("weight", "scales", "biases") if mode.mode == "affine" else ("weight", "scales")
+    return {
+        kind: mx.concatenate([tensors[f"{layer}.{kind}"] for layer in members]) for kind in kinds
+    }, mode
+
+
+def dequantized(tensors: Mapping[str, mx.array], layer: str, mode: Quantization | None) -> mx.array:
+    """A layer's weight [out, in]; a quantized one in float32, as exact as a product sees it."""
+    weight = tensors[f"{layer}.weight"]
+    if mode is None:
+        return weight
+    grid = [
+        tensors[name] for kind in ("scales", "biases") if (name := f"{layer}.{kind}") in tensors
+    ]
+    if mode.mode == "affine":
+        grid = [part.astype(mx.float32) for part in grid]
+    return mx.dequantize(
+        weight, *grid, group_size=mode.group_size, bits=mode.bits, mode=mode.mode
+    ).astype(mx.float32)
+
+
+def with_zero_row(table: mx.array) -> mx.array:
+    """Zeros below a table; zero weight, scale and bias also dequantize to zero."""
+    return mx.concatenate([table, mx.zeros((1, table.shape[1]), table.dtype)])
+
+
+def unpack(packed: Mapping[str, mx.array], config: LmConfig) -> Tensors:
+    """The inverse: the model's parameters -> every tensor of Kyutai's MLX layout."""
+    members = {
+        layer: (ours, i)
+        for ours, layers in stacks(config).items()
+        for i, layer in enumerate(layers)
+    }
+    found = {}
+    for name in expected(config):
+        layer, _, own_kind = name.rpartition(".")
+        first = first_copy(layer, config)
+        ours, i = members.get(first, (layer_name(first, config), None))
+        for kind in (own_kind, "scales", "biases"):
+            if (tensor := packed.get(f"{ours}.{kind}")) is None:
+                continue
+            rows = tensor.shape[0] // len(stacks(config)[str(ours)]) if i is not None else 0
+            part = tensor if i is None else tensor[i * rows : (i + 1) * rows]
+            found[f"{layer}.{kind}"] = part
+    return found
+
+
+def first_copy(layer: str, config: LmConfig) -> str:
+    """The first slice that holds the same weights (a schedule writes them once a slice)."""
+    match = SLICE.fullmatch(layer)
+    if match is None or config.depth is None or match[2].startswith(("emb", "linear_out")):
+        return layer
+    schedule = config.depth.schedule
+    return f"depformer.slices.{schedule.index(schedule[int(match[1])])}.{match[2]}"

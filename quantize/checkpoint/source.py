@@ -1,0 +1,133 @@
+"""A checkpoint's tensors, memory-mapped: nothing is read before it is asked for, row by row."""
+
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moshi_mlx.errors import WeightsError
+from moshi_mlx.weights.model_files import SHARD_INDEX, shard_names
+
+from .entries import Entry
+from .writer import ITEM_BYTES
+
+# safetensors' dtype -> numpy's; bf16 has none and comes as its bits
+FLOATS = {"BF16": np.dtype("<u2"), "F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
+MAX_HEADER_BYTES = 100_000_000  # as in the safetensors library
+# +infinity in bits. Finite values lie below it as signed integers, and below it with the sign's bit
+# set as unsigned ones: two reductions, nothing allocated.
+INFINITY = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F80_0000}
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """One tensor in its file. `values`: a read-only view, bf16 as uint16."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    values: np.ndarray
+
+    def check_finite(self, values: np.ndarray) -> None:
+        """Raises WeightsError that names the tensor if `values` (rows of it) aren't all finite."""
+        size, infinity = values.itemsize, INFINITY[self.dtype]
+        signed, unsigned = (values.view(np.dtype(f"<{kind}{size}")) for kind in "iu")
+        sign = 1 << (8 * size - 1)
+        if signed.max(initial=0) >= infinity or unsigned.max(initial=0) >= sign + infinity:
+            raise WeightsError(
+                f"{self.name} of the source is damaged: it holds values that are not finite; "
+                "fetch the model again"
+            )
+
+
+class Source:
+    """All tensors of one or several safetensors files. Raises WeightsError."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.tensors: dict[str, Mapped] = {}
+        self.metadata: dict[str, str] = {}
+        self.num_bytes = sum(path.stat().st_size for path in paths)
+        for path in paths:
+            header, data = _read_header(path)
+            self.metadata |= header.pop("__metadata__", None) or {}  # MLX writes null
+            for name, entry in header.items():
+                self.tensors[name] = _mapped(path, name, entry, data)
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return {name: tensor.shape for name, tensor in self.tensors.items()}
+
+    def dtype_of(self, entry: Entry) -> str:
+        return self.tensors[entry.pieces[0].source].dtype
+
+    def row_blocks(self, entry: Entry, max_bytes: int) -> Iterator[tuple[Mapped, np.ndarray]]:
+        """The entry's rows in order, in blocks of at most `max_bytes` (but a row at least)."""
+        for piece in entry.pieces:
+            tensor = self.tensors[piece.source]
+            rows = tensor.values[piece.start : piece.stop]
+            if len(entry.shape) < 2:
+                yield tensor, rows.reshape(entry.shape)
+                continue
+            row_bytes = max(1, rows[:1].nbytes)
+            step = max(1, max_bytes // row_bytes)
+            for start in range(0, len(rows), step):
+                yield tensor, rows[start : start + step]
+
+
+def weight_files(folder: Path, name: str) -> list[Path]:
+    """The one file, or those that transformers' index lists. Raises WeightsError."""
+    path = folder / name
+    if name == SHARD_INDEX:
+        try:
+            paths = [folder / shard for shard in shard_names(json.loads(path.read_text()))]
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"{path} can't be read: {error}; fetch it again") from error
+    else:
+        paths = [path]
+    for path in paths:
+        if not path.is_file():
+            raise WeightsError(f"no weights at {path}; check the path, or fetch the model again")
+    return paths
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], np.ndarray]:
+    """Header and the mapped bytes behind it."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
+            raise WeightsError(f"{path} is not a safetensors file, or is cut short; fetch it again")
+        try:
+            header = json.loads(file.read(length))
+        except ValueError as error:
+            raise WeightsError(f"{path} has a damaged header ({error}); fetch it again") from error
+    if not isinstance(header, dict):
+        raise WeightsError(f"{path} has a damaged header; fetch it again")
+    if size == 8 + length:
+        return header, np.zeros(0, np.uint8)
+    return header, np.memmap(path, np.uint8, "r", offset=8 + length)
+
+
+def _mapped(path: Path, name: str, entry: Any, data: np.ndarray) -> Mapped:
+    try:
+        dtype, shape, (start, stop) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        expected = ITEM_BYTES[dtype] * prod(shape)
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: the entry of {name} is damaged; fetch it again") from error
+    if dtype == "U32":
+        raise WeightsError(
+            f"{path} is quantized already ({name} is packed): start from the bf16 checkpoint"
+        )
+    if dtype not in FLOATS:
+        raise WeightsError(f"{path}: {name} is {dtype}; bf16, fp16 or fp32 weights are needed")
+    if start < 0 or stop > len(data):
+        raise WeightsError(f"{path} is cut short in {name}; fetch it again")
+    if stop - start != expected:
+        raise WeightsError(f"{path}: {name} has {stop - start} bytes, not {expected}: damaged")
+    return Mapped(name, dtype, shape, data[start:stop].view(FLOATS[dtype]).reshape(shape))

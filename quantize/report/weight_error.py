@@ -1,0 +1,110 @@
+"""How far a model's weights are from the original's, one tensor in memory at a time."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+
+from moshi_mlx.config.lm_config import LmConfig, read_config
+from moshi_mlx.weights.formats import read_quantization
+from moshi_mlx.weights.model_files import file_names
+from moshi_mlx.weights.safetensors import read_safetensors, to_mlx_layout
+
+from ..checkpoint.convert import BLOCK_BYTES
+from ..checkpoint.entries import Entry, entries_of
+from ..checkpoint.source import weight_files
+from ..checkpoint.target import Checkpoint
+from ..recipe.recipes import Format, QuantizeError
+from ..recipe.rounding import exactly, to_mlx
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One tensor of both models. relative_error: |B - A| / |A|, Euclidean norms."""
+
+    name: str
+    format: str
+    num_weights: int
+    num_bytes: int
+    relative_error: float
+
+
+def layer_errors(
+    original: Checkpoint,
+    other: Path,
+    progress: Callable[[int], object] = lambda num_weights: None,
+) -> list[Layer]:
+    """Every tensor of `original` against the folder `other`, in the order of the file.
+
+    Raises QuantizeError for models that don't fit each other, WeightsError for damaged files.
+    """
+    path = str(original.folder / original.names["weights"])
+    entries = entries_of(original.source.shapes, original.config, path)
+    tensors = _tensors_of(other, original)
+    found = []
+    for entry in entries:
+        found.append(_layer(original, entry, tensors, other))
+        for part in ("weight", "scales", "biases"):
+            tensors.pop(f"{entry.module}.{part}", None)  # frees it
+        progress(found[-1].num_weights)
+    return found
+
+
+def _tensors_of(other: Path, original: Checkpoint) -> dict[str, mx.array]:
+    """Lazy tensors in Kyutai's MLX layout."""
+    names = file_names(read_config(other), [path.name for path in other.iterdir()])
+    if "weights" not in names:
+        raise QuantizeError(f"{other} holds no weights: is it a model's folder?")
+    tensors: dict[str, mx.array] = {}
+    for path in weight_files(other, names["weights"]):
+        tensors |= read_safetensors(path)
+    if isinstance(original.config, LmConfig):
+        return to_mlx_layout(tensors, original.config, str(other))
+    return tensors
+
+
+def _layer(
+    original: Checkpoint, entry: Entry, tensors: Mapping[str, mx.array], other: Path
+) -> Layer:
+    if entry.name not in tensors:
+        raise QuantizeError(
+            f"{other} and {original.label} are different models: the former lacks {entry.name}"
+        )
+    values, said, num_bytes = _restored(entry, tensors, other)
+    if values.shape != entry.shape:
+        raise QuantizeError(
+            f"{other} and {original.label} are different models: {entry.name} has the shape "
+            f"{list(values.shape)} and {list(entry.shape)}"
+        )
+    off = norm = 0.0
+    start = 0
+    for tensor, block in original.source.row_blocks(entry, BLOCK_BYTES):
+        tensor.check_finite(block)
+        rows = to_mlx(block, tensor.dtype).astype(mx.float32)
+        there = values if rows.shape == values.shape else values[start : start + len(rows)]
+        start += len(rows)
+        difference = mx.square(there.astype(mx.float32) - rows).sum()
+        off, norm = off + float(difference), norm + float(mx.square(rows).sum())
+    return Layer(
+        entry.name,
+        said,
+        int(np.prod(entry.shape)),
+        num_bytes,
+        (off / norm) ** 0.5 if norm else float(off > 0),
+    )
+
+
+def _restored(
+    entry: Entry, tensors: Mapping[str, mx.array], other: Path
+) -> tuple[mx.array, str, int]:
+    """Lazy values, the format's name, bytes."""
+    weight = tensors[entry.name]
+    if f"{entry.module}.scales" not in tensors or len(entry.shape) != 2:
+        return weight, str(weight.dtype).rpartition(".")[2], weight.nbytes
+    q = read_quantization(entry.module, tensors, (weight.shape[0], entry.shape[1]), str(other))
+    chosen = Format(q.bits, q.group_size, q.mode)
+    names = (f"{entry.module}.{part}" for part in ("weight", "scales", "biases"))
+    parts = tuple(tensors[name] for name in names if name in tensors)
+    return exactly(parts, chosen), str(chosen), sum(part.nbytes for part in parts)

@@ -1,0 +1,197 @@
+"""Which devices are chosen and why, and how the loss of one is noticed: pure, no sound card."""
+
+import os
+import stat
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from app.audio import keep_awake as awake
+from app.audio.device import Device
+from app.audio.device_choice import choose
+from app.audio.device_watch import DeviceWatch
+from app.audio.duplex import BLOCK_SAMPLES, Duplex
+from moshi_mlx.clock import FRAME_SAMPLES
+from moshi_mlx.errors import AudioError
+
+MIC = Device("MacBook Pro Microphone", 0, 1, 0, 48_000.0)
+SPEAKERS = Device("MacBook Pro Speakers", 1, 0, 2, 48_000.0, default_output=True)
+PODS_IN = Device("Anna’s AirPods", 2, 1, 0, 24_000.0, default_input=True)
+PODS_OUT = Device("Anna’s AirPods", 3, 0, 2, 48_000.0)
+USB = Device("Scarlett 2i2 USB", 4, 2, 2, 44_100.0)
+SONY = Device("WH-1000XM4", 5, 1, 0, 16_000.0)
+MAC = [MIC, SPEAKERS, PODS_IN, PODS_OUT, USB, SONY]
+
+
+def test_a_bluetooth_microphone_gives_way_to_the_built_in_one_and_it_is_said_why():
+    pair = choose(MAC)
+    assert (pair.input, pair.output) == (MIC, SPEAKERS)
+    assert "MacBook Pro Microphone instead of Anna’s AirPods" in pair.notes[0]
+    assert "Bluetooth" in pair.notes[0] and "--input" in pair.notes[0]
+    assert choose([SPEAKERS, PODS_IN]).input is PODS_IN, "where there is no other"
+    assert choose(MAC, input_name="airpods").input is PODS_IN, "where it was asked for"
+    only_sony = [MIC, SPEAKERS, Device("WH-1000XM4", 5, 1, 0, 16_000.0, default_input=True)]
+    assert choose(only_sony).input is MIC, "also when only the rate gives it away"
+    called_by_a_person = replace(PODS_IN, name="Studio", rate_hz=48_000.0, bluetooth=True)
+    assert choose([MIC, SPEAKERS, called_by_a_person]).input is MIC, "or only the system does"
+    wired = replace(PODS_IN, name="Headset (USB)", rate_hz=16_000.0, bluetooth=False)
+    assert choose([MIC, SPEAKERS, wired]).input is wired and not choose([SPEAKERS, wired]).notes
+
+
+@pytest.mark.parametrize(
+    ("input_name", "output_name", "expected"),
+    [
+        ("scarlett", None, (USB, SPEAKERS)),
+        ("0", "3", (MIC, PODS_OUT)),
+        ("macbook", "USB", (MIC, USB)),
+    ],
+)
+def test_devices_by_part_of_the_name_or_number(input_name, output_name, expected):
+    pair = choose(MAC, input_name, output_name)
+    assert (pair.input, pair.output) == expected and not pair.notes
+
+
+@pytest.mark.parametrize(
+    ("devices", "wanted", "message"),
+    [
+        (MAC, "Scarlet 2i2 USC", "did you mean 'Scarlett 2i2 USB'"),
+        (
+            MAC,
+            "Zoom",
+            "no sound input called 'Zoom'; there are: 0 MacBook Pro Microphone, 2 Anna’s",
+        ),
+        (MAC, "o", "fits several"),
+        (MAC, "1", "no sound input called '1'"),  # a loudspeaker has no input
+        ([SPEAKERS], None, "no sound input: connect a microphone"),
+        ([], None, "no sound output: connect a speaker"),
+    ],
+)
+def test_what_cannot_be_chosen_is_one_line_with_what_there_is(devices, wanted, message):
+    with pytest.raises(AudioError) as caught:
+        choose(devices, wanted)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_chosen_device_that_has_gone_is_replaced_and_it_is_said():
+    pair = choose([MIC, SPEAKERS], "Scarlett", strict=False)
+    assert pair.input is MIC and pair.notes == (
+        "input: Scarlett is gone, so the system's default serves meanwhile",
+    )
+
+
+def test_devices_with_clocks_of_their_own_get_streams_of_their_own():
+    assert not choose(MAC).split, "the Mac's own two share a clock"
+    assert not choose(MAC, "scarlett", "scarlett").split
+    assert choose(MAC, "scarlett").split and choose(MAC, "0", "airpods").split
+    assert choose(MAC, "0", "airpods").headphones and not choose(MAC).headphones
+
+
+class Machine:
+    """Ticks a watch as the device thread does, with callbacks at a given rate."""
+
+    def __init__(self, rate_hz=24_000.0, jitter_s=0.01):
+        self.now = self.wall = 0.0
+        self.rate, self.jitter, self.rng = rate_hz, jitter_s, np.random.default_rng(1)
+        self.samples, self.calls, self.runs = 0.0, 0, True
+        self.watch = DeviceWatch(0.0, 0.0)
+
+    def seconds(self, seconds):
+        """The first complaint and how long it took, or None."""
+        start = self.now
+        while self.now < start + seconds:
+            self.now += 0.1
+            self.wall += 0.1
+            if self.runs:
+                self.samples += 0.1 * self.rate
+                self.calls = int(self.samples) // BLOCK_SAMPLES
+            late_s = float(self.rng.uniform(0, self.jitter))
+            arrived = (self.now + late_s, self.calls * BLOCK_SAMPLES)
+            if (why := self.watch.tick(self.now, self.wall, (self.calls,), arrived)) is not None:
+                return why, self.now - start
+        return None
+
+
+def test_a_good_device_is_left_alone_whatever_its_jitter():
+    machine = Machine(jitter_s=0.03)
+    assert machine.seconds(600) is None
+    machine.samples -= 7_000  # 0.3 s of input lost: a hiccup, not another rate
+    assert machine.seconds(60) is None
+
+
+def test_silence_of_callbacks_is_a_loss_after_half_a_second():
+    machine = Machine()
+    assert machine.seconds(10) is None
+    machine.runs = False
+    why, took_s = machine.seconds(5)
+    assert "stopped" in why and took_s < 0.8
+
+
+@pytest.mark.parametrize(("rate", "within_s"), [(16_000, 1.7), (48_000, 1.7), (24_000 * 1.04, 3)])
+def test_another_rate_is_a_loss(rate, within_s):
+    machine = Machine()
+    assert machine.seconds(10) is None
+    machine.rate = rate
+    why, took_s = machine.seconds(10)
+    assert "kHz instead of 24" in why
+    assert took_s < within_s
+
+
+def test_a_slow_start_is_waited_for_but_not_forever():
+    machine = Machine()
+    machine.runs = False
+    why, took_s = machine.seconds(10)
+    assert "stopped" in why and 2.5 < took_s < 3.5
+
+
+@pytest.mark.parametrize("clock", ["now", "wall"])
+def test_sleep_is_seen_on_either_clock(clock):
+    machine = Machine()
+    assert machine.seconds(10) is None
+    setattr(machine, clock, getattr(machine, clock) + 60)
+    assert machine.seconds(0.1)[0] == "the computer has slept"
+
+
+def test_a_mac_is_kept_awake_for_as_long_as_the_talk(tmp_path, monkeypatch):
+    fake = tmp_path / "caffeinate"
+    fake.write_text(f"#!/bin/sh\necho $@ > {tmp_path}/args\nexec sleep 60\n")
+    fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(awake.sys, "platform", "darwin")
+    keep = awake.KeepAwake()
+    keep.start()
+    deadline = time.monotonic() + 10
+    while not (tmp_path / "args").exists() or not (tmp_path / "args").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process = keep._process
+    keep.stop()
+    assert (tmp_path / "args").read_text() == f"-i -w {os.getpid()}\n"
+    assert process is not None and process.returncode is not None
+
+
+def test_a_microphone_with_its_own_clock_gets_what_was_played_never_more_than_two_blocks_late():
+    duplex, out = Duplex(), np.empty(BLOCK_SAMPLES, np.float32)
+    duplex.playout.push(np.arange(1, 50 * BLOCK_SAMPLES + 1, dtype=np.float32), 0.0)
+    late = []
+    for block in range(40):
+        duplex.render(out)
+        if block % 10 == 5:
+            duplex.render(out)  # the speaker's clock is 10 % fast
+        duplex.capture(np.zeros(BLOCK_SAMPLES, np.float32))
+        if (capture := duplex.ring.take()) is not None:
+            assert len(capture.played) == FRAME_SAMPLES
+            late.append((out[-1] - capture.played[-1]) / BLOCK_SAMPLES)
+    assert len(late) == 10 and max(late) <= 2 and min(late) >= 0
+    assert duplex.callbacks == 40 and duplex.renders == 44
+
+
+def test_stale_input_is_forgotten():
+    duplex = Duplex()
+    duplex.exchange(np.ones(FRAME_SAMPLES, np.float32), np.empty(FRAME_SAMPLES, np.float32))
+    duplex.drop_stale()
+    assert duplex.read(0.01) is None
+    duplex.exchange(np.full(FRAME_SAMPLES, 2.0, np.float32), np.empty(FRAME_SAMPLES, np.float32))
+    capture = duplex.read(0.01)
+    assert capture is not None and capture.mic[0] == 2.0

@@ -1,0 +1,103 @@
+"""The bench's figures from frame times that were made up: what comes out can be checked by hand."""
+
+import pytest
+
+from app.bench import stats as bench_stats
+from app.bench.runner import Plan, Stopwatch, Timed, stages_of, timer_cost_ms
+from app.bench.stats import Frame, Recording
+from app.machine import verdict
+
+
+def test_percentiles_and_shares():
+    times = [float(n) for n in range(1, 102)]  # 1 .. 101
+    found = bench_stats.summarize(times)
+    assert (found.p50, found.p95, found.p99, found.max) == (51, 96, 100, 101)
+    assert (found.mean, found.count) == (51, 101)
+    assert bench_stats.over_budget_percent(times) == pytest.approx(100 * 21 / 101)
+    assert bench_stats.real_time_factor([40.0, 80.0]) == 0.75
+
+
+def test_the_answer_comes_after_frame_delay_compute_and_buffers():
+    assert bench_stats.response_latency_ms(30.0) == 80 + 80 + 30 + 60
+
+
+def test_heat_is_the_last_minute_against_the_first():
+    frames = [Frame(second, 40.0 if second < 90 else 50.0) for second in range(181)]
+    found = bench_stats.drift(Recording(frames))
+    assert found is not None
+    assert (found.first_ms, found.last_ms) == (40.0, 50.0) and found.percent == pytest.approx(25)
+    assert bench_stats.drift(Recording(frames[:100])) is None
+
+
+def test_stages_and_host_add_up_to_the_frame():
+    stamps = [("encode", 0.0, 0.004), ("lm", 0.005, 0.025), ("decode", 0.025, 0.031)]
+    found = stages_of(stamps, 0.033)
+    assert found == pytest.approx({"encode": 4, "lm": 20, "decode": 6, "host": 3})
+    assert sum(found.values()) == pytest.approx(33)
+
+
+def test_parts_of_a_typical_frame_add_up_to_it_where_medians_do_not():
+    """Frames that are slow in one part or the other: the medians of parts make 20, no frame is."""
+    rows = [(10, 30), (30, 10), (10, 31), (31, 10), (10, 32)]
+    frames = [Frame(0, a + b, {"encode": a, "lm": b, "decode": 0, "host": 0}) for a, b in rows]
+    found = bench_stats.typical_stages(Recording(frames))
+    assert found == {"encode": 10, "lm": 31, "decode": 0, "host": 0}
+    assert bench_stats.typical_stages(Recording([Frame(0, 1.0)])) == {}
+
+
+def test_the_timer_check_compares_the_parts_with_frames_nobody_looked_into():
+    stages = {"encode": 5.0, "lm": 20.0, "decode": 6.0, "host": 1.0}
+    frames = [Frame(0, 31.0), Frame(0, 32.0, stages)] * 5
+    found = bench_stats.timer_check(Recording(frames), timer_ms=0.0062)
+    assert found is not None and found.sum_ms == 32 and found.watched_ms == 32
+    assert found.gap_percent == pytest.approx(100 / 31)
+    assert found.cost_percent == pytest.approx(0.02)
+    assert bench_stats.timer_check(Recording(frames[:1]), 0.0) is None
+
+
+def test_stopwatches_stamp_only_while_they_are_on_and_pass_all_through():
+    class Codec:
+        frames = 7
+
+        def encode(self, pcm, gain=1):
+            return pcm * gain
+
+    watch = Stopwatch()
+    codec = Timed(Codec(), {"encode": "encode"}, watch)
+    assert codec.encode(3, gain=2) == 6 and codec.frames == 7 and watch.stamps == []
+    watch.start()
+    assert codec.encode(3, gain=2) == 6 and [stamp[0] for stamp in watch.stamps] == ["encode"]
+    with pytest.raises(AttributeError):
+        codec.missing  # noqa: B018
+
+
+def test_stopwatches_cost_microseconds():
+    assert 0 < timer_cost_ms(500) < 0.5  # 1 % of the 50 ms that a frame takes on a fast Mac
+
+
+@pytest.mark.parametrize(
+    ("plan", "frames", "seconds", "done"),
+    [
+        (Plan(frames=200), 50, 99.0, 0.25),
+        (Plan(frames=200), 200, 0.0, 1.0),
+        (Plan(seconds=60.0), 5, 30.0, 0.5),
+        (Plan(seconds=60.0), 5, 61.0, 1.0),
+    ],
+)
+def test_a_plan_ends_by_frames_or_by_seconds(plan, frames, seconds, done):
+    assert plan.done(frames, seconds) == done
+
+
+@pytest.mark.parametrize(
+    ("p50", "p95", "answer", "text"),
+    [
+        (31.0, 49.0, "yes", "q4: yes, 31 ms of headroom"),
+        (70.0, 75.0, "tight", "q4: tight, 5 ms left"),
+        (70.0, 95.0, "tight", "q4: tight, 15 ms over"),
+        (92.0, 99.0, "no", "q4: no, 12 ms too slow"),
+        (2580.0, 2600.0, "no", "q4: no, 2.5 s too slow"),
+    ],
+)
+def test_the_verdict_of_measured_frames(p50, p95, answer, text):
+    found = verdict.of_measured("q4", p50, p95)
+    assert found.answer == answer and str(found) == text

@@ -1,0 +1,107 @@
+"""Before a download: what the doctor knows about one model on any Mac."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from app import cli
+from app.doctor import preflight as doctor_preflight
+from app.doctor.preflight import preflight
+from moshi_mlx import hub
+from moshi_mlx.errors import DownloadError
+from tests.support.doctor_machines import (
+    LINUX,
+    M1_8GB,
+    M1_MAX,
+    M2_AIR,
+    M4_MAX,
+    ROSETTA,
+    VM_WITHOUT_METAL,
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "facts", "answer", "says"),
+    [
+        ("kyutai/moshiko-mlx-q4", M4_MAX, "yes", ""),
+        ("kyutai/moshika-mlx-q8", M1_MAX, "yes", ""),
+        ("kyutai/moshiko-mlx-q4", M2_AIR, "tight", "moshi bench"),
+        ("kyutai/moshiko-mlx-q8", M2_AIR, "no", "choose q4"),
+        ("kyutai/moshiko-mlx-q4", M1_8GB, "no", "needs 7.5 GB"),
+        ("kyutai/moshiko-mlx-bf16", M2_AIR, "no", "memory"),
+        ("kyutai/moshiko-mlx-q4", ROSETTA, "no", "Rosetta"),
+        ("kyutai/moshiko-mlx-q4", VM_WITHOUT_METAL, "no", "Metal"),
+        ("kyutai/moshiko-mlx-q4", LINUX, "no", "CPU"),
+        ("kyutai/moshiko-mlx-q4", replace(M4_MAX, disk_free_bytes=10**9), "no", "HF_HOME"),
+        ("kyutai/moshiko-mlx-q4", replace(M4_MAX, kyutai_package="0.3.0"), "no", "uninstall"),
+        ("kyutai/moshiko-mlx-q4", replace(M4_MAX, chip="Apple M9"), None, ""),
+        ("nano", M1_8GB, "yes", ""),
+        ("nano", LINUX, "yes", ""),
+        ("somebody/something", M4_MAX, None, ""),
+    ],
+)
+def test_preflight(model, facts, answer, says):
+    found = preflight(model, facts)
+    assert found.answer == answer
+    assert says in " ".join(found.lines)
+    assert found.keeps_up == (answer != "no")
+    if answer == "yes":
+        assert found.lines == ()
+
+
+def test_preflight_counts_a_kv_cache_in_8_bit():
+    """It halves what a frame reads of the cache (1.57 GB at full context), and its memory."""
+    wide, narrow = (preflight("kyutai/moshiko-mlx-q8", M2_AIR, bits) for bits in (16, 8))
+    read = [float(re.search(r"reading ([\d.]+) GB", p.lines[-1])[1]) for p in (wide, narrow)]
+    assert read[0] - read[1] == pytest.approx(0.73, abs=0.11)
+    tight = replace(M1_8GB, mlx=replace(M1_8GB.mlx, working_set_bytes=7_000_000_000))
+    assert preflight("kyutai/moshiko-mlx-q4", tight).answer == "no"
+    assert "memory" not in " ".join(preflight("kyutai/moshiko-mlx-q4", tight, 8).lines)
+
+
+def test_a_complete_model_needs_no_disk():
+    here = {"kyutai/moshiko-mlx-q4": "complete"}
+    facts = replace(M4_MAX, disk_free_bytes=10**9, models=here)
+    assert preflight("kyutai/moshiko-mlx-q4", facts).answer == "yes"
+
+
+def test_preflight_of_a_folder_reads_its_config_and_its_size(tmp_path):
+    (tmp_path / "model.q8.safetensors").write_bytes(b"")
+    assert preflight(tmp_path, M4_MAX).answer is None  # nothing in it
+    with open(tmp_path / "model.q8.safetensors", "wb") as file:
+        file.truncate(8_170_000_000)  # sparse
+    assert preflight(tmp_path, M4_MAX).answer == "yes"
+    assert preflight(tmp_path, M2_AIR).answer == "no"
+    (tmp_path / "config.json").write_text("{broken")
+    assert preflight(tmp_path, M4_MAX).answer is None
+
+
+def test_preflight_asks_this_machine_itself_and_is_quick(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    assert preflight("kyutai/moshiko-mlx-q4").answer in ("yes", "tight", "no", None)
+
+
+def test_chat_says_that_a_model_will_not_keep_up_before_it_downloads_a_byte(monkeypatch, capsys):
+    """The command itself, up to the point where the first file would be fetched."""
+    name = "kyutai/moshiko-mlx-q8"
+    sizes = {"model.q8.safetensors": 8_170_000_000}
+    download = hub.Download(name, "abc", "cc-by-4.0", sizes, 8_170_000_000)
+    said = []
+
+    def fetch(*_):
+        said.append(capsys.readouterr().err)
+        raise DownloadError("stopped here")
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(hub, "_plan", lambda *_, **__: download)
+    monkeypatch.setattr(hub, "_check_disk", lambda *_: None)
+    monkeypatch.setattr(hub, "_download", fetch)
+    monkeypatch.setattr(doctor_preflight, "gather", lambda *_, **__: M2_AIR)
+    sample = str(hub.NANO / "samples" / "who_made_you.wav")
+    argv = ["chat", "--plain", "--virtual-input", sample, "--model", name]
+    assert cli.main(argv) == 1
+    assert "8.17 GB to download" in said[0]
+    assert "q8: no" in said[0] and "choose q4" in said[0]
+    assert cli.main([*argv, "--kv-bits", "8"]) == 1
+    assert "8.17 GB to download" in said[1] and said[1] != said[0]

@@ -1,0 +1,173 @@
+"""What a frame waits for: one read of the device, codec and language model in one evaluation."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+import moshi_mlx
+from app.events import Settings
+from app.talk.moshi_engine import MoshiEngine
+from benchmarks.dot import kernels
+from moshi_mlx.backend.compiler import can_compile
+from moshi_mlx.moshi import Moshi, Session
+
+FRAME = 1920
+BLOCKING = ("item", "tolist", "__int__", "__float__", "__bool__")
+
+
+class Reads:
+    """Counts every way by which the host waits for the device.
+
+    `mx.eval` is one; so is any conversion of an array that wasn't part of an `eval` before.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.count, self._there = 0, []
+        evaluate = mx.eval
+
+        def counted(*trees: Any) -> None:
+            self.count += 1
+            self._there += [a for a in leaves(trees) if isinstance(a, mx.array)]
+            evaluate(*trees)
+
+        patch.setattr(mx, "eval", counted)
+        for name in ("array", "asarray", "ascontiguousarray", "stack", "concatenate"):
+            patch.setattr(np, name, self._watched(getattr(np, name)))
+        for name in BLOCKING:
+            patch.setattr(mx.array, name, self._watched(getattr(mx.array, name)))
+
+    def _watched(self, convert: Any) -> Any:
+        def read(*args: Any, **kwargs: Any) -> Any:
+            for array in leaves(args[:1]):
+                if isinstance(array, mx.array) and not any(array is a for a in self._there):
+                    self.count += 1
+            return convert(*args, **kwargs)
+
+        return read
+
+
+def leaves(tree: Any) -> Iterator[Any]:
+    if isinstance(tree, list | tuple):
+        for branch in tree:
+            yield from leaves(branch)
+    else:
+        yield tree
+
+
+@pytest.fixture(scope="module")
+def nano() -> Moshi:
+    moshi = moshi_mlx.load("nano", codec="mlx")
+    moshi.warm_up()
+    return moshi
+
+
+def noise(frames: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return (0.05 * rng.standard_normal((frames, FRAME))).astype(np.float32)
+
+
+def test_the_language_model_reads_once_a_frame(nano: Moshi, monkeypatch) -> None:
+    generator = nano.lm.generator(seed=0)
+    user = np.zeros(nano.config.user_q, np.int32)
+    for _ in range(4):
+        generator.step(user)
+    reads = Reads(monkeypatch)
+    for n in range(1, 6):
+        step = generator.step(user)
+        assert reads.count == n
+    assert step.codes is not None
+
+
+@pytest.mark.parametrize("hold", [False, True])
+def test_a_whole_session_reads_once_a_frame(nano: Moshi, monkeypatch, hold: bool) -> None:
+    nano.silence()
+    with nano.session(seed=0) as session:
+        frames = noise(10)
+        for frame in frames[:4]:
+            session.step(frame)
+        reads = Reads(monkeypatch)
+        for n, frame in enumerate(frames[4:], 1):
+            reply = session.step(frame, hold_silence=hold)
+            assert reads.count == n
+            assert reply.pcm is not None and np.isfinite(reply.pcm).all()
+
+
+def test_that_read_is_the_whole_frame(nano: Moshi, monkeypatch) -> None:
+    """Encoder, language model and decoder wait in its graph, and nothing is left behind it."""
+
+    def graphs(session: Session, frame: np.ndarray) -> list[int]:
+        """Operations behind each evaluation of a step."""
+        found, evaluate = [], mx.eval
+        with monkeypatch.context() as patch:
+            patch.setattr(mx, "eval", lambda *a: found.append(pending(*a)) or evaluate(*a))
+            session.step(frame)
+        return found
+
+    frames = noise(6)
+    with nano.session(seed=0) as session:
+        for frame in frames[:5]:
+            session.step(frame)
+        together = graphs(session, frames[5])
+        stream: Any = session._stream
+        assert pending(stream.arrays, session._generator._buffers.arrays()) == 0
+    monkeypatch.setattr("moshi_mlx.moshi.shares_evaluation", lambda stream: False)
+    with nano.session(seed=0) as session:
+        for frame in frames[:5]:
+            session.step(frame)
+        in_turn = graphs(session, frames[5])
+    assert len(together) == 1 and len(in_turn) == 3 and min(in_turn) > 50
+    assert abs(together[0] - sum(in_turn)) < 20  # what joins the parts
+
+
+def pending(*trees: Any) -> int:
+    """Operations that arrays still wait for."""
+    return sum(kernels([a for a in leaves(trees) if isinstance(a, mx.array)]).values())
+
+
+def test_a_second_read_would_be_seen(nano: Moshi, monkeypatch) -> None:
+    """Each kind of read, put where it doesn't belong."""
+    reads = Reads(monkeypatch)
+    for read in (mx.eval, np.array, np.asarray, lambda a: a.item(), int, bool, float):
+        before = reads.count
+        read(mx.array(1.0) + 1)
+        assert reads.count == before + 1
+    there = mx.array(1.0) + 1
+    mx.eval(there)
+    before = reads.count
+    assert np.array(there) == 2 and reads.count == before
+
+
+def test_parts_in_turn_give_the_same_frames(nano: Moshi, monkeypatch) -> None:
+    """Bit for bit, with a frame held silent among them."""
+
+    def talk() -> list[Any]:
+        with nano.session(seed=5) as session:
+            return [session.step(f, hold_silence=i == 8) for i, f in enumerate(noise(40))]
+
+    together = talk()
+    monkeypatch.setattr("moshi_mlx.moshi.shares_evaluation", lambda stream: False)
+    for one, other in zip(together, talk(), strict=True):
+        assert (one.text, one.text_token) == (other.text, other.text_token)
+        np.testing.assert_array_equal(one.codes, other.codes)
+        np.testing.assert_array_equal(one.pcm, other.pcm)
+
+
+@pytest.mark.skipif(not can_compile(), reason="nothing is traced where nothing can be compiled")
+@pytest.mark.parametrize("settings", [{}, {"text_temperature": 0.5}, {"audio_top_k": 33}])
+def test_warm_up_leaves_nothing_to_trace(nano: Moshi, monkeypatch, settings: dict) -> None:
+    """A conversation over more than two contexts builds no graph function anew."""
+    traces: list[int] = []
+    step = type(nano.lm).step
+
+    def traced(self: Any, *args: Any, **kwargs: Any) -> Any:
+        traces.append(1)
+        return step(self, *args, **kwargs)
+
+    talk = MoshiEngine(nano, "nano").begin(Settings(seed=0, **settings))
+    monkeypatch.setattr(type(nano.lm), "step", traced)
+    for frame in noise(2 * (nano.config.transformer.context or 0) + 10):
+        talk.step(frame)
+    assert not traces

@@ -1,0 +1,58 @@
+"""The screen's transcript as plain data: paragraphs, the user's speech, notices."""
+
+from dataclasses import replace
+
+from app.events import Failed, Notice, Ready
+from app.screen.transcript import Line, Transcript, bar
+from tests.support.screen_events import TALKING, sentence, word
+
+
+class Shown:
+    """Collects a Transcript's lines."""
+
+    def __init__(self):
+        self.lines: list[Line] = []
+        self.transcript = Transcript(lambda line, new: self.lines.append(line) if new else None)
+
+    def texts(self, kind: str) -> list[str]:
+        return [line.text for line in self.lines if line.kind == kind]
+
+
+def test_a_pause_begins_a_paragraph_and_a_word_does_not():
+    shown = Shown()
+    for event in [*sentence(0, "one two"), *sentence(21, "three"), *sentence(200, "four")]:
+        shown.transcript.show(event)
+    assert shown.texts("moshi") == ["one two", "three", "four"]
+    assert [line.clock for line in shown.lines] == ["0:00", "0:01", "0:16"]
+
+
+def test_the_users_speech_is_a_line_with_its_length_and_what_follows_stands_below():
+    shown, talk = Shown(), replace(TALKING, user_level_db=-8.0)
+    shown.transcript.show(word(490, " Yes"))
+    for frame in range(500, 520):
+        shown.transcript.hear(replace(talk, frames=frame, speech=True))
+    shown.transcript.hear(replace(talk, frames=520))
+    shown.transcript.show(word(493, " indeed"))
+    assert [line.kind for line in shown.lines] == ["moshi", "you", "moshi"]
+    assert shown.lines[1].at_s == 40.0
+    assert shown.lines[1].text.endswith("1.5 s") and bar(-8.0) in shown.lines[1].text
+
+
+def test_a_click_is_no_speech_and_neither_is_a_muted_microphone():
+    shown = Shown()
+    for frame in range(3):
+        shown.transcript.hear(replace(TALKING, frames=frame, speech=True))
+    shown.transcript.hear(replace(TALKING, frames=3))
+    for frame in range(4, 40):
+        shown.transcript.hear(replace(TALKING, frames=frame, speech=True, muted=True))
+    assert shown.lines == []
+
+
+def test_failures_and_losses_are_alarms_and_the_rest_is_said_quietly():
+    shown = Shown()
+    shown.transcript.show(Ready("nano", "fp32", 0.1))
+    shown.transcript.show(Notice("device-back", "AirPods are back"))
+    shown.transcript.show(Notice("too-slow", "too slow: 90 ms"))
+    shown.transcript.show(Failed("the model broke", RuntimeError("x")))
+    assert shown.texts("note") == ["nano (fp32) is ready", "AirPods are back"]
+    assert shown.texts("alarm") == ["too slow: 90 ms", "the model broke"]

@@ -1,0 +1,90 @@
+"""A model of known answer and known duration: says the negated input, counts, takes its time."""
+
+import time
+
+import numpy as np
+
+from app.events import Settings
+from app.talk.engine import Reply
+from moshi_mlx.codec.cpu_threads import DecodeBehind
+from moshi_mlx.errors import MoshiError
+
+
+class FakeTalk:
+    def __init__(self, engine, settings: Settings) -> None:
+        self.engine, self.seed = engine, settings.seed or 0
+        self.closed, self.encodes_ahead = False, engine.encodes_ahead
+
+    def step(
+        self, frame: np.ndarray, hold: bool = False, following: np.ndarray | None = None
+    ) -> Reply:
+        self.engine.holds.append(hold)
+        self.engine.followings.append(following)
+        return self.engine.step(frame)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeEngine:
+    """`step_seconds()` is each step's duration, spent by `sleep` (a virtual clock's, or real)."""
+
+    name, recipe = "fake", "q4"
+    encodes_ahead = False
+
+    def __init__(self, step_seconds=lambda: 0.0, sleep=time.sleep) -> None:
+        self.step_seconds, self.sleep = step_seconds, sleep
+        self.holds: list[bool] = []
+        self.followings: list[np.ndarray | None] = []
+        self.talks: list[FakeTalk] = []
+
+    def begin(self, settings: Settings) -> FakeTalk:
+        self.talks.append(FakeTalk(self, settings))
+        return self.talks[-1]
+
+    def step(self, frame: np.ndarray) -> Reply:
+        seconds = self.step_seconds()
+        if seconds:
+            self.sleep(seconds)
+        return Reply(pcm=-frame, text="", text_token=3)
+
+    def memory_bytes(self) -> int:
+        return 0
+
+
+class BehindTalk(FakeTalk):
+    """The same with sound decoded beside the model, in a time of its own."""
+
+    def __init__(self, engine, settings: Settings) -> None:
+        super().__init__(engine, settings)
+        self._behind = DecodeBehind()
+
+    def step(self, frame, hold=False, following=None) -> Reply:
+        start = time.monotonic()
+        reply = super().step(frame, hold, following)
+        self.engine.steps.append((start, time.monotonic()))
+        return Reply(None, " word", 7, later=self._behind.begin(self, reply.pcm))
+
+    def decode(self, pcm: np.ndarray) -> np.ndarray:
+        start = time.monotonic()
+        time.sleep(self.engine.decode_s)
+        self.engine.begun += 1
+        if self.engine.begun - 1 == self.engine.fails_at:
+            raise MoshiError("rustymimi failed in decode_step: index out of bounds")
+        self.engine.decodings.append((start, time.monotonic()))
+        return pcm
+
+    def close(self) -> None:
+        self._behind.close()
+        super().close()
+
+
+class BehindEngine(FakeEngine):
+    def __init__(self, step_s: float = 0.0, decode_s: float = 0.0, fails_at: int = -1) -> None:
+        super().__init__(lambda: step_s)
+        self.decode_s, self.fails_at = decode_s, fails_at
+        self.steps, self.decodings, self.begun = [], [], 0
+
+    def begin(self, settings: Settings) -> BehindTalk:
+        self.talks.append(BehindTalk(self, settings))
+        return self.talks[-1]

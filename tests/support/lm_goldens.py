@@ -1,0 +1,33 @@
+"""The tiny models of tests/golden and what Kyutai's PyTorch package says of them."""
+
+from functools import cache
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+
+import moshi_mlx
+from moshi_mlx.lm.model import Lm
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+MODELS = ("lm_moshi", "lm_stt", "lm_tts")
+GREEDY = {"text_temperature": 0.0, "audio_temperature": 0.0}
+
+
+@cache
+def model(name: str) -> Lm:
+    return moshi_mlx.load_lm(GOLDEN / name, dtype="float32")
+
+
+@cache
+def golden(name: str) -> dict[str, np.ndarray]:
+    arrays = mx.load(str(GOLDEN / name / "golden.safetensors"))
+    assert isinstance(arrays, dict)
+    return {key: np.array(value) for key, value in arrays.items()}
+
+
+def conditions(name: str, voice: str) -> dict | None:
+    """What the goldens were made with: the last step of the voice is masked out."""
+    if name != "lm_tts":
+        return None
+    return {"mood": "glad", "voice": (golden(name)[voice], [1, 1, 1, 0])}

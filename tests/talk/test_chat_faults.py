@@ -1,0 +1,236 @@
+"""What may go wrong in a talk: one line, the right status, the recording intact, nothing left."""
+
+import os
+import pty
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import soundfile
+
+from moshi_mlx.hub import NANO
+from tests.support.chat_process import CHAT, ChatProcess, check_take, takes_in
+
+QUESTION = str(NANO / "samples" / "four_plus_three.wav")
+ENDLESS = ("--virtual-input", QUESTION, "--tail", "600")
+
+# The command line with a fault in it. What is left at the end goes to stderr.
+FAULTY = """
+import sys, threading, time
+sys.path.insert(0, ".")
+{fault}
+from app.cli import main
+status = main(sys.argv[1:])
+names = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+print("threads left:", names, file=sys.stderr)
+sys.exit(status)
+"""
+RAISE_AFTER = """
+import {module} as module
+old, calls = module.{where}, []
+class Panic(BaseException): pass
+Panic.__name__ = "PanicException"
+def raising(*args, **options):
+    calls.append(1)
+    if len(calls) > 20:
+        print("raised at", time.monotonic(), file=sys.stderr)
+        raise {error}
+    return old(*args, **options)
+module.{where} = raising
+"""
+
+
+def faulty(module, where, error):
+    return FAULTY.format(fault=RAISE_AFTER.format(module=module, where=where, error=error))
+
+
+@pytest.mark.parametrize(
+    ("module", "where", "error", "line"),
+    [
+        (
+            *(
+                "moshi_mlx.lm.generator",
+                "LmGenerator.submit",
+                'RuntimeError("[metal] no memory\\n at")',
+            ),
+            "error: RuntimeError: [metal] no memory (a bug",
+        ),
+        (
+            *("moshi_mlx.mimi.model", "MimiStream.decode_lazy", 'Panic("index out of bounds")'),
+            "error: PanicException: index out of bounds (a bug",
+        ),
+    ],
+    ids=["model", "codec"],
+)
+def test_a_model_or_codec_that_raises(tmp_path, module, where, error, line):
+    code = faulty(module, where, error)
+    with ChatProcess(tmp_path, *ENDLESS, "--record", str(tmp_path / "talks"), code=code) as chat:
+        chat.wait_for("raised at")
+        assert chat.end(20) == 1
+        (told,) = [one for one in chat.notes.splitlines() if one.startswith("error")]
+        assert told.startswith(line)
+        assert "threads left: []" in chat.notes and "Traceback" not in chat.notes
+    (take,) = takes_in(tmp_path / "talks")
+    manifest = check_take(take)
+    assert manifest["ended"] == "failed" and manifest["frames"] >= 5
+
+
+DECODER_ON_THE_CPU = """
+import numpy as np
+import moshi_mlx.moshi as moshi
+from tests.support.cpu_codec import CpuCodec, CpuStream
+class Panics(CpuStream):
+    def encode(self, frame):
+        return np.zeros(8, np.int32)
+    def decode(self, codes):
+        if self.frames == 20:
+            print("raised at", time.monotonic(), file=sys.stderr)
+        return super().decode(codes)
+CpuCodec.stream = lambda self: Panics(self)
+moshi.load_mimi = lambda *args: CpuCodec(decode_s=0.01, fails_at=20)
+moshi.check_codec = lambda *args: None
+"""
+
+
+def test_a_codec_that_raises_where_it_decodes_beside_the_model(tmp_path):
+    code = FAULTY.format(fault=DECODER_ON_THE_CPU)
+    with ChatProcess(tmp_path, *ENDLESS, "--record", str(tmp_path / "talks"), code=code) as chat:
+        chat.wait_for("raised at")
+        assert chat.end(20) == 1
+        (told,) = [one for one in chat.notes.splitlines() if one.startswith("error")]
+        assert told == "error: rustymimi failed in decode_step: index out of bounds"
+        assert "threads left: []" in chat.notes and "Traceback" not in chat.notes
+    (take,) = takes_in(tmp_path / "talks")
+    manifest = check_take(take)
+    assert manifest["ended"] == "failed" and manifest["frames"] >= 20
+
+
+@pytest.mark.parametrize("moment", ["importing", "loading", "talking", "twice"])
+def test_ctrl_c_at_any_moment(tmp_path, moment):
+    with ChatProcess(tmp_path, *ENDLESS, "--record", str(tmp_path / "talks")) as chat:
+        if moment == "importing":
+            time.sleep(0.3)
+        elif moment == "loading":
+            deadline = time.monotonic() + 30
+            while not (tmp_path / "talks").exists() and time.monotonic() < deadline:
+                time.sleep(0.005)
+        else:
+            chat.wait_for("conversation 1")
+            time.sleep(1.0)
+        if moment == "twice":
+            chat.process.send_signal(signal.SIGINT)
+        status = chat.interrupt()
+        assert "Traceback" not in chat.notes or moment == "importing", chat.notes
+        assert status in ((130, -2) if moment == "importing" else (130,)), chat.notes
+    for take in takes_in(tmp_path / "talks"):
+        assert check_take(take)["ended"] == "stopped"
+    assert moment in ("importing", "loading") or takes_in(tmp_path / "talks")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_other_signals(tmp_path, number, status):
+    with ChatProcess(tmp_path, *ENDLESS, "--record", str(tmp_path / "talks")) as chat:
+        chat.wait_for("conversation 1")
+        time.sleep(0.5)
+        chat.process.send_signal(number)
+        assert chat.end() == status and "Traceback" not in chat.notes
+    (take,) = takes_in(tmp_path / "talks")
+    check_take(take)
+
+
+def test_a_terminal_that_is_closed(tmp_path):
+    command = [sys.executable, "-m", "app.cli", *CHAT, *ENDLESS]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [*command, "--record", str(tmp_path / "talks")])
+    seen = b""
+    while b"conversation 1" not in seen:
+        seen += os.read(terminal, 4096)
+    time.sleep(0.5)
+    os.close(terminal)
+    deadline = time.monotonic() + 30
+    while (ended := os.waitpid(pid, os.WNOHANG))[0] == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert os.waitstatus_to_exitcode(ended[1]) == 129
+    (take,) = takes_in(tmp_path / "talks")
+    check_take(take)
+
+
+def test_a_reader_that_goes_away(tmp_path):
+    reading, writing = os.pipe()
+    with ChatProcess(tmp_path, "--virtual-input", QUESTION, stdout=writing) as chat:
+        os.close(writing)
+        os.close(reading)
+        assert chat.end() == 0, chat.notes
+        assert "BrokenPipe" not in chat.notes and "Traceback" not in chat.notes
+
+
+def test_a_disk_that_fills_up_while_recording(tmp_path):
+    def full_at_200_kb():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    args = ("--virtual-input", QUESTION, "--record", str(tmp_path / "talks"))
+    with ChatProcess(tmp_path, *args, preexec_fn=full_at_200_kb) as chat:
+        assert chat.end() == 1
+        assert "error: recording stopped: No space left on device" in chat.notes
+        assert chat.said == "Four plus three is seven.\n", "the talk went on"
+    (take,) = takes_in(tmp_path / "talks")
+    assert check_take(take, finished=True)["ended"] == "disk failed"
+
+
+def test_killed_outright_less_than_a_second_is_lost(tmp_path):
+    with ChatProcess(tmp_path, *ENDLESS, "--record", str(tmp_path / "talks")) as chat:
+        chat.wait_for("conversation 1")
+        time.sleep(3)
+        chat.process.kill()
+        chat.end()
+    (take,) = takes_in(tmp_path / "talks")
+    talk = check_take(take, finished=False)
+    assert len(talk["timings"]) > 12
+    assert 1920 * len(talk["timings"]) - len(talk["sound"]) < 24_000
+    assert soundfile.info(take / "talk.wav").frames == len(talk["sound"])
+
+
+def test_a_virtual_output_on_a_full_disk_is_one_line(tmp_path):
+    def full_at_100_kb():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    args = ("--virtual-input", QUESTION, "--virtual-output", str(tmp_path / "out.wav"))
+    with ChatProcess(tmp_path, *args, preexec_fn=full_at_100_kb) as chat:
+        assert chat.end() == 1
+        (told,) = [line for line in chat.notes.splitlines() if line.startswith("error")]
+        assert "out.wav can't be written (No space left on device)" in told
+    assert soundfile.info(tmp_path / "out.wav").frames > 40_000, "what fitted is whole"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--virtual-output", "a.wav"], "--virtual-output needs --virtual-input"),
+        (["--virtual-input", QUESTION, "--input", "x"], "--virtual-input is a device of its own"),
+        (["--virtual-input", "no.wav"], "no sound file at no.wav"),
+        (["--virtual-input", QUESTION, "--virtual-output", "a.mp3"], "choose .wav"),
+        (["--virtual-input", QUESTION, "--tail", "-3"], "--tail is 0 to 3600 seconds, not -3"),
+        (["--virtual-input", QUESTION, "--tail", "nan"], "--tail is 0 to 3600 seconds, not nan"),
+        (["--virtual-input", QUESTION, "--bits", "8"], "leave --bits out"),
+        (["--virtual-input", QUESTION, "--record", "pyproject.toml"], "can't record to"),
+        (["--virtual-input", QUESTION, "--text-temperature", "-1"], "temperature"),
+    ],
+)
+def test_bad_input_is_one_line(args, message, capsys):
+    from app.cli import main
+
+    assert main([*CHAT, *args]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert message in told[-1] and len([line for line in told if "error" in line]) == 1
+
+
+def test_unknown_choices_list_the_known_ones():
+    done = subprocess.run(
+        [sys.executable, "-m", "app.cli", "chat", "--echo", "loud"], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "linear" in done.stderr

@@ -1,0 +1,204 @@
+"""The page in a real browser: a spoken question through a fake microphone, answered by nano."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from moshi_mlx.hub import NANO
+from tests.support import browser
+from tests.support.web_process import moshi_web
+
+OUT = Path(__file__).parents[2] / "out" / "web"  # screenshots, kept as CI output
+ANSWER = "Four plus three is seven."
+LEAD_S = 2.0
+
+pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
+
+
+@pytest.fixture(scope="module")
+def server():
+    with moshi_web() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    wav = tmp_path_factory.mktemp("mic") / "question.wav"
+    question = NANO / "samples" / "four_plus_three.wav"
+    browser.microphone_wav(wav, question, LEAD_S, 8.0)
+    with browser.chromium(*browser.speaking(wav)) as running:
+        yield running
+
+
+@pytest.fixture
+def new_page(chromium):
+    """Pages that are closed at the test's end, so that the line is free for the next one."""
+    made = []
+
+    def make(size: dict[str, int]):
+        made.append(chromium.new_page(viewport=size))
+        return made[-1]
+
+    yield make
+    for page in made:
+        page.close()
+
+
+def wait_for_state(page, state: str) -> None:
+    page.wait_for_selector(f"body[data-state={state}]", timeout=30_000)
+
+
+def set_up(page) -> None:
+    """Greedy, so that the answer is the one that was trained; the microphone as it is."""
+    page.click("#open-settings")
+    page.fill("#text_temperature", "0")
+    page.fill("#audio_temperature", "0")
+    page.uncheck("#echo")
+    page.uncheck("#noise")
+    page.keyboard.press("Escape")
+
+
+@dataclass
+class Watched:
+    """What a page asked for and complained of."""
+
+    requests: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+
+    def watch(self, page) -> None:
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("websocket", lambda socket: self.requests.append(socket.url))
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("console", lambda m: self.problems.append(m.text) if m.type == "error" else None)
+        page.on("response", lambda r: self.sizes.append(len(r.body())) if r.ok else None)
+
+
+def conversation(page) -> float:
+    """The question once, to its answer; returns the page's own figure of added delay, p95 ms."""
+    page.keyboard.press("t")
+    wait_for_state(page, "talking")
+    page.wait_for_timeout(4500)
+    page.screenshot(path=OUT / "desktop-talking.png")
+    page.locator("#transcript").get_by_text(ANSWER).wait_for(timeout=15_000)
+    page.wait_for_timeout(2500)
+    assert int(page.locator("#added-p95").get_attribute("data-frames")) > 50
+    return float(page.locator("#added-p95").text_content())
+
+
+@pytest.mark.timeout(240)
+def test_a_spoken_question_is_answered_on_the_page(server, new_page, tmp_path):
+    page, seen = new_page(browser.DESKTOP), Watched()
+    seen.watch(page)
+    OUT.mkdir(parents=True, exist_ok=True)
+    page.goto(server.url)
+    page.screenshot(path=OUT / "desktop-idle.png")
+    set_up(page)
+    added_ms = conversation(page)
+    page.click("details.figures summary")
+    page.screenshot(path=OUT / "desktop-answered.png", full_page=True)
+    page.set_viewport_size(browser.PHONE)
+    page.wait_for_timeout(300)
+    page.screenshot(path=OUT / "phone-talking.png")
+    page.keyboard.press("t")
+    wait_for_state(page, "idle")
+    with page.expect_download() as download:
+        page.click("#get-wav")
+    path = tmp_path / "talk.wav"
+    download.value.save_as(path)
+    sound, rate = soundfile.read(path)
+    page.screenshot(path=OUT / "phone-after.png")
+
+    assert seen.problems == []
+    assert all(url.split("//")[1].startswith("127.0.0.1") for url in seen.requests)
+    assert sum(seen.sizes) < 150_000 + path.stat().st_size and len(seen.sizes) > 5
+    assert rate == 24_000 and sound.shape[1] == 2
+    assert np.sqrt(np.mean(sound[:, 0] ** 2)) > 0.003  # the question arrived
+    assert np.sqrt(np.mean(sound[:, 1] ** 2)) > 0.003  # and the answer was sound
+    print(f"added delay, p95: {added_ms} ms")
+    # On two cores that others use too, Chromium's own threads wait: that is not what this asks.
+    if os.getloadavg()[0] < 1.5 * (os.cpu_count() or 1):
+        assert added_ms <= 120
+
+
+@pytest.mark.timeout(120)
+def test_a_second_visitor_is_told_that_the_line_is_busy(server, new_page):
+    first, second = new_page(browser.PHONE), new_page(browser.PHONE)
+    first.goto(server.url)
+    first.click("#talk")
+    wait_for_state(first, "talking")
+    second.goto(server.url)
+    second.click("#talk")
+    second.wait_for_selector("#alert:not([hidden])", timeout=10_000)
+    assert "busy" in second.inner_text("#alert-text")
+    second.screenshot(path=OUT / "phone-busy.png")
+    assert first.locator("body").get_attribute("data-state") == "talking"
+    first.close()  # gone without a word: the line is free within a second
+    second.wait_for_timeout(1000)
+    second.click("#talk")
+    wait_for_state(second, "talking")
+
+
+@pytest.mark.timeout(120)
+def test_muted_is_not_heard_and_holding_is(server, new_page):
+    page = new_page(browser.DESKTOP)
+    page.goto(server.url)
+    page.keyboard.press("t")
+    wait_for_state(page, "talking")
+    page.keyboard.press("m")
+    page.wait_for_timeout(1000 * LEAD_S + 2000)  # the question has passed
+    assert page.locator(".turn.you").count() == 0
+    page.keyboard.press("t")
+    wait_for_state(page, "idle")
+    page.keyboard.press("t")  # the microphone starts again
+    wait_for_state(page, "talking")
+    page.keyboard.press("m")
+    page.keyboard.down("Space")
+    page.locator(".turn.you").wait_for(timeout=10_000)
+    page.keyboard.up("Space")
+    assert page.get_attribute("#mute", "aria-pressed") == "true"
+
+
+@pytest.mark.timeout(120)
+def test_devices_theme_and_spectrogram_while_talking(server, new_page):
+    page = new_page(browser.DESKTOP)
+    page.goto(server.url)
+    page.get_by_role("button", name="Talk", exact=True).click()
+    wait_for_state(page, "talking")
+    page.get_by_role("button", name="Spectrogram").click()
+    page.get_by_role("button", name="Settings").click()
+    page.wait_for_function("document.querySelector('#microphone').length > 1")
+    page.get_by_role("combobox", name="Microphone").select_option(index=1)
+    page.get_by_role("combobox", name="Colours").select_option("dark")
+    page.get_by_role("button", name="Close settings").click()
+    page.locator(".turn.you").wait_for(timeout=10_000)  # the other microphone is heard
+    page.get_by_text(ANSWER.split()[0]).first.wait_for(timeout=10_000)
+    page.screenshot(path=OUT / "desktop-dark-spectrogram.png")
+    painted = "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(v => v > 60)"
+    assert page.locator("#voices").evaluate(painted)
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(18, 20, 23)"
+    page.reload()
+    assert page.get_attribute("html", "data-theme") == "dark"  # settings are kept
+
+
+@pytest.mark.timeout(120)
+def test_keys_mute_and_a_lost_server(new_page):
+    with moshi_web() as server:
+        page = new_page(browser.DESKTOP)
+        page.goto(server.url)
+        page.keyboard.press("t")
+        wait_for_state(page, "talking")
+        page.keyboard.press("m")
+        assert page.get_attribute("#mute", "aria-pressed") == "true"
+        page.keyboard.down("Space")  # hold to talk
+        page.wait_for_timeout(100)
+        assert page.get_attribute("#hold", "aria-pressed") == "true"
+        page.keyboard.up("Space")
+        server.process.kill()
+        page.wait_for_selector("#alert:not([hidden])", timeout=15_000)
+        assert "lost" in page.inner_text("#alert-text")
+        page.screenshot(path=OUT / "desktop-lost.png")

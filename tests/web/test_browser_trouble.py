@@ -1,0 +1,79 @@
+"""The page where there can be no talk: what it says, and that it can be read without eyes."""
+
+import urllib.parse
+
+import pytest
+
+from tests.support import browser
+from tests.support.web_process import moshi_web
+from tests.web.test_browser import OUT
+
+pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
+NAME = "moshi.test"  # not localhost: http gives no microphone there
+
+
+@pytest.fixture(scope="module")
+def server():
+    with moshi_web("--host", "0.0.0.0") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    flags = ["--deny-permission-prompts", f"--host-resolver-rules=MAP {NAME} 127.0.0.1"]
+    with browser.chromium("--use-fake-device-for-media-stream", *flags) as running:
+        yield running
+
+
+def address(server, name: str) -> str:
+    parts = urllib.parse.urlsplit(server.url)
+    return parts._replace(netloc=f"{name}:{parts.port}").geturl()
+
+
+def alert(page) -> str:
+    page.wait_for_selector("#alert:not([hidden])", timeout=15_000)
+    return page.get_by_role("alert").inner_text()
+
+
+@pytest.mark.timeout(120)
+def test_a_refused_microphone(server, chromium):
+    OUT.mkdir(parents=True, exist_ok=True)
+    page = chromium.new_page(viewport=browser.PHONE, color_scheme="dark")
+    page.goto(address(server, "localhost"))
+    assert "token" not in page.url  # it has moved into a cookie
+    page.get_by_role("button", name="Talk", exact=True).click()
+    assert "not allowed" in alert(page)
+    page.screenshot(path=OUT / "phone-dark-refused.png")
+    assert page.locator("body").get_attribute("data-state") == "idle"
+    page.get_by_role("button", name="Close this message").click()
+    assert page.get_by_role("alert").is_hidden()
+    page.close()
+
+
+@pytest.mark.timeout(120)
+def test_a_page_without_https_says_so(server, chromium):
+    page = chromium.new_page(viewport=browser.PHONE)
+    page.goto(address(server, NAME))
+    assert "--tls self" in alert(page)
+    assert page.get_by_role("button", name="Talk", exact=True).is_disabled()
+    page.close()
+
+
+@pytest.mark.timeout(120)
+def test_everything_that_can_be_pressed_has_a_name(server, chromium):
+    page = chromium.new_page(viewport=browser.DESKTOP)
+    page.goto(address(server, "localhost"))
+    page.get_by_role("button", name="Settings").click()
+    nameless = """
+        [...document.querySelectorAll("button, input, select, a, [role]:not(#alert)")]
+            .filter(e => !(e.ariaLabel || e.innerText.trim() || e.labels?.length))
+            .map(e => e.outerHTML)"""
+    assert page.evaluate(nameless.strip()) == []
+    for _ in range(40):  # the keyboard reaches the talk button, and what has the focus is seen
+        page.keyboard.press("Escape")
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "talk":
+            break
+    assert page.evaluate("document.activeElement.id") == "talk"
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.close()

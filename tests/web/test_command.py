@@ -1,0 +1,98 @@
+"""`moshi web` as a command: starts, stops, and says in one line what is wrong."""
+
+import argparse
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from app.commands import web
+from app.web import params
+from tests.support.web_process import moshi_web
+
+
+def refused(*args: str) -> str:
+    """The one line of a start that must fail with exit code 1."""
+    done = subprocess.run(
+        [sys.executable, "-m", "app.cli", "web", "--model", "nano", "--no-open", *args],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def test_the_documentation_names_every_option_and_every_parameter():
+    text = (Path(__file__).parents[2] / "docs" / "web.md").read_text()
+    parser = argparse.ArgumentParser()
+    web.configure(parser)
+    options = {name for action in parser._actions for name in action.option_strings}
+    shared = {"-h", "--help", "--revision", "--offline"}
+    assert {name for name in options - shared if f"`{name}" not in text} == set()
+    unnamed = {name for name in params.known() if not re.search(rf"`{name}[`=]", text)}
+    assert unnamed <= {"repetition_penalty_context"}  # "and its context"
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_the_page_and_ends_cleanly(sent):
+    with moshi_web() as server:
+        assert server.url.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(server.url) as answer:
+            assert b"<title>Moshi</title>" in answer.read()
+        server.process.send_signal(sent)
+        assert server.process.wait(timeout=20) == 0
+        assert server.process.stderr.read() == ""
+
+
+def test_beyond_loopback_the_address_holds_a_token():
+    with moshi_web("--host", "0.0.0.0") as server:
+        base, _, token = server.url.partition("?token=")
+        assert len(token) > 20 and "127.0.0.1" not in base
+        local = f"http://127.0.0.1:{base.rstrip('/').rpartition(':')[2]}"
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(f"{local}/api/status")
+        with urllib.request.urlopen(f"{local}/api/status?token={token}") as answer:
+            assert b'"model": "nano"' in answer.read()
+        server.process.terminate()
+        server.process.wait(timeout=20)
+        assert "add --tls self" in server.process.stderr.read()
+
+
+def test_a_self_made_certificate(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with moshi_web("--tls", "self") as server:
+        assert server.url.startswith("https://127.0.0.1:")
+    assert list(tmp_path.rglob("self-made.pem"))
+
+
+def test_a_port_in_use():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        line = refused("--port", str(taken.getsockname()[1]))
+    assert "can't listen" in line and "choose another --port" in line
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--port", "70000"], "between 0 and 65535"),
+        (["--host", "no.such.host.invalid"], "can't listen"),
+        (["--tls", "missing.pem,key.pem"], "no such file: missing.pem"),
+        (["--tls", "one-file-only.pem"], "CERT.pem,KEY.pem"),
+        (["--static", "no-such-folder"], "no index.html"),
+        (["--allow-origin", "example"], "isn't an origin"),
+    ],
+)
+def test_bad_options(args, said):
+    assert said in refused("--port", "0", *args)

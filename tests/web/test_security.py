@@ -1,0 +1,221 @@
+"""Who gets in: origins, rebound names, tokens, certificates, paths and headers."""
+
+import base64
+import ssl
+import stat
+
+import aiohttp
+import pytest
+
+from app.web import security, tls
+from app.web import server as web_server
+from app.web.protocol import Kind
+from app.web.security import Guard
+from moshi_mlx.errors import MoshiError
+from tests.support.web_fakes import close_of, receive, running
+
+
+def guard(loopback: bool = True, **options) -> Guard:
+    return Guard(token=None if loopback else "s3cret", loopback=loopback, **options)
+
+
+@pytest.mark.parametrize(
+    ("headers", "allowed"),
+    [
+        ({"Host": "localhost:8998"}, True),  # Python and Rust clients
+        ({"Host": "localhost:8998", "Origin": "http://localhost:8998"}, True),
+        ({"Host": "127.0.0.1:8998", "Origin": "http://127.0.0.1:8998"}, True),
+        ({"Host": "[::1]:8998", "Origin": "http://[::1]:8998"}, True),
+        ({"Host": "localhost:8998", "Origin": "https://friend.example"}, True),
+        ({"Host": "localhost:8998", "Origin": "http://localhost:3000"}, False),
+        ({"Host": "localhost:8998", "Origin": "https://localhost:8998"}, False),
+        ({"Host": "localhost:8998", "Origin": "http://evil.example"}, False),
+        ({"Host": "localhost:8998", "Origin": "null"}, False),
+        ({"Host": "localhost:8998", "Origin": "http://localhost:99999"}, False),
+        ({"Host": "localhost:8998", "Sec-Fetch-Site": "cross-site"}, False),
+        ({"Host": "evil.example:8998", "Origin": "http://evil.example:8998"}, False),  # rebinding
+        ({"Host": "127.0.0.1.evil.example"}, False),
+        ({"Host": "[::1"}, False),
+        ({}, False),
+    ],
+)
+def test_origins_and_names(headers, allowed):
+    rules = guard(allowed_origins=frozenset({security.normal_origin("https://friend.example")}))
+    assert (rules.refusal(headers) is None) is allowed
+
+
+def test_away_from_loopback_the_token_decides():
+    rules = guard(loopback=False, scheme="https")
+    page = {"Host": "192.168.1.5:8998", "Origin": "https://192.168.1.5:8998"}
+    assert rules.refusal(page, ["", "s3cret"]) is None
+    assert rules.refusal(page, ["", "wrong", "é"]) is not None
+    assert rules.refusal(page) is not None
+    assert rules.refusal({**page, "Origin": "https://evil.example"}, ["s3cret"]) is not None
+    assert len(Guard.make("0.0.0.0").token or "") >= 24
+    assert Guard.make("127.0.0.1").token is None
+    assert Guard.make("0.0.0.0").token != Guard.make("0.0.0.0").token
+
+
+@pytest.mark.parametrize(
+    "origin", ["evil.example", "ftp://a.b", "http://", "http://a.b/path", "x:y"]
+)
+def test_an_allowed_origin_must_be_an_origin(origin):
+    with pytest.raises(MoshiError, match="isn't an origin"):
+        Guard.make("localhost", [origin])
+
+
+async def test_another_sites_page_gets_neither_socket_nor_status():
+    async with running() as site:
+        for path in ("/api/chat", "/api/status"):
+            answer = await site.http.get(site.url + path, headers={"Origin": "http://evil.example"})
+            assert answer.status == 403
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await site.chat(headers={"Origin": "http://evil.example"})
+        assert refused.value.status == 403
+        rebound = await site.http.get(site.url, headers={"Host": "evil.example"})
+        assert rebound.status == 403
+        async with site.chat(headers={"Origin": site.url}) as socket:
+            await receive(socket, Kind.HANDSHAKE)
+
+
+async def test_token_by_address_then_cookie_or_by_password():
+    async with running(guard=guard(loopback=False)) as site:
+        assert (await site.http.get(f"{site.url}/api/status")).status == 403
+        assert (await site.http.get(f"{site.url}/?token=wrong")).status == 403
+        basic = base64.b64encode(b"moshi:s3cret").decode()
+        for options in (
+            {"params": {"token": "s3cret"}},
+            {"headers": {"Authorization": f"Basic {basic}"}},
+        ):
+            assert (await site.http.get(f"{site.url}/api/status", **options)).status == 200
+        answer = await site.http.get(f"{site.url}/?token=s3cret", allow_redirects=False)
+        assert (answer.status, answer.headers["Location"]) == (303, "/")
+        cookie = answer.headers["Set-Cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=Strict" in cookie
+        jar = {"Cookie": cookie.partition(";")[0]}
+        assert (await site.http.get(f"{site.url}/api/status", headers=jar)).status == 200
+        async with site.chat(headers=jar) as socket:
+            await receive(socket, Kind.HANDSHAKE)
+
+
+async def test_every_answer_carries_the_safety_headers():
+    async with running() as site:
+        for path in ("/", "/nothing", "/api/status", "/api/chat"):
+            headers = (await site.http.get(site.url + path)).headers
+            assert "default-src 'none'" in headers["Content-Security-Policy"], path
+            assert "unsafe" not in headers["Content-Security-Policy"]
+            assert headers["X-Content-Type-Options"] == "nosniff"
+            assert headers["X-Frame-Options"] == "DENY"
+            assert "Access-Control-Allow-Origin" not in headers
+
+
+TRAVERSALS = [
+    "/../secret.txt",
+    "/..%2fsecret.txt",
+    "/%2e%2e/secret.txt",
+    "/assets/../../secret.txt",
+    "/assets/%2e%2e%2f%2e%2e%2fsecret.txt",
+    "//etc/passwd",
+    "/%00",
+    "/link.txt",
+    "/" + "a" * 5000,
+    "/web_server.py",
+    "/../web_server.py",
+]
+
+
+@pytest.mark.parametrize("static", [False, True])
+async def test_no_path_leads_out_of_the_page(tmp_path, static):
+    (tmp_path / "secret.txt").write_text("secret")
+    folder = tmp_path / "dist"
+    (folder / "assets").mkdir(parents=True)
+    (folder / "index.html").write_text("<p>another page</p>")
+    (folder / "assets" / "a.js").write_text("1")
+    (folder / "link.txt").symlink_to(tmp_path / "secret.txt")
+
+    def serve_folder(server):
+        server.static = folder if static else None
+
+    async with running(change=serve_folder) as site:
+        for path in TRAVERSALS:
+            url = aiohttp.client.URL(site.url + path, encoded=True)
+            answer = await site.http.get(url)
+            assert answer.status in (400, 404), path
+            assert "secret" not in await answer.text()
+        if static:
+            assert "another page" in await (await site.http.get(site.url)).text()
+            script = await site.http.get(f"{site.url}/assets/a.js")
+            assert "javascript" in script.headers["Content-Type"]
+            async with site.chat(headers={"Origin": site.url}) as socket:
+                await receive(socket, Kind.HANDSHAKE)
+
+
+async def test_a_folder_without_a_page_is_refused(tmp_path):
+    with pytest.raises(MoshiError, match=r"no index\.html"):
+        async with running(change=lambda server: setattr(server, "static", tmp_path)):
+            pass
+
+
+async def test_self_made_certificate_is_kept_private_and_names_the_host(tmp_path):
+    cert, key = tls.self_made(tmp_path / "tls", "192.168.7.9")
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    before = cert.read_bytes()
+    assert tls.self_made(tmp_path / "tls", "192.168.7.9")[0].read_bytes() == before
+    text = ssl._ssl._test_decode_cert(str(cert))  # type: ignore[attr-defined]
+    assert ("IP Address", "192.168.7.9") in text["subjectAltName"]
+    assert ("DNS", "localhost") in text["subjectAltName"]
+    assert tls.self_made(tmp_path / "tls", "10.0.0.1")[0].read_bytes() != before
+    key.write_text("damaged")
+    tls.self_made(tmp_path / "tls", "10.0.0.1")
+    assert tls.still_good(cert, key, ["10.0.0.1"])
+    assert sorted(path.name for path in (tmp_path / "tls").iterdir()) == [
+        "self-made-key.pem",
+        "self-made.pem",
+    ]
+
+
+async def test_a_conversation_over_tls(tmp_path):
+    from aiohttp import web
+
+    context = tls.parse_option("self", "127.0.0.1", tmp_path)
+    trust = ssl.create_default_context(cafile=str(tmp_path / "self-made.pem"))
+    async with running(guard=Guard(scheme="https")) as site:
+        runner = web.AppRunner(site.server.app())
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        url = f"https://127.0.0.1:{runner.addresses[0][1]}"
+        headers = {"Origin": url}
+        async with site.http.ws_connect(f"{url}/api/chat", ssl=trust, headers=headers) as socket:
+            await receive(socket, Kind.HANDSHAKE)
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    "option", ["cert.pem", "a,", ",b", "missing.pem,missing.key", "damaged,damaged"]
+)
+def test_certificates_that_cannot_be_used_are_one_line(tmp_path, monkeypatch, option):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "damaged").write_text("-----BEGIN CERTIFICATE-----\nnonsense")
+    with pytest.raises(MoshiError) as problem:
+        tls.parse_option(option, "localhost", tmp_path)
+    assert "\n" not in str(problem.value)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MoshiError, match="can't keep a certificate"):
+        tls.self_made(tmp_path / "file" / "tls", "localhost")
+
+
+async def test_the_page_is_small_and_whole():
+    page = web_server.read_page()
+    assert sum(len(body) for address, (body, _) in page.items() if address != "/") < 150_000
+
+
+async def test_a_plain_request_to_the_socket_is_not_an_accident():
+    async with running() as site:
+        assert (await site.http.get(f"{site.url}/api/chat")).status == 400
+        async with site.chat() as socket, site.chat() as second:
+            await close_of(second)
+            await receive(socket, Kind.HANDSHAKE)

@@ -1,0 +1,298 @@
+"""The server as its clients see it: conversations, one at a time, with a fake engine."""
+
+import asyncio
+import contextlib
+import json
+import os
+import struct
+import sys
+
+import aiohttp
+import numpy as np
+import pytest
+import soundfile
+import sphn
+
+from app.events import Settings
+from app.web import line as web_line
+from app.web.protocol import Kind
+from app.web.server import WebServer
+from tests.support.fake_engine import BehindEngine
+from tests.support.web_fakes import FakeEngine, close_of, eventually, pcm_message, receive, running
+
+BLOCK = np.full(1920, 0.1, np.float32)
+
+
+async def speak(socket, frames: int = 3) -> None:
+    """No more at once than the session keeps, so that none is dropped however late it looks."""
+    for _ in range(frames):
+        await socket.send_bytes(pcm_message(BLOCK))
+
+
+async def test_a_client_of_kyutais_kind_hears_and_reads_the_answer():
+    writer, reader = sphn.OpusStreamWriter(24_000), sphn.OpusStreamReader(24_000)
+    async with running() as site, site.chat() as socket:
+        assert await receive(socket, Kind.HANDSHAKE) == bytes(8)
+        sound, words = [], []
+        for _ in range(12):
+            await socket.send_bytes(b"\x01" + writer.append_pcm(BLOCK))
+            await asyncio.sleep(0.02)
+        while sum(map(len, sound)) < 10 * 1920:
+            message = (await asyncio.wait_for(socket.receive(), 5)).data
+            assert message[0] in (
+                Kind.AUDIO,
+                Kind.TEXT,
+            )  # nothing else that a client might not know
+            if message[0] == Kind.AUDIO:
+                sound.append(reader.append_bytes(message[1:]))
+            else:
+                words.append(message[1:].decode())
+    heard = np.concatenate(sound)
+    assert np.sqrt(np.mean(heard[4800:] ** 2)) > 0.02
+    assert "".join(words).startswith("! I")  # FakeTalk's words of frames 3 and 6
+
+
+async def test_our_page_gets_raw_sound_with_its_figures():
+    async with running(FakeEngine(step_s=0.02)) as site, site.chat("?codec=pcm&seed=5") as socket:
+        await receive(socket, Kind.HANDSHAKE)
+        started = json.loads(await receive(socket, Kind.METADATA))
+        assert (started["type"], started["seed"], started["model"]) == ("started", 5, "fake")
+        await speak(socket, 1)
+        await asyncio.sleep(0.1)
+        await speak(socket, 1)
+        payload = await receive(socket, Kind.PCM)
+        frame, waited_ms, computed_ms = struct.unpack_from("<Iff", payload)
+        assert frame == 1
+        assert len(payload) == 12 + 2 * 1920
+        assert 20 <= computed_ms < 200
+        assert 0 <= waited_ms < 200
+        await socket.send_bytes(b"\x06abcdefgh")
+        assert await receive(socket, Kind.PING) == b"abcdefgh"
+
+
+async def test_sound_decoded_beside_the_model_is_sent_while_the_model_is_busy():
+    engine = BehindEngine(step_s=0.3, decode_s=0.05)
+    async with running(engine) as site, site.chat("?codec=pcm") as socket:
+        await receive(socket, Kind.METADATA)
+        await speak(socket, 2)
+        payload = await receive(socket, Kind.PCM)
+        assert len(engine.steps) == 1, "the second step is under way"
+        frame, waited_ms, computed_ms = struct.unpack_from("<Iff", payload)
+        assert frame == 0 and waited_ms >= 0
+        assert computed_ms >= 350, "a reply takes both"
+
+
+async def test_sampling_reaches_the_model_and_each_conversation_has_its_own_seed():
+    query = "?codec=pcm&text_temperature=0.5&audio_topk=7"
+    async with running() as site:
+        for _ in range(2):
+            async with site.chat(query) as socket:
+                await receive(socket, Kind.METADATA)
+        first, second = site.engine.settings
+        assert (first.text_temperature, first.audio_top_k) == (0.5, 7)
+        assert first.seed != second.seed
+
+
+async def test_the_commands_sampling_holds_where_the_query_says_nothing():
+    def change(server: WebServer) -> None:
+        server.settings = Settings(seed=11, text_temperature=0.3, audio_top_k=20)
+
+    async with running(change=change) as site:
+        for query in ("?codec=pcm", "?codec=pcm&seed=12&audio_topk=7"):
+            async with site.chat(query) as socket:
+                await receive(socket, Kind.METADATA)
+        first, second = site.engine.settings
+        assert (first.seed, first.text_temperature, first.audio_top_k) == (11, 0.3, 20)
+        assert (second.seed, second.text_temperature, second.audio_top_k) == (12, 0.3, 7)
+
+
+async def test_without_an_opus_library_raw_sound_still_works(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sphn", None)  # as where it isn't installed
+    async with running() as site:
+        async with site.chat() as socket:
+            code, seen = await close_of(socket)
+        assert code == web_line.CLOSE_FAILED
+        assert b"install sphn" in seen[-1] and b"\n" not in seen[-1]
+        async with site.chat("?codec=pcm") as socket:
+            await receive(socket, Kind.HANDSHAKE)
+            await speak(socket)
+            await receive(socket, Kind.PCM)
+
+
+async def test_what_cannot_be_honoured_is_said_and_the_line_stays_free():
+    async with running() as site:
+        for query, what in [("?volume=11", b"volume"), ("?text_topk=13", b"unlucky")]:
+            async with site.chat(query) as socket:
+                code, seen = await close_of(socket)
+            assert code == web_line.CLOSE_REFUSED
+            assert seen[-1][0] == Kind.ERROR
+            assert what in seen[-1]
+        async with site.chat() as socket:
+            await receive(socket, Kind.HANDSHAKE)
+
+
+async def test_a_second_visitor_is_told_at_once_and_the_first_is_not_disturbed():
+    async with running() as site, site.chat("?codec=pcm") as first:
+        await receive(first, Kind.HANDSHAKE)
+        await speak(first)
+        await receive(first, Kind.PCM)
+        async with site.chat() as second:
+            code, seen = await close_of(second, timeout_s=1)
+        assert code == web_line.CLOSE_BUSY
+        assert [message[0] for message in seen] == [Kind.TEXT, Kind.ERROR]
+        async with site.chat("?takeover=1") as second:  # the first is there: no
+            assert (await close_of(second, timeout_s=1))[0] == web_line.CLOSE_BUSY
+        await speak(first)
+        await receive(first, Kind.PCM)
+        status = await (await site.http.get(f"{site.url}/api/status")).json()
+        assert (status["busy"], status["can_take_over"]) == (True, False)
+
+
+async def test_a_silent_visitor_can_be_taken_over_from(monkeypatch):
+    monkeypatch.setattr(web_line, "QUIET_S", 0.2)
+    async with running() as site, site.chat("?codec=pcm") as first:
+        await receive(first, Kind.METADATA)
+        await asyncio.sleep(0.3)
+        async with site.chat("?takeover=1&codec=pcm") as second:
+            await receive(second, Kind.METADATA)
+            code, seen = await close_of(first)
+            assert code == web_line.CLOSE_BUSY
+            assert b"took over" in seen[-1]
+            await speak(second)
+            await receive(second, Kind.PCM)
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
+async def test_a_disconnect_frees_the_line_within_a_second(how):
+    async with running() as site:
+        first = await site.chat("?codec=pcm")
+        await receive(first, Kind.HANDSHAKE)
+        await speak(first)
+        await receive(first, Kind.PCM)
+        if how == "abort":
+            assert first._response.connection is not None
+            first._response.connection.transport.abort()
+        else:
+            asyncio.create_task(first.close())  # noqa: RUF006
+        assert await eventually(lambda: not site.server.line.busy(), 1) < 1
+        async with site.chat("?codec=pcm") as second:
+            await receive(second, Kind.HANDSHAKE)
+            await speak(second)
+            await receive(second, Kind.PCM, timeout_s=1)
+        assert await eventually(lambda: site.engine.closed == 2, 1) < 1
+
+
+async def test_every_conversation_starts_with_clean_state():
+    async with running() as site:
+        for _ in range(3):
+            async with site.chat("?codec=pcm") as socket:
+                await receive(socket, Kind.METADATA)
+                await speak(socket)
+                frame = struct.unpack_from("<I", await receive(socket, Kind.PCM))[0]
+                assert frame == 1
+
+
+async def test_broken_messages_are_answered_and_the_talk_goes_on():
+    async with running() as site, site.chat("?codec=pcm") as socket:
+        await receive(socket, Kind.METADATA)
+        await socket.send_bytes(b"\x10abc")
+        assert b"16-bit" in await receive(socket, Kind.ERROR)
+        await socket.send_str("hello")
+        assert b"binary" in await receive(socket, Kind.ERROR)
+        for unknown in (b"\x63junk", b"\x00", b"\x03\x01", b"\x04{"):
+            await socket.send_bytes(unknown)
+        await speak(socket)
+        await receive(socket, Kind.PCM)
+
+
+async def test_too_large_a_message_or_a_flood_ends_that_conversation_only():
+    async with running() as site:
+        async with site.chat("?codec=pcm") as socket:
+            await socket.send_bytes(bytes(70_000))
+            assert (await close_of(socket))[0] == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+        async with site.chat("?codec=pcm") as socket:
+            with contextlib.suppress(ConnectionError):
+                for _ in range(90):
+                    await socket.send_bytes(b"\x63" + bytes(60_000))
+            assert (await close_of(socket))[0] == aiohttp.WSCloseCode.POLICY_VIOLATION
+        async with site.chat("?codec=pcm") as socket:
+            await receive(socket, Kind.HANDSHAKE)
+            await speak(socket)
+            await receive(socket, Kind.PCM)
+
+
+async def test_a_model_that_raises_is_told_to_the_visitor_and_to_the_server():
+    async with running(FakeEngine(raises=ValueError("weights melted"))) as site:
+        async with site.chat("?codec=pcm") as socket:
+            await receive(socket, Kind.HANDSHAKE)
+            await speak(socket)
+            code, seen = await close_of(socket)
+        assert code == web_line.CLOSE_FAILED
+        assert b"weights melted" in seen[-1]
+        assert "weights melted" in await asyncio.wait_for(site.server.line.failed, 1)
+        async with site.chat() as socket:
+            assert (await close_of(socket))[0] == web_line.CLOSE_FAILED
+
+
+async def test_kyutais_client_gets_no_bursts_and_ours_gets_frames_as_they_come():
+    writer = sphn.OpusStreamWriter(24_000)
+    async with running() as site:
+        gaps = {}
+        for query, kind in (("", Kind.AUDIO), ("?codec=pcm", Kind.PCM)):
+            async with site.chat(query) as socket:
+                await receive(socket, Kind.HANDSHAKE)
+                for _ in range(3):  # the session keeps 160 ms of backlog
+                    message = b"\x01" + writer.append_pcm(BLOCK)
+                    await socket.send_bytes(message if kind is Kind.AUDIO else pcm_message(BLOCK))
+                times = []
+                for _ in range(2):
+                    await receive(socket, kind)
+                    times.append(asyncio.get_running_loop().time())
+                gaps[query] = times[1] - times[0]
+        assert gaps[""] > 0.06 > gaps["?codec=pcm"]
+
+
+async def test_a_recording_can_be_downloaded_by_its_visitor_only(tmp_path):
+    async with running() as site:
+        async with site.chat("?codec=pcm&record=1&seed=3") as socket:
+            recording = json.loads(await receive(socket, Kind.METADATA))["recording"]
+            for _ in range(10):
+                await speak(socket, 1)
+                await receive(socket, Kind.PCM if _ else Kind.METADATA)
+            base = f"{site.url}/api/recordings/{recording}"
+            assert (await site.http.get(f"{base}/recording.wav")).status == 404  # not over yet
+        answer = await site.http.get(f"{base}/recording.wav")
+        assert answer.status == 200
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert "attachment" in answer.headers["Content-Disposition"]
+        (tmp_path / "a.wav").write_bytes(await answer.read())
+        sound, rate = soundfile.read(tmp_path / "a.wav", dtype="float32")
+        assert (rate, sound.shape) == (24_000, (10 * 1920, 2))
+        assert np.abs(sound[:, 0] - 0.1).max() < 1e-3  # what was said
+        assert np.sqrt(np.mean(sound[1920:, 1] ** 2)) > 0.03  # what was answered
+        vtt = await (await site.http.get(f"{base}/transcript.vtt")).text()
+        assert vtt.startswith("WEBVTT")
+        assert "<v Moshi>I am" in vtt
+        lines = (await (await site.http.get(f"{base}/transcript.jsonl")).text()).splitlines()
+        assert [json.loads(line)["text"] for line in lines] == ["!", " I", " am"]
+        for wrong in (
+            f"{base}/manifest.json",
+            f"{base}/..%2f..%2f",
+            f"{base[:-3]}abc/recording.wav",
+        ):
+            assert (await site.http.get(aiohttp.client.URL(wrong, encoded=True))).status == 404
+        async with site.chat("?codec=pcm&record=1") as socket:
+            await receive(socket, Kind.METADATA)
+            assert (await site.http.get(f"{base}/recording.wav")).status == 404  # replaced
+
+
+async def test_nothing_is_recorded_unasked_and_nothing_is_left():
+    async with running() as site:
+        folder = site.server.recordings._folder.name
+        async with site.chat("?codec=pcm") as socket:
+            assert json.loads(await receive(socket, Kind.METADATA))["recording"] == ""
+            assert os.listdir(folder) == []
+        async with site.chat("?codec=pcm&record=1") as socket:
+            await receive(socket, Kind.METADATA)
+            assert len(os.listdir(folder)) == 1
+    assert not os.path.exists(folder)
