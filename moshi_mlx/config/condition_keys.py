@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .lm_config import ConditionerConfig, FuserConfig, suggest
 
 if TYPE_CHECKING:
-    from .reader import Reader
+    from .lm_keys import Reader
 
 KINDS: dict[str, tuple[str, ...]] = {
     "lut": ("dim", "n_bins", "tokenizer", "possible_values"),

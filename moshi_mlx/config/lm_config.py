@@ -169,7 +169,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def parse_config(raw: Mapping[str, Any], source: str = "config.json") -> LmConfig:
     """Kyutai's keys -> LmConfig. Raises ConfigError naming the key and what was expected."""
-    from .reader import Reader
+    from .lm_keys import Reader
 
     return Reader(raw, source).lm_config()
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config.lm_config import TransformerConfig, read_config, suggest
+from ..config.lm_keys import Reader
 from ..config.presets import raw_preset
-from ..config.reader import Reader
 from ..errors import ConfigError
 
 REQUIRED = (
