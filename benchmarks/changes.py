@@ -27,7 +27,8 @@ from worker import ROOT, machine, timed_ms
 sys.path.insert(0, str(ROOT))
 
 from app.machine.random_model import random_lm
-from moshi_mlx.config.lm_config import LmConfig, parse_config
+from moshi_mlx.config.lm_config import LmConfig
+from moshi_mlx.config.reading import parse_config
 from moshi_mlx.lm import compiled_step, depth, model, sampling, transformer
 from moshi_mlx.lm.depth import DepthTransformer
 from moshi_mlx.lm.embedding import StackedEmbedding

@@ -10,7 +10,7 @@ from shapes import AUDIO, MODELS, TEXT, raw_config
 from worker import serve, timed_ms
 
 from app.machine.random_model import random_lm
-from moshi_mlx.config.lm_config import parse_config
+from moshi_mlx.config.reading import parse_config
 
 
 class Ours:

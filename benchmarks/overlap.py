@@ -31,7 +31,7 @@ import moshi_mlx
 from app.machine.random_model import random_lm
 from moshi_mlx import moshi as sessions
 from moshi_mlx.codec.rust import RustCodec
-from moshi_mlx.config.lm_config import parse_config
+from moshi_mlx.config.reading import parse_config
 from moshi_mlx.lm.generator import LmGenerator, Step, Submitted
 from moshi_mlx.moshi import EarlyReply, Moshi, Session
 from moshi_mlx.text.tokenizer import TextTokenizer

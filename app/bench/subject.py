@@ -10,7 +10,8 @@ from pathlib import Path
 import mlx.core as mx
 import mlx.nn as nn
 
-from moshi_mlx.config.lm_config import LmConfig, read_config
+from moshi_mlx.config.lm_config import LmConfig
+from moshi_mlx.config.reading import read_config
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.hub import NANO, resolve
 from moshi_mlx.lm.kv_ring import check_kv_bits

@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     prompt = read_prompt(args)
     check_sampling(args)
-    from moshi_mlx.config.lm_config import read_config
+    from moshi_mlx.config.reading import read_config
     from moshi_mlx.helium.model import load_helium
     from moshi_mlx.hub import resolve
     from moshi_mlx.text.tokenizer import load_tokenizer

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from moshi_mlx.config.lm_config import parse_config
 from moshi_mlx.config.presets import raw_preset
+from moshi_mlx.config.reading import parse_config
 
 from ..audio.device import BLUETOOTH_RATES, Device
 from ..machine import verdict

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from moshi_mlx.config.lm_config import LmConfig, load_config, parse_config
+from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.config.presets import raw_preset
+from moshi_mlx.config.reading import load_config, parse_config
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.lm.kv_ring import bits_per_number
 from moshi_mlx.weights import frame_cost

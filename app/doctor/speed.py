@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from moshi_mlx.config.lm_config import LmConfig, parse_config
+from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.config.presets import raw_preset
+from moshi_mlx.config.reading import parse_config
 from moshi_mlx.weights import frame_cost
 
 from ..machine import readers, verdict

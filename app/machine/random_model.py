@@ -12,8 +12,9 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from moshi_mlx.config.lm_config import LmConfig, load_config, parse_config
+from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.config.presets import PRESETS, raw_preset
+from moshi_mlx.config.reading import load_config, parse_config
 from moshi_mlx.errors import ConfigError, MoshiError
 from moshi_mlx.lm.model import Lm
 from moshi_mlx.mimi import Mimi, MimiConfig

@@ -1,5 +1,6 @@
 """Kyutai's `config.json`, read strictly into frozen dataclasses: what programs import from here."""
 
+from ..errors import suggest
 from .lm_config import (
     EMPTY,
     NO_INPUT,
@@ -10,11 +11,8 @@ from .lm_config import (
     LmConfig,
     SamplingConfig,
     TransformerConfig,
-    load_config,
-    parse_config,
-    read_config,
-    suggest,
 )
+from .reading import load_config, parse_config, read_config
 
 __all__ = [
     "EMPTY",

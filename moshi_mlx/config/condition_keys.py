@@ -4,12 +4,11 @@ Source: PyTorch `moshi/conditioners/base.py` and `text.py`, `moshi/models/loader
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .lm_config import ConditionerConfig, FuserConfig, suggest
-
-if TYPE_CHECKING:
-    from .lm_keys import Reader
+from ..errors import suggest
+from .json_reader import Reader
+from .lm_config import ConditionerConfig, FuserConfig
 
 KINDS: dict[str, tuple[str, ...]] = {
     "lut": ("dim", "n_bins", "tokenizer", "possible_values"),
@@ -26,13 +25,13 @@ BESIDE = ("init_scale", "pad_empty")
 FUSER_KEYS = ("sum", "cross", "cross_attention_pos_emb", "cross_attention_pos_emb_scale", "prepend")
 
 
-def conditioners(reader: "Reader") -> dict[str, ConditionerConfig]:
+def conditioners(reader: Reader) -> dict[str, ConditionerConfig]:
     """name -> conditioner. Raises ConfigError naming the conditioner and the key."""
     entries = reader.mapping("conditioners")
     return {name: _conditioner(reader, name, entry) for name, entry in entries.items()}
 
 
-def _conditioner(reader: "Reader", name: str, entry: Any) -> ConditionerConfig:
+def _conditioner(reader: Reader, name: str, entry: Any) -> ConditionerConfig:
     at = f"conditioner {name!r}"
     kind = entry.get("type") if isinstance(entry, Mapping) else None
     if not isinstance(kind, str) or kind not in KINDS:
@@ -65,7 +64,7 @@ def _conditioner(reader: "Reader", name: str, entry: Any) -> ConditionerConfig:
     )
 
 
-def fuser(reader: "Reader", known: Mapping[str, ConditionerConfig]) -> FuserConfig:
+def fuser(reader: Reader, known: Mapping[str, ConditionerConfig]) -> FuserConfig:
     """How the conditions enter. Raises ConfigError for methods and names that don't exist."""
     raw = reader.mapping("fuser")
     if unknown := sorted(set(raw) - set(FUSER_KEYS)):

@@ -1,14 +1,11 @@
-"""Kyutai's `config.json`, read strictly into frozen dataclasses: honoured or refused.
+"""The language model's sizes and settings, as frozen dataclasses.
 
 Source of keys, defaults and meaning: PyTorch `moshi/models/loaders.py` and `lm.py` (0.2.13).
 """
 
-import difflib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -144,37 +141,3 @@ class LmConfig:
     def mimi_codebooks(self) -> int:
         """How many codebooks Mimi must produce and accept (PyTorch: CheckpointInfo.get_mimi)."""
         return max(self.dep_q, self.user_q)
-
-
-def load_config(folder: Path) -> LmConfig:
-    """The LmConfig of a model folder; without a `config.json` it is the 7B."""
-    return parse_config(read_config(folder), str(folder / "config.json"))
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The raw `config.json` of a folder, or the 7B's when there is none. Raises ConfigError."""
-    path = folder / "config.json"
-    if not path.exists():
-        from .presets import raw_preset
-
-        return raw_preset("moshi-7b")
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} can't be read as JSON ({error}); fetch it again") from None
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path} must hold one JSON object, not a {type(raw).__name__}")
-    return raw
-
-
-def parse_config(raw: Mapping[str, Any], source: str = "config.json") -> LmConfig:
-    """Kyutai's keys -> LmConfig. Raises ConfigError naming the key and what was expected."""
-    from .lm_keys import Reader
-
-    return Reader(raw, source).lm_config()
-
-
-def suggest(key: str, known: list[str]) -> str:
-    """`dimm` -> `dimm (did you mean dim?)`."""
-    close = difflib.get_close_matches(key, known, n=1)
-    return f"{key} (did you mean {close[0]}?)" if close else key

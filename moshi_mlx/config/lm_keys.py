@@ -1,13 +1,13 @@
 """What each key of Kyutai's `config.json` means, as tables: required, defaulted, fixed, beside."""
 
-import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, suggest
 from . import condition_keys
-from .lm_config import DepthConfig, LmConfig, SamplingConfig, TransformerConfig, suggest
+from .json_reader import Reader
+from .lm_config import DepthConfig, LmConfig, SamplingConfig, TransformerConfig
 
 REQUIRED = (
     *("dim", "text_card", "n_q", "dep_q", "card", "num_heads", "num_layers", "context", "delays"),
@@ -68,49 +68,11 @@ def gated_hidden(dim: int, feedforward: int) -> int:
     return 21 * dim // 8 if feedforward == 4 * dim else 2 * feedforward // 3
 
 
-class Reader:
-    """Reads one config; every refusal names the file, the key and what would do."""
+class LmReader(Reader):
+    """Reads a language model's config."""
 
     def __init__(self, raw: Mapping[str, Any], source: str) -> None:
-        self.raw, self.source = raw, source
-
-    def fail(self, message: str) -> ConfigError:
-        return ConfigError(f"{self.source}: {message}")
-
-    def get(self, key: str) -> Any:
-        return self.raw.get(key, DEFAULTS.get(key))
-
-    def number(self, key: str, at_least: int = 1) -> int:
-        value = self.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-            raise self.fail(f"{key} must be a whole number of at least {at_least}, not {value!r}")
-        return value
-
-    def positive(self, key: str) -> float:
-        value = self.get(key)
-        good = isinstance(value, int | float) and not isinstance(value, bool)
-        if not good or not 0 < value < math.inf:
-            raise self.fail(f"{key} must be a number above 0, not {value!r}")
-        return value
-
-    def optional(self, key: str) -> int | None:
-        """A whole number of at least 1; null or missing: None."""
-        return None if self.get(key) is None else self.number(key)
-
-    def flag(self, key: str) -> bool:
-        value = self.get(key)
-        if not isinstance(value, bool):
-            raise self.fail(f"{key} must be true or false, not {value!r}")
-        return value
-
-    def mapping(self, key: str) -> Mapping[str, Any]:
-        """A JSON object; null or missing: an empty one."""
-        value = self.get(key)
-        if value is None:
-            return {}
-        if not isinstance(value, Mapping):
-            raise self.fail(f"{key} must be a JSON object, not {value!r}")
-        return value
+        super().__init__(raw, source, DEFAULTS)
 
     def check_keys(self) -> None:
         if unknown := sorted(set(self.raw) - set(KNOWN)):
@@ -157,12 +119,6 @@ class Reader:
         if len(delays) != n_q + 1:
             raise self.fail(f"delays needs {n_q + 1} entries (text and {n_q} codebooks)")
         return tuple(delays)
-
-    def heads(self, dim_key: str, heads_key: str) -> tuple[int, int]:
-        dim, heads = self.number(dim_key), self.number(heads_key)
-        if dim % heads or (dim // heads) % 2:
-            raise self.fail(f"{dim_key} = {dim} can't be cut into {heads} heads of even width")
-        return dim, heads
 
     def temporal(self) -> TransformerConfig:
         dim, heads = self.heads("dim", "num_heads")

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config.lm_config import TransformerConfig, read_config, suggest
-from ..config.lm_keys import Reader
+from ..config.json_reader import Reader
+from ..config.lm_config import TransformerConfig
 from ..config.presets import raw_preset
-from ..errors import ConfigError
+from ..config.reading import parse_config, read_config
+from ..errors import ConfigError, suggest
 
 REQUIRED = (
     *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
@@ -79,7 +80,7 @@ def parse_helium_config(raw: Mapping[str, Any], source: str = "config.json") -> 
 
 def from_kyutai(reader: Reader) -> HeliumConfig:
     """Kyutai's keys, as in the preset helium-2b: a language model without audio."""
-    config = reader.lm_config()
+    config = parse_config(reader.raw, reader.source)
     speech = {
         "n_q": config.n_q,
         "conditioners": config.conditioners,

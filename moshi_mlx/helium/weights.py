@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config.lm_config import read_config
+from ..config.reading import read_config
 from ..errors import WeightsError
 from ..weights.formats import Quantization
 from ..weights.loading import part_path

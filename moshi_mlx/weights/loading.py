@@ -6,7 +6,8 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from ..config.lm_config import LmConfig, load_config, parse_config, read_config
+from ..config.lm_config import LmConfig
+from ..config.reading import load_config, parse_config, read_config
 from ..errors import WeightsError
 from ..lm.kv_ring import check_kv_bits
 from ..lm.model import Lm

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from ..config.lm_config import LmConfig, suggest
-from ..errors import WeightsError
+from ..config.lm_config import LmConfig
+from ..errors import WeightsError, suggest
 from .formats import Quantization, read_quantization
 from .tensor_names import expected, is_pytorch_layout, source_of
 

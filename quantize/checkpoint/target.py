@@ -16,8 +16,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from moshi_mlx.config.lm_config import LmConfig, parse_config, read_config
+from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.config.presets import raw_preset
+from moshi_mlx.config.reading import parse_config, read_config
 from moshi_mlx.helium.config import HeliumConfig, parse_helium_config
 from moshi_mlx.hub import resolve
 from moshi_mlx.weights.model_files import PARTS, file_names

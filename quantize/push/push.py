@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from moshi_mlx.config.lm_config import read_config
+from moshi_mlx.config.reading import read_config
 from moshi_mlx.errors import DownloadError
 from moshi_mlx.hub import REPOSITORY
 

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from moshi_mlx.config.lm_config import LmConfig, read_config
+from moshi_mlx.config.lm_config import LmConfig
+from moshi_mlx.config.reading import read_config
 from moshi_mlx.hub import resolve
 
 from ..checkpoint.target import Checkpoint, open_checkpoint, tool_version

@@ -7,7 +7,8 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from moshi_mlx.config.lm_config import LmConfig, read_config
+from moshi_mlx.config.lm_config import LmConfig
+from moshi_mlx.config.reading import read_config
 from moshi_mlx.weights.formats import read_quantization
 from moshi_mlx.weights.model_files import file_names
 from moshi_mlx.weights.safetensors import read_safetensors, to_mlx_layout

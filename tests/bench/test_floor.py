@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from moshi_mlx.config.lm_config import parse_config
 from moshi_mlx.config.presets import raw_preset
+from moshi_mlx.config.reading import parse_config
 from moshi_mlx.weights import frame_cost as floor
 
 SEVEN_B = parse_config(raw_preset("moshi-7b"))

@@ -14,7 +14,7 @@ from app.bench import subject as bench_subject
 from app.bench.split import Halves, histories
 from app.machine.copy_bandwidth import measured_gb_s
 from app.machine.random_model import random_lm
-from moshi_mlx.config.lm_config import parse_config
+from moshi_mlx.config.reading import parse_config
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.weights import frame_cost
 from moshi_mlx.weights.loading import load_lm

@@ -13,7 +13,7 @@ import moshi_mlx
 from app.machine.random_model import random_lm
 from moshi_mlx.codec import rust as codecs
 from moshi_mlx.codec.rust import RustCodec, choose_codec, rust_available
-from moshi_mlx.config.lm_config import parse_config
+from moshi_mlx.config.reading import parse_config
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.moshi import Moshi
 from moshi_mlx.text.tokenizer import TextTokenizer

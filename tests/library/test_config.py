@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from moshi_mlx.config.lm_config import SamplingConfig, load_config, parse_config
+from moshi_mlx.config.lm_config import SamplingConfig
 from moshi_mlx.config.lm_keys import KNOWN, gated_hidden
 from moshi_mlx.config.presets import PRESETS, raw_preset
+from moshi_mlx.config.reading import load_config, parse_config
 from moshi_mlx.errors import ConfigError, MoshiError
 from moshi_mlx.helium.config import KNOWN as HELIUM_KNOWN
 from moshi_mlx.helium.config import parse_helium_config

@@ -17,8 +17,8 @@ from mlx_lm.models.cache import make_prompt_cache
 
 import moshi_mlx
 from app.cli import main
-from moshi_mlx.config.lm_config import parse_config
 from moshi_mlx.config.presets import raw_preset
+from moshi_mlx.config.reading import parse_config
 from moshi_mlx.errors import ConfigError, WeightsError
 from moshi_mlx.helium.config import parse_helium_config
 from moshi_mlx.helium.model import Helium, load_helium

@@ -13,8 +13,9 @@ import moshi_mlx
 from app.commands import preferences
 from app.commands.model_options import add_model_options, load_from
 from moshi_mlx.clock import FRAME_SAMPLES
-from moshi_mlx.config.lm_config import LmConfig, parse_config
+from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.config.presets import raw_preset
+from moshi_mlx.config.reading import parse_config
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.hub import NANO
 from moshi_mlx.lm.compiled_step import FrameFunction

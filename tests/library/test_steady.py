@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from app.machine.random_model import random_lm
-from moshi_mlx.config.lm_config import parse_config
+from moshi_mlx.config.reading import parse_config
 from moshi_mlx.lm.generator import LmGenerator
 from moshi_mlx.lm.model import Lm
 from tests.library.test_endless import resident_bytes

@@ -12,7 +12,7 @@ import pytest
 
 import moshi_mlx
 from app.cli import main
-from moshi_mlx.config.lm_config import parse_config
+from moshi_mlx.config.reading import parse_config
 from moshi_mlx.errors import ConfigError, MoshiError, WeightsError
 from moshi_mlx.weights.tensor_names import expected
 

@@ -5,8 +5,8 @@ from fnmatch import fnmatchcase
 
 import pytest
 
-from moshi_mlx.config.lm_config import parse_config
 from moshi_mlx.config.presets import PRESETS, raw_preset
+from moshi_mlx.config.reading import parse_config
 from moshi_mlx.weights.tensor_names import expected
 from quantize.recipe.recipes import RECIPES, Format, QuantizeError, Recipe, find_recipe, fitting
 

@@ -6,7 +6,7 @@ import time
 import numpy as np
 
 from app.machine.random_model import random_lm
-from moshi_mlx.config.lm_config import parse_config
+from moshi_mlx.config.reading import parse_config
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.hub import NANO
 from moshi_mlx.moshi import Moshi
