@@ -5,19 +5,20 @@ for; of a repository only those files are fetched, into Hugging Face's own cache
 that was interrupted goes on where it stopped (huggingface_hub itself starts again).
 """
 
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, DownloadError
-from .hub_errors import is_no_network, mendable
 from .weights.model_files import PARTS, SHARD_INDEX, file_names, shard_names
 
 NANO = Path(__file__).parent / "nano"
@@ -74,11 +75,11 @@ def resolve(
         )
     if offline if offline is not None else _offline_by_environment():
         return _cached(repository, revision, tuple(files), cache_dir)
-    with mendable(repository, revision):
+    with _mendable(repository, revision):
         try:
             download = _plan(repository, revision, tuple(files), cache_dir)
         except Exception as error:
-            if not is_no_network(error):
+            if not _is_no_network(error):
                 raise
             # Without a network a model that is here already still runs.
             return _cached(repository, revision, tuple(files), cache_dir, no_network=True)
@@ -92,7 +93,7 @@ def plan(
     cache_dir: Path | None = None,
 ) -> Download:
     """Size and licence of what `resolve` would fetch. Raises DownloadError."""
-    with mendable(repository, revision):
+    with _mendable(repository, revision):
         return _plan(repository, revision, tuple(files), cache_dir)
 
 
@@ -281,3 +282,46 @@ def _endpoint() -> str | None:
 
 def _offline_by_environment() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _is_no_network(error: Exception) -> bool:
+    """No answer, or a server that is down: what the cache holds may still do."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.HfHubHTTPError):
+        return error.response.status_code >= 500
+    return isinstance(error, (errors.HTTPError, ConnectionError, TimeoutError))
+
+
+@contextmanager
+def _mendable(repository: str, revision: str | None) -> Iterator[None]:
+    """huggingface_hub's failures as one line each."""
+    from huggingface_hub import errors
+
+    at = f" at revision {revision}" if revision else ""
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise DownloadError(
+            f"{repository} asks you to accept its terms: open https://huggingface.co/{repository}, "
+            "accept, then run `hf auth login`"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise DownloadError(f"{repository} has no revision {revision}: check --revision") from error
+    except errors.RepositoryNotFoundError as error:
+        raise DownloadError(
+            f"there is no repository {repository} (or it is private: run `hf auth login`)"
+        ) from error
+    except errors.EntryNotFoundError as error:
+        raise DownloadError(f"{repository}{at} lacks a file that it lists: try again") from error
+    except (errors.HTTPError, OSError) as error:
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            raise DownloadError(
+                f"the disk is full while downloading {repository}: make room and start again, "
+                "it goes on where it stopped"
+            ) from error
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DownloadError(
+            f"{repository} couldn't be downloaded ({line}): check the network and start again, "
+            "it goes on where it stopped"
+        ) from error

@@ -16,8 +16,9 @@ import numpy as np
 
 from .clock import FRAME_SAMPLES
 from .codec.cpu_threads import DecodeBehind, EncodeAhead, Sound
-from .codec.rust import Codec, CodecStream
-from .config.lm_config import LmConfig, parse_config, read_config
+from .codec.interface import Codec, CodecStream
+from .config.lm_config import LmConfig
+from .config.reading import parse_config, read_config
 from .errors import ConfigError, MoshiError
 from .lm.generator import Forced, LmGenerator, Step
 from .lm.model import Lm

@@ -21,8 +21,9 @@ from .checkpoint.target import (
     open_checkpoint,
     plan_of,
 )
+from .errors import QuantizeError
 from .mixed.sizing import Choice, Goal, choose_recipe
-from .recipe.recipes import RECIPES, QuantizeError, Recipe, find_recipe
+from .recipe.recipes import RECIPES, Recipe, find_recipe
 from .report.command import write_whole
 from .report.report import FILE, report_of, to_json
 from .report.tables import short

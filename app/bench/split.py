@@ -12,9 +12,10 @@ import numpy as np
 
 from moshi_mlx.backend.compiler import can_compile
 from moshi_mlx.config.lm_config import SamplingConfig
+from moshi_mlx.lm.buffers import Buffers, Conditions
 from moshi_mlx.lm.generator import LmGenerator
 from moshi_mlx.lm.kv_ring import Position, Ring, lengths
-from moshi_mlx.lm.model import Buffers, Conditions, Lm, frame_noise
+from moshi_mlx.lm.model import Lm, frame_noise
 from moshi_mlx.lm.sampling import samplers
 from moshi_mlx.lm.transformer import linear_of
 

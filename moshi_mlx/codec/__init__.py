@@ -1,18 +1,8 @@
 """Speech codecs: numpy in, numpy out. What programs import from here."""
 
-from .rust import (
-    BINS,
-    Codec,
-    CodecStream,
-    RustCodec,
-    RustStream,
-    checked_codes,
-    checked_frame,
-    checked_pcm,
-    choose_codec,
-    frame_seconds,
-    rust_available,
-)
+from .choice import choose_codec, frame_seconds
+from .interface import Codec, CodecStream, checked_codes, checked_frame, checked_pcm
+from .rust import BINS, RustCodec, RustStream, rust_available
 
 __all__ = [
     "BINS",

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from ..errors import MoshiError
-from .rust import CodecStream
+from .interface import CodecStream
 
 DECODING_MAX = 2  # frames that may wait for their sound or be at it
 

@@ -1,4 +1,4 @@
-"""What a codec is, and rustymimi as one: numpy in, numpy out, no end, no panics.
+"""rustymimi as a codec: numpy in, numpy out, no end, no panics.
 
 rustymimi 0.4.1 dies after `max_seq_len / 2` frames and can't be reset, so each direction of a
 stream hands over to a spare instance that has heard the last 100 s (longer than anything the
@@ -6,110 +6,22 @@ transformers remember) on a thread of its own; rustymimi releases the GIL.
 """
 
 import importlib.util
-import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from statistics import median
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from ..clock import FRAME_SAMPLES, SAMPLE_RATE_HZ
+from ..clock import FRAME_SAMPLES
 from ..errors import MoshiError, WeightsError
+from .interface import checked_codes, checked_frame, checked_pcm
 
 BINS = 2048  # entries of each of Kyutai's codebooks
 FRAMES_MAX = 4096  # of one rustymimi instance; it holds 64 kB a frame
 OVERLAP_FRAMES = 1250  # 100 s: 8 layers of 10 s each see 80 s
 BACKLOG_MAX = 64  # frames the spare may lag behind before the stream waits for it
-MEASURE_SECONDS = 0.2  # per codec
-
-
-class CodecStream(Protocol):
-    """One conversation: frames [frame_samples] to codes [K] and back, in order.
-
-    A codec on the CPU is called from two threads at once: encoding on one, decoding on another.
-    """
-
-    def encode(self, frame: np.ndarray) -> np.ndarray: ...
-    def decode(self, codes: np.ndarray) -> np.ndarray: ...
-
-
-class Codec(Protocol):
-    """Speech to codes and back. All of it raises MoshiError for input of another shape or type."""
-
-    num_codebooks: int
-    frame_samples: int
-    bins: int  # entries of a codebook
-
-    def encode(self, pcm: np.ndarray) -> np.ndarray:
-        """float [samples] -> int32 [num_codebooks, frames], the last frame zero-padded."""
-        ...
-
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        """int [K, frames] -> float32 [frames * frame_samples]."""
-        ...
-
-    def stream(self) -> CodecStream:
-        """A new conversation, independent of all others."""
-        ...
-
-
-def checked_pcm(pcm: np.ndarray) -> np.ndarray:
-    """float32 [samples]. Raises MoshiError for another shape, integers, NaN or infinity."""
-    pcm = _one_channel(pcm)
-    if not (finite := np.isfinite(pcm)).all():
-        where = int(np.argmin(finite)) / SAMPLE_RATE_HZ
-        raise MoshiError(
-            f"the samples aren't all finite numbers (first at {where:.2f} s); mend them"
-        )
-    return pcm
-
-
-def checked_frame(frame: np.ndarray, frame_samples: int) -> np.ndarray:
-    """float32 [frame_samples] with NaN and infinity silenced: one would spoil minutes of a stream.
-
-    Raises MoshiError for another shape or for integers.
-    """
-    frame = _one_channel(frame)
-    if len(frame) != frame_samples:
-        raise MoshiError(f"a frame has {frame_samples} samples, not {len(frame)}; cut or pad it")
-    return frame if np.isfinite(frame).all() else np.where(np.isfinite(frame), frame, 0)
-
-
-def _one_channel(pcm: np.ndarray) -> np.ndarray:
-    pcm = np.asarray(pcm)
-    if pcm.ndim != 1:
-        raise MoshiError(
-            f"the codec takes one channel of samples, not an array of shape {list(pcm.shape)}; "
-            "mix the channels or pick one"
-        )
-    if not np.issubdtype(pcm.dtype, np.floating):
-        raise MoshiError(
-            f"the codec takes float samples in [-1, 1], not {pcm.dtype}; divide int16 by 32768"
-        )
-    return pcm.astype(np.float32, copy=False)
-
-
-def checked_codes(codes: np.ndarray, num_codebooks: int, bins: int) -> np.ndarray:
-    """int32 [K, frames], 1 <= K <= num_codebooks, each in [0, bins), or a MoshiError."""
-    codes = np.asarray(codes)
-    if codes.ndim != 2 or not np.issubdtype(codes.dtype, np.integer):
-        raise MoshiError(
-            "codes must be integers [codebooks, frames], or [codebooks] in a stream, not "
-            f"{codes.dtype} {list(codes.shape)}"
-        )
-    if not 1 <= len(codes) <= num_codebooks:
-        raise MoshiError(
-            f"{len(codes)} codebooks given, the codec was loaded with {num_codebooks}; "
-            f"give 1 to {num_codebooks} or load it with another num_codebooks"
-        )
-    if codes.size and (codes.min() < 0 or codes.max() >= bins):
-        raise MoshiError(
-            f"codes run from {codes.min()} to {codes.max()}; they must be from 0 to {bins - 1}"
-        )
-    return codes.astype(np.int32, copy=False)
 
 
 def rust_available() -> bool:
@@ -256,28 +168,3 @@ def _mendable(error: BaseException, what: str, kind: type[MoshiError]) -> BaseEx
         return error
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return kind(f"{what}: {first}; check the file, or use the codec mlx")
-
-
-def frame_seconds(codec: Codec) -> float:
-    """Median time to encode and decode a frame, after one to warm up, in at most 3 frames.
-
-    A codec whose first frame takes longer than `MEASURE_SECONDS` is judged by that.
-    """
-    stream, frame = codec.stream(), np.zeros(codec.frame_samples, np.float32)
-
-    def timed() -> float:
-        start = time.perf_counter()
-        stream.decode(stream.encode(frame))
-        return time.perf_counter() - start
-
-    if (first := timed()) > MEASURE_SECONDS:
-        return first
-    times: list[float] = []
-    while len(times) < 3 and sum(times) < MEASURE_SECONDS:
-        times.append(timed())
-    return median(times)
-
-
-def choose_codec(codecs: Sequence[Codec]) -> Codec:
-    """The fastest of `codecs` on this machine, measured now (well under a second for two)."""
-    return min(codecs, key=frame_seconds)

@@ -1,17 +1,39 @@
 """The step of a frame as a function of plain arrays: traced once per cache length, compiled."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import mlx.core as mx
 import numpy as np
 
 from ..backend.compiler import can_compile
-from ..config.lm_config import NO_INPUT, SamplingConfig
+from ..config.lm_config import NO_INPUT, LmConfig, SamplingConfig
+from .buffers import Buffers, Conditions
 from .delay_line import LATER
 from .kv_ring import Position, Ring, lengths
-from .model import Buffers, Conditions, Lm
 from .sampling import Sampler, samplers
+
+
+class FrameModel(Protocol):
+    """What a conversation needs of its language model: `lm.model.Lm` is one."""
+
+    config: LmConfig
+    kv_bits: int
+
+    def conditions(self, values: Mapping[str, Any] | None) -> Conditions: ...
+    def new_buffers(self, kv_bits: int | None = None) -> Buffers: ...
+    def step(
+        self,
+        text: mx.array,
+        rows: mx.array,
+        forced_text: mx.array,
+        buffers: Buffers,
+        at: Position,
+        samplers: tuple[Sampler, Sampler],
+        temperatures: mx.array,
+        key: mx.array,
+        given: Conditions,
+    ) -> tuple[mx.array, mx.array | None]: ...
 
 
 class FrameFunction:
@@ -20,7 +42,7 @@ class FrameFunction:
     Temperatures are inputs: another one needs no other function. `warm` holds what was traced.
     """
 
-    def __init__(self, lm: Lm, ways: tuple[Sampler, Sampler]) -> None:
+    def __init__(self, lm: FrameModel, ways: tuple[Sampler, Sampler]) -> None:
         self.lm, self.samplers = lm, ways
         context = lm.config.transformer.context
         assert context is not None
@@ -29,7 +51,7 @@ class FrameFunction:
         self.warm: set[tuple] = set()
 
     @classmethod
-    def of(cls, lm: Lm, sampling: SamplingConfig) -> "FrameFunction":
+    def of(cls, lm: FrameModel, sampling: SamplingConfig) -> "FrameFunction":
         """The function of this model for these settings, made on first use."""
         cache, ways = lm.__dict__.setdefault("_frame_functions", {}), samplers(sampling)
         if ways not in cache:

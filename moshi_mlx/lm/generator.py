@@ -14,9 +14,8 @@ import numpy as np
 
 from ..config.lm_config import NO_INPUT, LmConfig, SamplingConfig
 from ..errors import MoshiError
-from .compiled_step import FrameFunction
+from .compiled_step import FrameFunction, FrameModel
 from .delay_line import LATER, DelayLine
-from .model import Lm
 
 MAX_SEED = 2**32
 
@@ -76,7 +75,7 @@ class Submitted:
 
 
 class LmGenerator:
-    """Streams one conversation through an Lm (PyTorch: LMGen).
+    """Streams one conversation through a language model (PyTorch: LMGen).
 
     Options: seed (None draws one, kept in `seed`), text_temperature, text_top_k, text_top_p,
     audio_temperature, audio_top_k, audio_top_p (defaults from the config; temperature 0 is
@@ -86,7 +85,7 @@ class LmGenerator:
 
     def __init__(
         self,
-        lm: Lm,
+        lm: FrameModel,
         seed: int | None = None,
         conditions: Mapping[str, Any] | None = None,
         kv_bits: int | None = None,
@@ -186,7 +185,7 @@ def check_seed(seed: int | None) -> int:
     return int(seed)
 
 
-def check_user_codes(codes: Any, lm: Lm) -> np.ndarray:
+def check_user_codes(codes: Any, lm: FrameModel) -> np.ndarray:
     """int32 [user_q], each -1 or a code. Raises MoshiError."""
     array, config = np.asarray(codes), lm.config
     if array.shape != (config.user_q,):

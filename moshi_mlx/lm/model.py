@@ -8,8 +8,7 @@ V vocabulary, S depth slices.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -18,39 +17,16 @@ import numpy as np
 from ..backend.compiler import can_compile
 from ..config.lm_config import NO_INPUT, LmConfig
 from ..errors import MoshiError
+from .buffers import Buffers, Conditions
 from .conditions import ConditionProvider
 from .depth import DepthTransformer
 from .embedding import StackedEmbedding, TokenEmbedding
-from .kv_ring import Position, Ring, new_ring
+from .generator import LmGenerator
+from .kv_ring import Position, new_ring
 from .sampling import Sampler
 from .transformer import Transformer, linear_of
 
-if TYPE_CHECKING:
-    from .generator import LmGenerator
-
 SEQUENCE_CHUNK = 512  # steps whose logits are computed at once: bounds memory
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What the conditioners made: a sum [1, 1, C] and a cross attention source [1, S, C]."""
-
-    sum: mx.array | None = None
-    cross: mx.array | None = None
-
-
-@dataclass
-class Buffers:
-    """All device memory of one conversation: a ring a temporal layer, a buffer a depth layer."""
-
-    rings: list[Ring]
-    depth: list[mx.array]
-
-    def arrays(self) -> list[mx.array]:
-        return [*(part for ring in self.rings for part in ring), *self.depth]
-
-    def nbytes(self) -> int:
-        return sum(array.nbytes for array in self.arrays())
 
 
 class Lm(nn.Module):
@@ -196,10 +172,8 @@ class Lm(nn.Module):
         ]
         return text_logits, mx.stack(aligned, axis=1)
 
-    def generator(self, seed: int | None = None, **options: Any) -> "LmGenerator":
+    def generator(self, seed: int | None = None, **options: Any) -> LmGenerator:
         """A conversation on this model; options as in LmGenerator."""
-        from .generator import LmGenerator
-
         return LmGenerator(self, seed=seed, **options)
 
 

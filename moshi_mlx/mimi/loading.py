@@ -7,7 +7,9 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..codec.rust import Codec, RustCodec, choose_codec, rust_available
+from ..codec.choice import choose_codec
+from ..codec.interface import Codec
+from ..codec.rust import RustCodec, rust_available
 from ..errors import MoshiError
 from ..weights.safetensors import read_safetensors
 from .config import CONFIG_NAME, KYUTAI, MimiConfig

@@ -12,7 +12,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..backend.compiler import can_compile
-from ..codec.rust import checked_codes, checked_frame, checked_pcm
+from ..codec.interface import checked_codes, checked_frame, checked_pcm
 from .config import MimiConfig
 from .convolution import Convolution, DepthwiseUpsample
 from .quantizer import Quantizer

@@ -15,7 +15,7 @@ from ..checkpoint.convert import Ready
 from ..checkpoint.entries import Entry, entries_of
 from ..checkpoint.plan import Planned
 from ..checkpoint.target import Checkpoint, Prepare
-from ..recipe.recipes import QuantizeError
+from ..errors import QuantizeError
 from .calibrate import Staged, calibrate, linear_layers
 from .material import read_material
 from .streamed_lm import StreamedLm, Tokens

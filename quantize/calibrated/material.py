@@ -18,7 +18,7 @@ from moshi_mlx.lm.model import check_codes
 from moshi_mlx.moshi import Moshi
 from moshi_mlx.weights.safetensors import read_safetensors
 
-from ..recipe.recipes import QuantizeError
+from ..errors import QuantizeError
 
 SOUND = (".wav", ".flac", ".mp3")
 STORED = (".npz", ".npy", ".safetensors")

@@ -15,7 +15,8 @@ import mlx.nn as nn
 import numpy as np
 
 from moshi_mlx.config.lm_config import LmConfig
-from moshi_mlx.lm.model import Conditions, Lm, delay
+from moshi_mlx.lm.buffers import Conditions
+from moshi_mlx.lm.model import Lm, delay
 from moshi_mlx.lm.transformer import Block
 from moshi_mlx.weights.packing import STACKED_AUDIO, layer_name, stacks, with_zero_row
 

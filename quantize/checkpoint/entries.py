@@ -15,7 +15,7 @@ from moshi_mlx.helium.weights import layers_of
 from moshi_mlx.weights.safetensors import check_names
 from moshi_mlx.weights.tensor_names import Shape, expected, is_pytorch_layout, source_of
 
-from ..recipe.recipes import QuantizeError
+from ..errors import QuantizeError
 
 
 @dataclass(frozen=True)

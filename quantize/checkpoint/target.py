@@ -23,7 +23,8 @@ from moshi_mlx.helium.config import HeliumConfig, parse_helium_config
 from moshi_mlx.hub import resolve
 from moshi_mlx.weights.model_files import PARTS, file_names
 
-from ..recipe.recipes import QuantizeError, Recipe
+from ..errors import QuantizeError
+from ..recipe.recipes import Recipe
 from ..recipe.rounding import Rounding, nearest
 from .convert import Ready, convert
 from .entries import check_is_model, entries_of

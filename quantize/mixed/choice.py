@@ -3,7 +3,8 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from ..recipe.recipes import Format, QuantizeError, Recipe
+from ..errors import QuantizeError
+from ..recipe.recipes import Format, Recipe
 from .sensitivity import Case
 from .units import CHOICES, Unit
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from moshi_mlx.hub import REPOSITORY
 
-from ..recipe.recipes import QuantizeError
+from ..errors import QuantizeError
 from .push import licence_of, model_card, quantized_folder, read_report, upload
 
 

@@ -11,7 +11,7 @@ from moshi_mlx.config.reading import read_config
 from moshi_mlx.errors import DownloadError
 from moshi_mlx.hub import REPOSITORY
 
-from ..recipe.recipes import QuantizeError
+from ..errors import QuantizeError
 from ..report import tables
 from ..report.report import FILE, Report, from_json
 

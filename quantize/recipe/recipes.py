@@ -12,11 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from moshi_mlx.errors import MoshiError
-
-
-class QuantizeError(MoshiError):
-    """A model can't be quantized as asked: source, target, recipe or disk."""
+from ..errors import QuantizeError
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..recipe.recipes import QuantizeError
+from ..errors import QuantizeError
 from . import tables
 from .html import page
 from .report import Report, make_report, to_json

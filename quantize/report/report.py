@@ -14,7 +14,7 @@ from moshi_mlx.config.reading import read_config
 from moshi_mlx.hub import resolve
 
 from ..checkpoint.target import Checkpoint, open_checkpoint, tool_version
-from ..recipe.recipes import QuantizeError
+from ..errors import QuantizeError
 from .repetition import Repetition
 from .talk_error import FreeRun, Stream, Talk, compare_talk
 from .weight_error import Layer, layer_errors

@@ -17,7 +17,8 @@ from ..checkpoint.convert import BLOCK_BYTES
 from ..checkpoint.entries import Entry, entries_of
 from ..checkpoint.source import weight_files
 from ..checkpoint.target import Checkpoint
-from ..recipe.recipes import Format, QuantizeError
+from ..errors import QuantizeError
+from ..recipe.recipes import Format
 from ..recipe.rounding import exactly, to_mlx
 
 

@@ -12,7 +12,7 @@ import pytest
 import sentencepiece
 
 import moshi_mlx
-from moshi_mlx.codec.rust import Codec
+from moshi_mlx.codec.interface import Codec
 from moshi_mlx.config.lm_config import SamplingConfig
 from moshi_mlx.errors import ConfigError, MoshiError
 from moshi_mlx.mimi import MimiConfig

@@ -8,7 +8,8 @@ import pytest
 from moshi_mlx.config.presets import PRESETS, raw_preset
 from moshi_mlx.config.reading import parse_config
 from moshi_mlx.weights.tensor_names import expected
-from quantize.recipe.recipes import RECIPES, Format, QuantizeError, Recipe, find_recipe, fitting
+from quantize.errors import QuantizeError
+from quantize.recipe.recipes import RECIPES, Format, Recipe, find_recipe, fitting
 
 
 def test_kyutais_own_choices():

@@ -14,11 +14,12 @@ from app.cli import main
 from quantize.calibrated.calibration import Calibration
 from quantize.checkpoint.entries import Entry, Rows
 from quantize.checkpoint.target import open_checkpoint
+from quantize.errors import QuantizeError
 from quantize.mixed.choice import choose
 from quantize.mixed.divergence import kl_divergence
 from quantize.mixed.sensitivity import Case, measure
 from quantize.mixed.units import CHOICES, Unit, units_of
-from quantize.recipe.recipes import QuantizeError, Recipe
+from quantize.recipe.recipes import Recipe
 from tests.support.nano_talks import calibration_codes, held_out_kl, nano
 from tests.support.quantize_models import write_model
 

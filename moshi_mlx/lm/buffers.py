@@ -1,0 +1,32 @@
+"""What a conversation brings to every step beside its tokens: device memory, and conditions.
+
+Shapes: C model width, S source steps.
+"""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from .kv_ring import Ring
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the conditioners made: a sum [1, 1, C] and a cross attention source [1, S, C]."""
+
+    sum: mx.array | None = None
+    cross: mx.array | None = None
+
+
+@dataclass
+class Buffers:
+    """All device memory of one conversation: a ring a temporal layer, a buffer a depth layer."""
+
+    rings: list[Ring]
+    depth: list[mx.array]
+
+    def arrays(self) -> list[mx.array]:
+        return [*(part for ring in self.rings for part in ring), *self.depth]
+
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays())
