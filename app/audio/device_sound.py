@@ -14,13 +14,13 @@ from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import AudioError
 
 from ..events import Notice
-from ..talk.chat import SoundState
 from . import coreaudio, portaudio
 from .device import Device
 from .device_choice import Pair, choose
 from .device_watch import DeviceWatch
 from .duplex import Duplex
 from .keep_awake import KeepAwake
+from .sound import SoundState
 
 TICK_S = 0.1
 SETTINGS_EVERY_TICKS = 10

@@ -10,8 +10,8 @@ from moshi_mlx.errors import AudioError
 
 from ..events import Notice
 from ..recording.wav_writer import WavWriter
-from ..talk.chat import SoundState
 from .device import Device
+from .sound import SoundState
 from .virtual_port import ArraySource, RealtimePort
 
 

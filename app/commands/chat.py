@@ -9,10 +9,11 @@ from pathlib import Path
 from moshi_mlx.errors import MoshiError
 
 from ..audio.gil_handover import short_handovers, spare_the_collector
+from ..audio.sound import Sound
 from ..echo.choice import MODES
 from ..events import Ready, Settings
 from ..screen.plain_text import run_plain
-from ..talk.chat import Chat, ChatOptions, Sound
+from ..talk.chat import Chat, ChatOptions
 from .devices import add_device_options
 from .model_options import add_model_options, add_sampling_options, engine_from, sampling_from
 from .preferences import add_config_option, parse_with_preferences

@@ -12,8 +12,8 @@ from moshi_mlx.errors import AudioError
 from moshi_mlx.hub import NANO
 
 from ..audio.duplex import Duplex
+from ..audio.sound import Sound
 from ..echo.measure import Found, advice, measure
-from ..talk.chat import Sound
 from .devices import add_device_options
 
 SPEECH = ("who_made_you", "sing_for_me", "say_the_days_of_the_week", "what_is_your_hobby")

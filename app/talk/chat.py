@@ -21,17 +21,16 @@ screen then. The caller ends with `chat.close()`, which is safe at any moment an
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from moshi_mlx.errors import MoshiError
 
 from ..audio.device import Device
-from ..audio.port import Port
+from ..audio.sound import Sound, SoundState
 from ..echo.choice import make_clean
 from ..events import (
     ConversationEnded,
@@ -39,7 +38,6 @@ from ..events import (
     Event,
     Failed,
     FrameDone,
-    Notice,
     Ready,
     Refused,
     Settings,
@@ -55,19 +53,6 @@ INBOX_EVENTS = 4096  # a screen that looks away for longer loses the oldest
 
 
 @dataclass(frozen=True)
-class SoundState:
-    """What the sound side is doing."""
-
-    input_name: str = ""
-    output_name: str = ""
-    lost: bool = False  # no device now; it is being looked for
-    headphones: bool = False
-    reopened: int = 0  # times a device was lost and opened again
-    xruns: int = 0  # callbacks with a PortAudio flag set
-    chosen: tuple[str | None, str | None] = (None, None)  # input, output; None: the system's
-
-
-@dataclass(frozen=True)
 class Snapshot:
     """All that a status line needs."""
 
@@ -76,28 +61,6 @@ class Snapshot:
     recording: bool
     folder: Path | None  # of the recording under way
     echo: str
-
-
-class Sound(Port, Protocol):
-    """A port with a device behind it, real or virtual."""
-
-    on_notice: Callable[[Notice], None]
-
-    def start(self) -> None:
-        """Open the device. Raises AudioError when there is none."""
-        ...
-
-    def stop(self) -> None: ...
-
-    def state(self) -> SoundState: ...
-
-    def devices(self) -> Sequence[Device]: ...
-
-    def choose(self, input_name: str | None, output_name: str | None) -> None: ...
-
-    def problem(self) -> str | None:
-        """One line once the device has failed for good."""
-        ...
 
 
 class Inbox:

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from app.audio.device import Device
+from app.audio.sound import SoundState
 from app.events import ConversationStarted, Notice, Ready, Settings, Status
 from app.screen.chat_screen import ChatScreen, run_screen
 from app.screen.transcript import LINES_KEPT
 from app.screen.widgets import Meter, Paragraph, clock, figures
-from app.talk.chat import Inbox, Snapshot, SoundState
+from app.talk.chat import Inbox, Snapshot
 from moshi_mlx.errors import AudioError
 from tests.support.screen_events import TALKING, sentence, word
 from tests.support.screen_text import lines

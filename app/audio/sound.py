@@ -1,0 +1,44 @@
+"""What a talk needs of its sound: a Port with a device behind it, real or virtual."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..events import Notice
+from .device import Device
+from .port import Port
+
+
+@dataclass(frozen=True)
+class SoundState:
+    """What the sound side is doing."""
+
+    input_name: str = ""
+    output_name: str = ""
+    lost: bool = False  # no device now; it is being looked for
+    headphones: bool = False
+    reopened: int = 0  # times a device was lost and opened again
+    xruns: int = 0  # callbacks with a PortAudio flag set
+    chosen: tuple[str | None, str | None] = (None, None)  # input, output; None: the system's
+
+
+class Sound(Port, Protocol):
+    """A port with a device behind it, real or virtual."""
+
+    on_notice: Callable[[Notice], None]
+
+    def start(self) -> None:
+        """Open the device. Raises AudioError when there is none."""
+        ...
+
+    def stop(self) -> None: ...
+
+    def state(self) -> SoundState: ...
+
+    def devices(self) -> Sequence[Device]: ...
+
+    def choose(self, input_name: str | None, output_name: str | None) -> None: ...
+
+    def problem(self) -> str | None:
+        """One line once the device has failed for good."""
+        ...
