@@ -28,7 +28,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from moshi_mlx.config.presets import raw_preset
 from moshi_mlx.config.reading import parse_config
 from moshi_mlx.weights.tensor_names import expected
-from quantize.checkpoint.target import make_target, open_checkpoint
+from quantize.checkpoint.checkpoint import open_checkpoint
+from quantize.checkpoint.target import make_target
 from quantize.checkpoint.writer import Slot, header_of
 from quantize.recipe.recipes import RECIPES
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .config.model_files import PARTS, SHARD_INDEX, file_names, shard_names
 from .errors import ConfigError, DownloadError
-from .weights.model_files import PARTS, SHARD_INDEX, file_names, shard_names
 
 NANO = Path(__file__).parent / "nano"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")

@@ -12,15 +12,9 @@ from typing import Any
 from tqdm import tqdm
 
 from .calibrated.calibration import Calibration, read_calibration
+from .checkpoint.checkpoint import Checkpoint, open_checkpoint, plan_of
 from .checkpoint.plan import unused_patterns
-from .checkpoint.target import (
-    Checkpoint,
-    Outcome,
-    check_target,
-    make_target,
-    open_checkpoint,
-    plan_of,
-)
+from .checkpoint.target import Outcome, check_target, make_target
 from .errors import QuantizeError
 from .mixed.sizing import Choice, Goal, choose_recipe
 from .recipe.recipes import RECIPES, Recipe, find_recipe

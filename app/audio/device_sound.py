@@ -34,7 +34,7 @@ LINUX_ADVICE = "is it muted, or is another input the right one? See `moshi devic
 
 
 class DeviceSound(Duplex):
-    """See chat.Sound. All of PortAudio is called on one thread at a time."""
+    """See sound.Sound. All of PortAudio is called on one thread at a time."""
 
     def __init__(self, input_name: str | None = None, output_name: str | None = None) -> None:
         """Raises AudioError when there is no device, or none of that name."""

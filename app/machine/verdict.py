@@ -13,6 +13,10 @@ LEAST_OVERHEAD_MS, MOST_OVERHEAD_MS = 18.0, 47.0
 MIMI_BYTES = 385_000_000  # the file, fp32; all of it lies in memory
 RUNTIME_BYTES = 700_000_000  # Python, MLX's buffers and activations
 YES, TIGHT, NO = "yes", "tight", "no"
+GIGABYTES_PER_FRAME = {"bf16": 14.8, "q8": 7.8, "q4": 4.6}  # what a 7B reads, best recipe first
+BITS = {"bf16": 16, "q8": 8, "q4": 4}
+FIXED_MS = 15.0  # codec and overhead: the part that no recipe changes
+ROOM_MS = 4.0  # headroom a recipe must leave to be recommended
 
 
 @dataclass(frozen=True)
@@ -76,3 +80,16 @@ def frame_bytes(config: LmConfig, recipe: str, history_frames: int | None = None
     """What a frame reads; `history_frames` None: after four minutes, when the context is full."""
     weights = frame_cost.weight_bytes_per_frame(config, frame_cost.RECIPES[recipe])
     return weights + frame_cost.kv_bytes(config, history_frames)
+
+
+def recipe_that_fits(recipe: str, step_ms: float) -> tuple[str, float] | None:
+    """The best smaller recipe expected to keep up and its step time; None when none would."""
+    here = GIGABYTES_PER_FRAME.get(recipe)
+    if here is None:
+        return None
+    fixed_ms = min(FIXED_MS, step_ms / 2)
+    for other, gigabytes in GIGABYTES_PER_FRAME.items():
+        expected_ms = fixed_ms + (step_ms - fixed_ms) * gigabytes / here
+        if gigabytes < here and expected_ms < FRAME_MS - ROOM_MS:
+            return other, expected_ms
+    return None

@@ -5,26 +5,10 @@ from collections import deque
 from moshi_mlx.clock import FRAME_MS
 
 from ..events import Notice
+from ..machine.verdict import BITS, recipe_that_fits
 
 WATCH_MS = 3000.0  # of model time before a verdict
 LEAST_FRAMES = 3
-GIGABYTES_PER_FRAME = {"bf16": 14.8, "q8": 7.8, "q4": 4.6}  # what a 7B reads, best recipe first
-BITS = {"bf16": 16, "q8": 8, "q4": 4}
-FIXED_MS = 15.0  # codec and overhead: the part that no recipe changes
-ROOM_MS = 4.0  # headroom a recipe must leave to be recommended
-
-
-def recipe_that_fits(recipe: str, step_ms: float) -> tuple[str, float] | None:
-    """The best smaller recipe expected to keep up and its step time; None when none would."""
-    here = GIGABYTES_PER_FRAME.get(recipe)
-    if here is None:
-        return None
-    fixed_ms = min(FIXED_MS, step_ms / 2)
-    for other, gigabytes in GIGABYTES_PER_FRAME.items():
-        expected_ms = fixed_ms + (step_ms - fixed_ms) * gigabytes / here
-        if gigabytes < here and expected_ms < FRAME_MS - ROOM_MS:
-            return other, expected_ms
-    return None
 
 
 def advice(recipe: str, step_ms: float) -> str:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..config.model_files import SHARD_INDEX, shard_names
 from ..config.reading import read_config
 from ..errors import WeightsError
 from ..weights.formats import Quantization
 from ..weights.loading import part_path
-from ..weights.model_files import SHARD_INDEX, shard_names
 from ..weights.packing import Tensors, stack
 from ..weights.safetensors import check_tensors, read_safetensors
 from .config import HeliumConfig, read_shard_index

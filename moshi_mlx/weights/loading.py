@@ -7,13 +7,13 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from ..config.lm_config import LmConfig
+from ..config.model_files import PARTS, file_names
 from ..config.reading import load_config, parse_config, read_config
 from ..errors import WeightsError
 from ..lm.kv_ring import check_kv_bits
 from ..lm.model import Lm
 from ..memory import limit_memory
 from .formats import Quantization
-from .model_files import PARTS, file_names
 from .packing import pack, unpack
 from .safetensors import check_tensors, read_safetensors, to_mlx_layout
 from .tensor_names import expected

@@ -11,10 +11,11 @@ import moshi_mlx
 from moshi_mlx.clock import FRAME_SECONDS
 from moshi_mlx.config.lm_config import LmConfig
 
+from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.convert import Ready
 from ..checkpoint.entries import Entry, entries_of
 from ..checkpoint.plan import Planned
-from ..checkpoint.target import Checkpoint, Prepare
+from ..checkpoint.target import Prepare
 from ..errors import QuantizeError
 from .calibrate import Staged, calibrate, linear_layers
 from .material import read_material

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from moshi_mlx.config.model_files import SHARD_INDEX, shard_names
 from moshi_mlx.errors import WeightsError
-from moshi_mlx.weights.model_files import SHARD_INDEX, shard_names
 
 from .entries import Entry
 from .writer import ITEM_BYTES

@@ -4,7 +4,6 @@ Everything is made in `.TARGET.partial` beside it and renamed at the end. An int
 that folder, and the same command goes on from it; a failed one removes it.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -16,37 +15,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from moshi_mlx.config.lm_config import LmConfig
-from moshi_mlx.config.presets import raw_preset
-from moshi_mlx.config.reading import parse_config, read_config
-from moshi_mlx.helium.config import HeliumConfig, parse_helium_config
-from moshi_mlx.hub import resolve
-from moshi_mlx.weights.model_files import PARTS, file_names
+from moshi_mlx.config.model_files import PARTS
 
 from ..errors import QuantizeError
 from ..recipe.recipes import Recipe
 from ..recipe.rounding import Rounding, nearest
+from .checkpoint import Checkpoint, fingerprint, plan_of
 from .convert import Ready, convert
-from .entries import check_is_model, entries_of
-from .plan import Planned, bits_per_weight, fallbacks, make_plan
-from .source import Source, weight_files
+from .plan import Planned, bits_per_weight, fallbacks
 
 NO_PAPERS: Mapping[str, str] = MappingProxyType({})
 PREPARED = "prepared"  # the folder in the partial one where modules wait that were rounded first
 Prepare = Callable[[list[Planned], Path], Ready]
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A source, opened: nothing but headers has been read."""
-
-    label: str  # repository or folder name, fit to be published
-    revision: str | None
-    folder: Path
-    raw_config: dict[str, Any]
-    config: LmConfig | HeliumConfig  # the latter where transformers wrote config.json
-    names: dict[str, str]  # part -> file name
-    source: Source
 
 
 @dataclass(frozen=True)
@@ -68,53 +48,6 @@ class Outcome:
     @property
     def fallbacks(self) -> list[str]:
         return fallbacks(self.plan)
-
-
-def open_checkpoint(
-    name_or_folder: str, revision: str | None = None, offline: bool | None = None
-) -> Checkpoint:
-    """Find (and fetch) a model and map its weights. Raises MoshiError."""
-    folder = resolve(name_or_folder, revision, offline)
-    available = [path.name for path in folder.iterdir()]
-    if not any(name.endswith((".safetensors", ".index.json")) for name in available):
-        raise QuantizeError(f"{folder} holds no safetensors file: is it a model's folder?")
-    raw = _raw_config(folder)
-    names = file_names(raw, available)
-    if "weights" not in names:
-        raise QuantizeError(
-            f"{folder} holds several weight files; name one as moshi_name in its config.json"
-        )
-    paths = weight_files(folder, names["weights"])
-    source = Source(paths)
-    check_is_model(source.shapes, str(folder))
-    is_repository = not Path(name_or_folder).expanduser().is_dir() and name_or_folder != "nano"
-    return Checkpoint(
-        label=name_or_folder if is_repository else folder.resolve().name,
-        revision=folder.name if is_repository else None,
-        folder=folder,
-        raw_config=raw,
-        config=_parse(raw, str(folder / "config.json")),
-        names=names,
-        source=source,
-    )
-
-
-def _raw_config(folder: Path) -> dict[str, Any]:
-    """config.json; Kyutai's own files came without one, told apart by what lies beside them."""
-    helium = not (folder / "config.json").exists() and any(folder.glob("helium*"))
-    return raw_preset("helium-2b") if helium else read_config(folder)
-
-
-def _parse(raw: dict[str, Any], path: str) -> LmConfig | HeliumConfig:
-    """A text model's config has transformers' keys, or Kyutai's without any audio."""
-    text_only = "hidden_size" in raw or raw.get("n_q") == 0
-    return parse_helium_config(raw, path) if text_only else parse_config(raw, path)
-
-
-def plan_of(checkpoint: Checkpoint, recipe: Recipe) -> list[Planned]:
-    """Raises WeightsError when the weights don't fit the config."""
-    path = str(checkpoint.folder / checkpoint.names["weights"])
-    return make_plan(entries_of(checkpoint.source.shapes, checkpoint.config, path), recipe)
 
 
 def make_target(
@@ -209,15 +142,6 @@ def tool_version() -> str:
         return version("moshi-local")
     except PackageNotFoundError:
         return "from a checkout"
-
-
-def fingerprint(checkpoint: Checkpoint) -> str:
-    """Changes when a source file does: a target begun from another source isn't continued."""
-    digest = hashlib.sha256()
-    for path in weight_files(checkpoint.folder, checkpoint.names["weights"]):
-        status = path.stat()
-        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns};".encode())
-    return digest.hexdigest()[:16]
 
 
 def _complete(checkpoint: Checkpoint, partial: Path, weights: str, made_by: dict[str, Any]) -> None:

@@ -13,7 +13,8 @@ from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.config.reading import read_config
 from moshi_mlx.hub import resolve
 
-from ..checkpoint.target import Checkpoint, open_checkpoint, tool_version
+from ..checkpoint.checkpoint import Checkpoint, open_checkpoint
+from ..checkpoint.target import tool_version
 from ..errors import QuantizeError
 from .repetition import Repetition
 from .talk_error import FreeRun, Stream, Talk, compare_talk

@@ -8,15 +8,15 @@ import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.config.lm_config import LmConfig
+from moshi_mlx.config.model_files import file_names
 from moshi_mlx.config.reading import read_config
 from moshi_mlx.weights.formats import read_quantization
-from moshi_mlx.weights.model_files import file_names
 from moshi_mlx.weights.safetensors import read_safetensors, to_mlx_layout
 
+from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.convert import BLOCK_BYTES
 from ..checkpoint.entries import Entry, entries_of
 from ..checkpoint.source import weight_files
-from ..checkpoint.target import Checkpoint
 from ..errors import QuantizeError
 from ..recipe.recipes import Format
 from ..recipe.rounding import exactly, to_mlx

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from moshi_mlx import hub
+from moshi_mlx.config.model_files import file_names
 from moshi_mlx.errors import DownloadError
-from moshi_mlx.weights.model_files import file_names
 from tests.support.fake_hub import COMMIT, MODEL, WEIGHTS, serving
 
 

@@ -15,8 +15,8 @@ from app.cli import main
 from quantize.calibrated import calibrate as calibrate_module
 from quantize.calibrated.gptq import dequantized_arrays, gptq, inverse_factor, pack
 from quantize.calibrated.streamed_lm import StreamedLm, Tokens
+from quantize.checkpoint.checkpoint import open_checkpoint
 from quantize.checkpoint.entries import entries_of
-from quantize.checkpoint.target import open_checkpoint
 from quantize.recipe.recipes import Format
 from quantize.recipe.rounding import exactly
 from tests.support.lm_goldens import GOLDEN, MODELS, golden

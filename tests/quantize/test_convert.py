@@ -11,7 +11,8 @@ from app.cli import main
 from moshi_mlx.weights.loading import load_lm
 from quantize.checkpoint import convert as convert_module
 from quantize.checkpoint import target as target_module
-from quantize.checkpoint.target import make_target, open_checkpoint
+from quantize.checkpoint.checkpoint import open_checkpoint
+from quantize.checkpoint.target import make_target
 from quantize.recipe.recipes import RECIPES
 from quantize.recipe.rounding import dequantized
 from tests.support.quantize_models import RAW_CONFIG, nn_quantized, random_weights, write_model

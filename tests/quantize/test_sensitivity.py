@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import moshi_mlx
 from app.cli import main
 from quantize.calibrated.calibration import Calibration
+from quantize.checkpoint.checkpoint import open_checkpoint
 from quantize.checkpoint.entries import Entry, Rows
-from quantize.checkpoint.target import open_checkpoint
 from quantize.errors import QuantizeError
 from quantize.mixed.choice import choose
 from quantize.mixed.divergence import kl_divergence

@@ -10,7 +10,7 @@ import soundfile
 from app.cli import main
 from moshi_mlx.helium.model import load_helium
 from moshi_mlx.weights.loading import load_lm
-from quantize.checkpoint import target as target_module
+from quantize.checkpoint import checkpoint as checkpoint_module
 from tests.library.test_helium import GOLDEN, KYUTAI_CONFIG
 from tests.support.fake_hub import COMMIT, serving
 from tests.support.quantize_models import write_model
@@ -70,7 +70,7 @@ def test_helium_without_a_config_as_kyutai_first_published_it(tmp_path, monkeypa
     source, target = tmp_path / "source", tmp_path / "out"
     source.mkdir()
     shutil.copy(GOLDEN / "helium" / "kyutai.safetensors", source / "helium-1-tiny.safetensors")
-    monkeypatch.setattr(target_module, "raw_preset", {"helium-2b": KYUTAI_CONFIG}.__getitem__)
+    monkeypatch.setattr(checkpoint_module, "raw_preset", {"helium-2b": KYUTAI_CONFIG}.__getitem__)
     recipe = tmp_path / "eight.json"
     recipe.write_text('{"*": {"bits": 8, "group_size": 32}}')
     assert main(["quantize", str(source), str(target), "--recipe", str(recipe)]) == 0
