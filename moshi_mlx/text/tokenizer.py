@@ -48,6 +48,9 @@ class TextTokenizer:
     def encode(self, text: str) -> list[int]:
         return self._model.encode(text)
 
+    def decode(self, ids: list[int]) -> str:
+        return self._model.decode(ids)
+
     def stream(self, silent: tuple[int, ...] = ()) -> "TextStream":
         """A decoder of one stream of tokens; `silent` ids print nothing."""
         return TextStream(self._model, silent)
