@@ -98,5 +98,7 @@ class WordReader:
         return [*found, *(self._word(word, start, end) for word in words[-1:])]
 
     def _word(self, text: str, start: int, end: int) -> Word:
-        seconds = (max(0.0, step / FRAME_RATE_HZ - self._offset_s) for step in (start, end))
-        return Word(text, *seconds)
+        return Word(text, self._seconds(start), self._seconds(end))
+
+    def _seconds(self, step: int) -> float:
+        return max(0.0, step / FRAME_RATE_HZ - self._offset_s)
