@@ -28,10 +28,21 @@ class TransformerConfig:
     max_period: float | None  # RoPE base; None: no rotation
     context: int | None  # keys a query sees, itself included; None: all
     cross_attention: bool = False
+    kv_repeat: int = 1  # query heads that share a head of keys and values
+    rope_halves: bool = False  # RoPE pairs a number with the one half a head on, not the next
 
     @property
     def head_dim(self) -> int:
         return self.dim // self.num_heads
+
+    @property
+    def num_kv_heads(self) -> int:
+        return self.num_heads // self.kv_repeat
+
+    @property
+    def qkv_dim(self) -> int:
+        """Rows of the matrix that makes queries, keys and values."""
+        return (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,7 @@ class DepthConfig:
     schedule: tuple[int, ...]
     low_rank: int | None
     sin_positions: bool
+    head_norm: bool = False  # a LayerNorm of its own before each slice's head
 
     @property
     def num_slices(self) -> int:

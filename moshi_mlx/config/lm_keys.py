@@ -16,7 +16,7 @@ REQUIRED = (
 REQUIRED_DEPTH = ("depformer_dim", "depformer_num_heads", "depformer_num_layers")
 # key -> what PyTorch takes when it is missing
 DEFAULTS: dict[str, Any] = {
-    **{"hidden_scale": 4, "max_period": 10_000, "text_card_out": None},
+    **{"hidden_scale": 4, "max_period": 10_000, "text_card_out": None, "kv_repeat": 1},
     **{"existing_text_padding_id": 3, "existing_text_end_padding_id": 0},
     **{"demux_second_stream": False, "extra_heads_num_heads": 0, "extra_heads_dim": 6},
     **{"depformer_dim_feedforward": None, "depformer_weights_per_step_schedule": None},
@@ -29,11 +29,10 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "causal": (True,),
     "layer_scale": (None,),
     "gating": ("silu",),
-    "positional_embedding": ("rope", "none"),
+    "positional_embedding": ("rope", "rope_concat", "none"),
     "norm": ("rms_norm_f32", "rms_norm"),
     "norm_emb": (False,),
     "bias_proj": (False,),
-    "kv_repeat": (1,),
     "quantize": (False,),
     "lora": (False,),
     "lora_name": (None,),
@@ -41,7 +40,7 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "depformer_layer_scale": (None,),
     "depformer_gating": ("silu",),
     "depformer_kv_repeat": (1,),
-    "depformer_norm": (None,),
+    "depformer_norm": (None, "layer_norm"),
     "depformer_pos_emb": ("sin", "none"),
     "depformer_multi_linear": (True,),
     "depformer_weights_per_step": (True,),
@@ -57,6 +56,7 @@ KNOWN = sorted({*REQUIRED, *REQUIRED_DEPTH, *DEFAULTS, *FIXED, *BESIDE})
 GEN_KEYS = {
     "temp": "audio_temperature",
     "temp_text": "text_temperature",
+    "text_temp": "text_temperature",  # as Kyutai's TTS repositories write it
     "top_k": "audio_top_k",
     "top_k_text": "text_top_k",
 }
@@ -122,16 +122,20 @@ class LmReader(Reader):
 
     def temporal(self) -> TransformerConfig:
         dim, heads = self.heads("dim", "num_heads")
-        rope = self.raw["positional_embedding"] == "rope"
+        positions, repeat = self.raw["positional_embedding"], self.number("kv_repeat")
+        if heads % repeat:
+            raise self.fail(f"kv_repeat = {repeat} does not divide num_heads = {heads}")
         return TransformerConfig(
             dim=dim,
             num_heads=heads,
             num_layers=self.number("num_layers"),
             hidden=(gated_hidden(dim, int(self.positive("hidden_scale") * dim)),),
             norm_eps=NORM_EPS[self.raw["norm"]],
-            max_period=float(self.positive("max_period")) if rope else None,
+            max_period=float(self.positive("max_period")) if positions != "none" else None,
             context=self.number("context"),
             cross_attention=self.flag("cross_attention"),
+            kv_repeat=repeat,
+            rope_halves=positions == "rope_concat",
         )
 
     def depth(self) -> DepthConfig:
@@ -157,6 +161,7 @@ class LmReader(Reader):
             schedule=tuple(schedule),
             low_rank=self.optional("depformer_low_rank_embeddings"),
             sin_positions=self.get("depformer_pos_emb") == "sin",
+            head_norm=self.raw.get("depformer_norm") == "layer_norm",
         )
 
     def depth_hidden(self, dim: int, num_sets: int) -> tuple[int, ...]:

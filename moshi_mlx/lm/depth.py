@@ -35,6 +35,8 @@ class DepthTransformer(nn.Module):
             [Block(config.transformer, hidden) for _ in range(config.transformer.num_layers)]
             for hidden in config.transformer.hidden
         ]
+        if config.head_norm:
+            self.norms = [nn.LayerNorm(dim, 1e-5) for _ in range(config.num_slices)]
         self.heads = [nn.Linear(dim, lm.card, bias=False) for _ in range(config.num_slices)]
 
     def new_buffers(self, dtype: mx.Dtype) -> list[mx.array]:
@@ -47,6 +49,10 @@ class DepthTransformer(nn.Module):
         all_sets = linear_of(temporal, self.linear_in)
         per_set = mx.split(all_sets, self.config.num_weight_sets, axis=-1)
         return [per_set[w] for w in self.config.schedule]
+
+    def normed(self, s: int, x: mx.array) -> mx.array:
+        """What a slice's head is given, [..., E]."""
+        return self.norms[s](x) if self.config.head_norm else x
 
     def position(self, s: int, dtype: mx.Dtype) -> mx.array:
         """Sinusoidal position of a slice, [E] (only where the config asks for it)."""
@@ -65,7 +71,7 @@ class DepthTransformer(nn.Module):
                 x = x + self.position(s, x.dtype)
             for i, block in enumerate(self.weight_sets[self.config.schedule[s]]):
                 x, buffers[i] = slice_step(block, x, buffers[i], s)
-            token = choose(s, linear_of(x, self.heads[s]))
+            token = choose(s, linear_of(self.normed(s, x), self.heads[s]))
             tokens.append(token)
         return mx.concatenate(tokens), buffers
 
@@ -88,7 +94,9 @@ class DepthTransformer(nn.Module):
 
     def logits(self, rows: mx.array) -> mx.array:
         """The layers' output [BT, S, E] -> [BT, S, card]."""
-        return mx.concatenate([head(rows[:, s : s + 1]) for s, head in enumerate(self.heads)], 1)
+        columns = mx.split(rows, len(self.heads), axis=1)
+        normed = [self.normed(s, x) for s, x in enumerate(columns)]
+        return mx.concatenate([head(x) for head, x in zip(self.heads, normed, strict=True)], 1)
 
     def layer(self, i: int, rows: mx.array) -> mx.array:
         """One layer over all slices at once, [BT, S, E]: own weights a slice, causal."""

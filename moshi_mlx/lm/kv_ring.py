@@ -119,12 +119,14 @@ def attend(q: mx.array, ring: Ring, at: Position, scale: float) -> mx.array:
         keys, values = live(ring[0], at.length)
         return mx.fast.scaled_dot_product_attention(q, keys, values, scale=scale, mask=at.mask)
     keys, values = zip(*(live(part, at.length) for part in ring), strict=True)
-    group = group_size(q.shape[-1])
+    group, heads = group_size(q.shape[-1]), q.shape[1]
+    q = q.reshape(1, ring[0].shape[1], -1, q.shape[-1])  # query heads of one head of keys in a row
     scores = mx.quantized_matmul(q * scale, *keys, transpose=True, group_size=group, bits=8)
     if at.mask is not None:
         scores = mx.where(at.mask, scores, -mx.inf)
     weights = mx.softmax(scores, axis=-1, precise=True)
-    return mx.quantized_matmul(weights, *values, transpose=False, group_size=group, bits=8)
+    out = mx.quantized_matmul(weights, *values, transpose=False, group_size=group, bits=8)
+    return out.reshape(1, heads, 1, -1)
 
 
 def lengths(window: int) -> tuple[int, ...]:

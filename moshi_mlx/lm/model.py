@@ -77,7 +77,7 @@ class Lm(nn.Module):
         t, bits = self.config.transformer, self.kv_bits if kv_bits is None else kv_bits
         assert t.context is not None
         rings = [
-            new_ring(t.num_heads, t.context, t.head_dim, self.dtype, bits)
+            new_ring(t.num_kv_heads, t.context, t.head_dim, self.dtype, bits)
             for _ in range(t.num_layers)
         ]
         return Buffers(rings, self.depth.new_buffers(self.dtype) if self.config.depth else [])

@@ -63,7 +63,7 @@ class Attention(nn.Module):
         super().__init__()
         self.config = config
         self.scale = config.head_dim**-0.5
-        self.in_proj = nn.Linear(config.dim, 3 * config.dim, bias=False)
+        self.in_proj = nn.Linear(config.dim, config.qkv_dim, bias=False)
         self.out_proj = nn.Linear(config.dim, config.dim, bias=False)
 
     def rotate(self, x: mx.array, offset: mx.array | int) -> mx.array:
@@ -71,19 +71,34 @@ class Attention(nn.Module):
         if base is None:
             return x
         return mx.fast.rope(
-            x, self.config.head_dim, traditional=True, base=base, scale=1.0, offset=offset
+            *(x, self.config.head_dim),
+            **{"traditional": not self.config.rope_halves, "base": base, "scale": 1.0},
+            offset=offset,
         )
 
     def project(
         self, x: mx.array, rotations: mx.array | None, dtype: mx.Dtype
     ) -> tuple[mx.array, mx.array]:
         """[1, C] -> q [1, H, 1, D] and kv [2, H, 1, D]; q, k and v rotated in one call."""
-        qkv = linear_of(x, self.in_proj).reshape(3, self.config.num_heads, 1, self.config.head_dim)
-        qkv = qkv.astype(dtype)
+        config, qkv = self.config, linear_of(x, self.in_proj)
+        if config.kv_repeat > 1:
+            return self.project_shared(qkv.astype(dtype), rotations)
+        qkv = qkv.reshape(3, config.num_heads, 1, config.head_dim).astype(dtype)
         if rotations is not None:
             qkv = self.rotate(qkv, rotations)
         q, kv = mx.split(qkv, [1], axis=0)
         return q, kv
+
+    def project_shared(
+        self, qkv: mx.array, rotations: mx.array | None
+    ) -> tuple[mx.array, mx.array]:
+        """As `project`, with fewer heads G of keys and values: q [1, H, 1, D], kv [2, G, 1, D]."""
+        H, G, D = self.config.num_heads, self.config.num_kv_heads, self.config.head_dim
+        qk, v = mx.split(qkv.reshape(1, H + 2 * G, 1, D), [H + G], axis=1)
+        if rotations is not None:
+            qk = self.rotate(qk, rotations[:1])
+        q, k = mx.split(qk, [H], axis=1)
+        return q, mx.concatenate([k, v])
 
     def step(
         self, residual: mx.array, x: mx.array, ring: Ring, at: Position
@@ -97,9 +112,9 @@ class Attention(nn.Module):
     def __call__(self, residual: mx.array, x: mx.array, kv_bits: int = 16) -> mx.array:
         """A whole sequence [B, T, C]: residual + attention(x), keys and values as a ring's."""
         B, T, C = x.shape
-        H, D = self.config.num_heads, self.config.head_dim
-        qkv = self.in_proj(x).reshape(B, T, 3, H, D).transpose(2, 0, 3, 1, 4)
-        q, k, v = (part.squeeze(0) for part in mx.split(qkv, 3, axis=0))  # [B, H, T, D]
+        H, G, D = self.config.num_heads, self.config.num_kv_heads, self.config.head_dim
+        qkv = self.in_proj(x).reshape(B, T, H + 2 * G, D).swapaxes(1, 2)
+        q, k, v = mx.split(qkv, [H, H + G], axis=1)  # [B, H or G, T, D]
         k, v = rounded(self.rotate(k, 0), kv_bits), rounded(v, kv_bits)
         out = self.attend(self.rotate(q, 0), k, v)
         return linear_plus(residual, out.swapaxes(1, 2).reshape(B, T, C), self.out_proj)

@@ -49,10 +49,10 @@ class ScriptReader:
         """The entries of one turn of speaker 0 or 1. Raises MoshiError for breaks that aren't."""
         entries = []
         for part in self._parts(text):
-            if isinstance(part, float):
-                entries.append(Entry((), "", round(part * FRAME_RATE_HZ)))
-            else:
+            if isinstance(part, str):
                 entries.append(self._word(part, speaker))
+            else:
+                entries.append(Entry((), "", round(part * FRAME_RATE_HZ)))
         return entries
 
     def _parts(self, text: str) -> Iterator[str | float]:

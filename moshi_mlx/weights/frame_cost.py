@@ -101,7 +101,7 @@ def kv_bytes(config: LmConfig, history_frames: int | None = None, kv_bits: float
     inner = config.transformer
     context = inner.context or 0
     keys = context if history_frames is None else min(history_frames, context)
-    return int(2 * inner.num_layers * inner.num_heads * inner.head_dim * keys * kv_bits / 8)
+    return int(2 * inner.num_layers * inner.num_kv_heads * inner.head_dim * keys * kv_bits / 8)
 
 
 def floor_ms(num_bytes: float, bandwidth_gb_s: float) -> float:
@@ -110,5 +110,6 @@ def floor_ms(num_bytes: float, bandwidth_gb_s: float) -> float:
 
 
 def _layers(inner: TransformerConfig, weight_set: int = 0) -> int:
-    """Attention (four square projections) and gated MLP (three) of every layer."""
-    return inner.num_layers * (4 * inner.dim**2 + 3 * inner.dim * inner.hidden[weight_set])
+    """Attention (queries, keys, values and the output) and gated MLP (three) of every layer."""
+    attention = (inner.qkv_dim + inner.dim) * inner.dim
+    return inner.num_layers * (attention + 3 * inner.dim * inner.hidden[weight_set])

@@ -32,6 +32,8 @@ def layer_name(layer: str, config: LmConfig) -> str | None:
         return None
     if rest == "linear_out":
         return f"depth.heads.{s}"
+    if rest == "norm":
+        return f"depth.norms.{s}"
     if rest == "emb":
         return f"depth.embs.{s}.emb"
     if rest.startswith("emb."):
@@ -135,7 +137,7 @@ def unpack(packed: Mapping[str, mx.array], config: LmConfig) -> Tensors:
 def first_copy(layer: str, config: LmConfig) -> str:
     """The first slice that holds the same weights (a schedule writes them once a slice)."""
     match = SLICE.fullmatch(layer)
-    if match is None or config.depth is None or match[2].startswith(("emb", "linear_out")):
+    if match is None or config.depth is None or match[2].startswith(("emb", "linear_out", "norm")):
         return layer
     schedule = config.depth.schedule
     return f"depformer.slices.{schedule.index(schedule[int(match[1])])}.{match[2]}"

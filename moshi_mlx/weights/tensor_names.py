@@ -48,6 +48,9 @@ def _slice(config: LmConfig, s: int) -> Iterator[tuple[str, Shape]]:
     yield from _embedding(f"{prefix}.emb", num, d.dim, depth.low_rank, demux)
     yield f"{prefix}.linear_in.weight", (d.dim, config.transformer.dim)
     yield f"{prefix}.linear_out.weight", (config.card, d.dim)
+    if depth.head_norm:
+        yield f"{prefix}.norm.weight", (d.dim,)
+        yield f"{prefix}.norm.bias", (d.dim,)
     yield from _transformer(f"{prefix}.transformer", d, d.hidden[depth.schedule[s]])
 
 
@@ -72,7 +75,8 @@ def _transformer(prefix: str, t: TransformerConfig, hidden: int) -> Iterator[tup
             yield f"{at}.norm_cross.weight", (t.dim,)
             yield f"{at}.norm_cross.bias", (t.dim,)
         for attention in attentions:
-            yield f"{at}.{attention}.in_proj.weight", (3 * t.dim, t.dim)
+            rows = t.qkv_dim if attention == "self_attn" else 3 * t.dim
+            yield f"{at}.{attention}.in_proj.weight", (rows, t.dim)
             yield f"{at}.{attention}.out_proj.weight", (t.dim, t.dim)
         yield f"{at}.gating.linear_in.weight", (2 * hidden, t.dim)
         yield f"{at}.gating.linear_out.weight", (t.dim, hidden)
@@ -101,6 +105,7 @@ SOURCES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     (r"depformer\.slices\.(?P<s>\d+)\.linear_in\.weight", ("depformer_in.{w}.weight",)),
     (r"depformer\.slices\.(?P<s>\d+)\.linear_out\.weight", ("linears.{s}.weight",)),
+    (r"depformer\.slices\.(?P<s>\d+)\.norm\.(?P<rest>.+)", ("depformer_norms.{s}.{rest}",)),
     (r"depformer\.slices\.0\.emb\.(?P<rest>.+)", ("depformer_text_emb.{rest}",)),
     (r"depformer\.slices\.(?P<s>\d+)\.emb\.(?P<rest>.+)", ("depformer_emb.{before}.{rest}",)),
     (
