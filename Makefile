@@ -25,6 +25,7 @@ lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright --pythonpath $(PY)
+	$(VENV)/bin/lint-imports
 
 demo: $(STAMP)
 	$(PY) -m app.cli demo
