@@ -136,7 +136,7 @@ def _codec_ms() -> tuple[float, int]:
 
     stream = random_mimi(KYUTAI).stream()
     pcm = np.zeros(KYUTAI.frame_samples, np.float32)
-    stream.decode(stream.encode(pcm))  # makes the weights
+    stream.decode(stream.encode(pcm))  # traces and compiles
     return _typical_ms(lambda: stream.decode(stream.encode(pcm)))
 
 

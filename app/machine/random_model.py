@@ -18,7 +18,7 @@ from moshi_mlx.config.reading import load_config, parse_config
 from moshi_mlx.errors import ConfigError, MoshiError
 from moshi_mlx.lm.model import Lm
 from moshi_mlx.mimi import Mimi, MimiConfig
-from moshi_mlx.mimi.tensors import Tensors
+from moshi_mlx.mimi.tensors import Tensors, evaluated
 from moshi_mlx.weights.frame_cost import RECIPES, Precision
 
 FLOATS = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
@@ -156,15 +156,22 @@ class _RandomTensors(Tensors):
     def take(self, name: str, *shape: int, dtype: mx.Dtype | None = None) -> mx.array:
         to = dtype or self.dtype
         if name.endswith("cluster_usage"):
-            return mx.ones(shape, to)
+            return evaluated(mx.ones(shape, to))
         size = math.prod(shape)
         flat = self._fill.repeat(self._fill.normal, mx.zeros((size,)))
         fan_in = max(1, size // shape[0])
-        return (flat.reshape(shape) * fan_in**-0.5).astype(to)
+        return evaluated((flat.reshape(shape) * fan_in**-0.5).astype(to))
+
+    def skip(self, name: str, *shape: int) -> None:
+        """There is nothing to check."""
 
 
 def random_mimi(
-    config: MimiConfig, num_codebooks: int = 8, dtype: str = "float32", seed: int = 0
+    config: MimiConfig,
+    num_codebooks: int = 8,
+    dtype: str = "float32",
+    seed: int = 0,
+    compiled: bool | None = None,
 ) -> Mimi:
-    """A codec of this shape in MLX."""
-    return Mimi(config, _RandomTensors(FLOATS[dtype], seed), num_codebooks)
+    """A codec of this shape in MLX; `compiled` as in Mimi."""
+    return Mimi(config, _RandomTensors(FLOATS[dtype], seed), num_codebooks, compiled)

@@ -66,9 +66,15 @@ def load_mimi(
     return choose_codec([mimi, RustCodec(path, num_codebooks)])
 
 
-def load_mlx_mimi(path: Path, config: MimiConfig, num_codebooks: int, dtype: mx.Dtype) -> Mimi:
-    """The MLX one, whose streams have lazy forms too. Raises WeightsError."""
-    return Mimi(config, Tensors(read_safetensors(path), path.name, dtype), num_codebooks)
+def load_mlx_mimi(
+    path: Path,
+    config: MimiConfig,
+    num_codebooks: int,
+    dtype: mx.Dtype,
+    compiled: bool | None = None,
+) -> Mimi:
+    """The MLX one, whose streams have lazy forms; `compiled` as in Mimi. Raises WeightsError."""
+    return Mimi(config, Tensors(read_safetensors(path), path.name, dtype), num_codebooks, compiled)
 
 
 def _rust(path: Path, config: MimiConfig, num_codebooks: int) -> RustCodec:

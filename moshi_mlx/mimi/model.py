@@ -12,6 +12,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..backend.compiler import can_compile
+from ..backend.device import on_gpu
 from ..codec.interface import checked_codes, checked_frame, checked_pcm
 from .config import MimiConfig
 from .convolution import Convolution, DepthwiseUpsample
@@ -27,9 +28,19 @@ Step = Callable[[mx.array, State], tuple[mx.array, State]]
 
 
 class Mimi:
-    """The codec. Made by `load_mimi`; `num_codebooks` codebooks are encoded."""
+    """The codec. Made by `load_mimi`; `num_codebooks` codebooks are encoded.
 
-    def __init__(self, config: MimiConfig, tensors: Tensors, num_codebooks: int) -> None:
+    `compiled`: whether frames run as compiled graphs; None: on a GPU. (On the CPU that costs a
+    compiler and gains nothing.)
+    """
+
+    def __init__(
+        self,
+        config: MimiConfig,
+        tensors: Tensors,
+        num_codebooks: int,
+        compiled: bool | None = None,
+    ) -> None:
         can_compile()  # tells MLX where it can't, before anything runs
         self.config = config
         self.num_codebooks = num_codebooks
@@ -41,9 +52,9 @@ class Mimi:
         self._build_decoder(tensors)
         self._quantizer = Quantizer(config.quantizer, tensors, num_codebooks)
         tensors.finish()
-        on_gpu = mx.default_device() == mx.gpu  # on the CPU it costs a compiler and gains nothing
-        self._encode_frames: Step = mx.compile(self.encode_step) if on_gpu else self.encode_step
-        self._decode_frames: Step = mx.compile(self.decode_step) if on_gpu else self.decode_step
+        compiled = on_gpu() if compiled is None else compiled
+        self._encode_frames: Step = mx.compile(self.encode_step) if compiled else self.encode_step
+        self._decode_frames: Step = mx.compile(self.decode_step) if compiled else self.decode_step
 
     def _build_encoder(self, tensors: Tensors) -> None:
         config, layout = self.config, self._encoder_layout
@@ -172,13 +183,13 @@ class MimiStream:
     def encode_lazy(self, frame: mx.array) -> mx.array:
         """float [frame_samples] -> int32 [K], nothing evaluated or checked."""
         codes, self.encoder_state = self._mimi._encode_frames(frame[None], self.encoder_state)
-        return codes[0, :, 0]
+        return codes.flatten()
 
     def decode_lazy(self, codes: mx.array) -> mx.array:
         """int [K] -> float32 [frame_samples], nothing evaluated or checked."""
         codes = codes[None, :, None]
         pcm, self.decoder_state = self._mimi._decode_frames(codes, self.decoder_state)
-        return pcm[0]
+        return pcm.flatten()
 
     @property
     def arrays(self) -> list[mx.array]:

@@ -7,7 +7,7 @@ Shapes: B batch, T frames, K codebooks in use, D codebook width. Source: PyTorch
 import mlx.core as mx
 
 from .config import QuantizerConfig
-from .tensors import Tensors
+from .tensors import Tensors, evaluated
 
 SEMANTIC = 1  # codebooks in `rvq_first`
 USAGE_FLOOR = 1e-5
@@ -22,17 +22,21 @@ class _Chain:
         D, outer, f32 = config.dimension, config.input_dimension, mx.float32
         into = tensors.take(f"{part}.input_proj.weight", D, outer, 1, dtype=f32)
         back = tensors.take(f"{part}.output_proj.weight", outer, D, 1, dtype=f32)
-        self.into, self.back = mx.contiguous(into[..., 0].T), mx.contiguous(back[..., 0].T)
-        books = []
+        self.into = evaluated(mx.contiguous(into[..., 0].T))
+        self.back = evaluated(mx.contiguous(back[..., 0].T))
+        self.books: list[mx.array] = []  # each [bins, D]
         for index in range(total):
             name = f"{part}.vq.layers.{index}._codebook"
+            tensors.drop([f"{name}._initialized"])
+            if index >= used:
+                tensors.skip(f"{name}.cluster_usage", config.bins)
+                tensors.skip(f"{name}.embedding_sum", config.bins, D)
+                continue
             usage = tensors.take(f"{name}.cluster_usage", config.bins, dtype=f32)
             sums = tensors.take(f"{name}.embedding_sum", config.bins, D, dtype=f32)
-            tensors.drop([f"{name}._initialized"])
-            books.append(sums / mx.maximum(usage, USAGE_FLOOR)[:, None])
-        self.books = books[:used]  # each [bins, D]; the rest is never read from the disk
-        self.scores = [mx.contiguous(-2 * book.T) for book in self.books]
-        self.squares = [mx.square(book).sum(axis=1) for book in self.books]
+            self.books.append(evaluated(sums / mx.maximum(usage, USAGE_FLOOR)[:, None]))
+        self.scores = [evaluated(mx.contiguous(-2 * book.T)) for book in self.books]
+        self.squares = [evaluated(mx.square(book).sum(axis=1)) for book in self.books]
 
     def encode(self, x: mx.array) -> list[mx.array]:
         """[B, T, outer] -> the nearest entry of each codebook, each [B, T]."""

@@ -7,7 +7,7 @@ its number when it was built. Layers never keep state, so any number of streams 
     position             [] int32                       positions (25 a second) heard so far
     convolution          [B, kernel - stride, C]        the input's last samples
     transposed conv      [B, 1, C]                      the input's last step
-    keys, values         [B, H, context - 1, D]         keys after RoPE, oldest first
+    keys and values      [2, B, H, context - 1, D]      keys after RoPE, oldest first
 """
 
 import mlx.core as mx
@@ -29,5 +29,7 @@ class StateLayout:
         return len(self._shapes) - 1
 
     def zeros(self, dtype: mx.Dtype) -> State:
-        """The state of a stream that has heard nothing."""
-        return [mx.zeros((), mx.int32)] + [mx.zeros(shape, dtype) for shape in self._shapes[1:]]
+        """The state of a stream that has heard nothing, in memory already."""
+        state = [mx.zeros((), mx.int32)] + [mx.zeros(shape, dtype) for shape in self._shapes[1:]]
+        mx.eval(state)
+        return state

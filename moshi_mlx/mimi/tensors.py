@@ -1,4 +1,9 @@
-"""Mimi's tensors in Kyutai's PyTorch layout, taken one by one: every one is used or reported."""
+"""Mimi's tensors in Kyutai's PyTorch layout, taken one by one: every one is used or reported.
+
+What a layer keeps is evaluated when the layer is made. A compiled function takes every array that
+it finds unevaluated into its graph: weights made lazily would be read from the file and laid out
+anew in every frame, and could only be used on the thread that loaded them.
+"""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -27,6 +32,12 @@ def canonical(name: str) -> str:
     return name
 
 
+def evaluated(array: mx.array) -> mx.array:
+    """The same array, computed now."""
+    mx.eval(array)
+    return array
+
+
 class Tensors:
     """A checkpoint being read: `take` what the config asks for, then `finish`.
 
@@ -39,7 +50,18 @@ class Tensors:
         self.dtype = dtype
 
     def take(self, name: str, *shape: int, dtype: mx.Dtype | None = None) -> mx.array:
-        """The tensor `name`. Raises WeightsError when it is missing or has another shape."""
+        """The tensor `name`, evaluated. Raises WeightsError for a missing or misshapen one.
+
+        It is read by itself: no work of a GPU is ever submitted that waits for the disk (macOS
+        ends a process whose GPU commands stall).
+        """
+        return evaluated(evaluated(self._checked(name, shape)).astype(dtype or self.dtype))
+
+    def skip(self, name: str, *shape: int) -> None:
+        """As `take`, for a tensor that isn't needed: it is never read."""
+        self._checked(name, shape)
+
+    def _checked(self, name: str, shape: tuple[int, ...]) -> mx.array:
         array = self._left.pop(name, None)
         if array is None:
             raise WeightsError(
@@ -53,7 +75,7 @@ class Tensors:
             )
         if not mx.issubdtype(array.dtype, mx.floating):
             raise WeightsError(f"{name} in {self._file} holds {array.dtype}, not floats")
-        return array.astype(dtype or self.dtype)
+        return array
 
     def drop(self, names: Iterable[str]) -> None:
         """Known tensors that inference doesn't need; absent ones don't matter."""

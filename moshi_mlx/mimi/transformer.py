@@ -12,7 +12,7 @@ import mlx.core as mx
 
 from .config import TransformerConfig
 from .state import POSITION, State, StateLayout
-from .tensors import Tensors
+from .tensors import Tensors, evaluated
 
 LAYER_NORM_EPS = 1e-5
 
@@ -32,6 +32,12 @@ def attention_mask(context: int, steps: int, position: mx.array) -> mx.array:
     return (key >= query) & (key <= query + kept) & (key >= kept - position)
 
 
+def qkv_rotations(batch: int, steps: int, position: mx.array) -> mx.array:
+    """RoPE positions of q, k and v of each new step, int32 [B * T * 3]: v's is 0, no rotation."""
+    at = (position + mx.arange(steps))[:, None] * mx.array([1, 1, 0])
+    return mx.broadcast_to(at, (batch, steps, 3)).flatten()
+
+
 class Layer:
     """Pre-norm attention and GELU feed-forward: [B, T, H * D] -> the same."""
 
@@ -48,7 +54,7 @@ class Layer:
             weight = tensors.take(f"{name}.{place}", outputs, inputs)
             if scale is not None and config.layer_scale is not None:  # folded into the product
                 weight = weight * tensors.take(f"{name}.{scale}.scale", outputs)[:, None]
-            return mx.contiguous(weight.T)
+            return evaluated(mx.contiguous(weight.T))
 
         self.num_heads, self.head_dim = config.num_heads, config.head_dim
         self.norm1, self.norm2 = norm("norm1"), norm("norm2")
@@ -57,31 +63,33 @@ class Layer:
         self.up = linear("linear1.weight", hidden, width)
         self.down = linear("linear2.weight", width, hidden, "layer_scale_2")
         self.max_period = float(config.max_period)
-        kept = (1, config.num_heads, config.context - 1, config.head_dim)
-        self.keys, self.values = layout.add(*kept), layout.add(*kept)
+        self.slot = layout.add(2, 1, config.num_heads, config.context - 1, config.head_dim)
 
-    def __call__(self, x: mx.array, mask: mx.array, state: State) -> mx.array:
+    def __call__(self, x: mx.array, mask: mx.array, rotations: mx.array, state: State) -> mx.array:
         h = mx.fast.layer_norm(x, *self.norm1, LAYER_NORM_EPS)
-        x = mx.addmm(x, self._attend(h, mask, state), self.out)
+        x = mx.addmm(x, self._attend(h, mask, rotations, state), self.out)
         h = mx.fast.layer_norm(x, *self.norm2, LAYER_NORM_EPS)
         return mx.addmm(x, gelu(h @ self.up), self.down)
 
-    def _attend(self, x: mx.array, mask: mx.array, state: State) -> mx.array:
+    def _attend(self, x: mx.array, mask: mx.array, rotations: mx.array, state: State) -> mx.array:
         B, T, width = x.shape
         H, D = self.num_heads, self.head_dim
-        qkv = (x @ self.qkv).reshape(B, T, 3 * H, D).transpose(0, 2, 1, 3)  # [B, 3 * H, T, D]
-        qk = mx.fast.rope(
-            qkv[:, : 2 * H],
+        qkv = mx.fast.rope(
+            (x @ self.qkv).reshape(B * T * 3, H, 1, D),
             D,
             traditional=True,
             base=self.max_period,
             scale=1.0,
-            offset=state[POSITION],
+            offset=rotations,
         )
-        k = mx.concatenate([state[self.keys], qk[:, H:]], axis=2)
-        v = mx.concatenate([state[self.values], qkv[:, 2 * H :]], axis=2)
-        state[self.keys], state[self.values] = k[:, :, T:], v[:, :, T:]
-        y = mx.fast.scaled_dot_product_attention(qk[:, :H], k, v, scale=D**-0.5, mask=mask)
+        qkv = qkv.reshape(B, T, 3, H, D).transpose(2, 0, 3, 1, 4)
+        q, kv = mx.split(qkv, [1], axis=0)
+        kv = mx.concatenate([state[self.slot], kv], axis=3)
+        state[self.slot] = kv[..., T:, :]
+        k, v = mx.split(kv, 2, axis=0)
+        y = mx.fast.scaled_dot_product_attention(
+            q.squeeze(0), k.squeeze(0), v.squeeze(0), scale=D**-0.5, mask=mask
+        )
         return y.transpose(0, 2, 1, 3).reshape(B, T, width)
 
 
@@ -95,8 +103,8 @@ class Transformer:
         width, outer = config.d_model, config.input_dimension
         self.into = self.back = None
         if width != outer:
-            self.into = tensors.take(f"{part}.input_proj.weight", width, outer).T
-            self.back = tensors.take(f"{part}.output_projs.0.weight", outer, width).T
+            self.into = evaluated(tensors.take(f"{part}.input_proj.weight", width, outer).T)
+            self.back = evaluated(tensors.take(f"{part}.output_projs.0.weight", outer, width).T)
         self.layers = [
             Layer(config, tensors, layout, f"{part}.transformer.layers.{index}")
             for index in range(config.num_layers)
@@ -104,7 +112,8 @@ class Transformer:
 
     def __call__(self, x: mx.array, state: State) -> mx.array:
         mask = attention_mask(self.context, x.shape[1], state[POSITION])
+        rotations = qkv_rotations(x.shape[0], x.shape[1], state[POSITION])
         x = x if self.into is None else x @ self.into
         for layer in self.layers:
-            x = layer(x, mask, state)
+            x = layer(x, mask, rotations, state)
         return x if self.back is None else x @ self.back
