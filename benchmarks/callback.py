@@ -1,23 +1,26 @@
-"""How long the audio callback takes, and how long it waits for Python's lock before it runs.
+"""How long PortAudio's call takes to its end: the wait for Python's lock, then the callback itself.
 
-    python -m benchmarks.callback [--seconds 12] [--rounds 2]
+    python -m benchmarks.callback [--seconds 20] [--rounds 3]
 
 Real PortAudio on a PulseAudio null sink, the chat's own devices and session. `own` is the callback
 itself, `cpu` the CPU time of its thread meanwhile, `wait` what passes between PortAudio's call and
-the first line of Python: all percentiles 50, 99 and 99.9 in ms. Where the system permits it the
-callback's thread runs in real time (SCHED_FIFO), as every audio thread does on macOS.
+the first line of Python, `both` the sum of wait and own: percentiles 50, 99 and 99.9 in ms. Where
+the system permits it the callback's thread runs in real time (SCHED_FIFO), as every audio thread
+does on macOS.
 
-Loads: `idle`, a fake model; `processes`, a busy loop on every core; `thread`, a thread of our own
-process that never lets go of the lock by itself; `nano`, the embedded model. Lines of JSON; the
-last one compares the wait with Python's default switch interval (5 ms) and with ours.
+Loads, all in the process of the talk but `processes`: `idle`, a fake model; `processes`, a busy
+loop on every core; `thread`, a thread that never lets go of Python's lock by itself; `lock`, C code
+that holds it for 50 ms at a time; `nano`, the embedded model. Lines of JSON.
 """
 
 import argparse
 import contextlib
+import ctypes
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -27,22 +30,27 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from app.audio import sound_child
 from app.audio.device_sound import DeviceSound
-from app.audio.gil_handover import SWITCH_INTERVAL_S, spare_the_collector
+from app.audio.gil_handover import spare_the_collector
 from app.events import Settings
 from app.talk.session import Session
 
-LOADS = ("idle", "processes", "thread", "nano")
+LOADS = ("idle", "processes", "thread", "lock", "nano")
 PERCENTS = (50, 99, 99.9)
-SETTLE_S = 1.0
+SETTLE_S = 2.0
+MOST_CALLBACKS = 1 << 16
 
 
 class Probe:
-    """Stands between PortAudio and the chat's callback; keeps (wait, own, cpu) in seconds."""
+    """In the sound process, between PortAudio and the callback: (wait, own, cpu) into a file.
 
-    def __init__(self) -> None:
-        self.rows: list[tuple[float, float, float]] = []
-        self.real_time: bool | None = None
+    The process is killed in the end, so that they are written as they come.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.rows = np.memmap(path, np.float64, "r+", shape=(MOST_CALLBACKS, 4))
+        self.count, self.real_time = 0, None
 
     def around(self, callback: Any) -> Any:
         def probed(mic: Any, out: Any, frames: int, when: Any, flags: Any) -> None:
@@ -53,7 +61,8 @@ class Probe:
             end_s, cpu_s = time.monotonic(), time.thread_time() - start_cpu_s
             clocks = (wall_s, start_s)  # PortAudio's clock is one of them, by system and library
             wait_s = min((clock - when.currentTime for clock in clocks), key=abs)
-            self.rows.append((wait_s, end_s - start_s, cpu_s))
+            self.rows[self.count] = (wait_s, end_s - start_s, cpu_s, 1.0 + self.real_time)
+            self.count += 1
 
         return probed
 
@@ -87,29 +96,39 @@ def make_engine(load: str) -> Any:
 
 def child(load: str, seconds: float) -> dict[str, Any]:
     """One talk in this process; percentiles in ms, callbacks and flags."""
-    probe = Probe()
-    probe.install()
-    sound, session = DeviceSound(), Session(lambda: make_engine(load))
+    with tempfile.NamedTemporaryFile() as file:
+        file.truncate(MOST_CALLBACKS * 4 * 8)
+        rows = np.memmap(file.name, np.float64, "r", shape=(MOST_CALLBACKS, 4))
+        sound = DeviceSound(command=(__file__, "--sound", file.name))
+        return talk(sound, load, seconds, rows)
+
+
+def talk(sound: DeviceSound, load: str, seconds: float, rows: np.ndarray) -> dict[str, Any]:
+    session = Session(lambda: make_engine(load))
     session.start()
     while session.status.state == "loading":
         time.sleep(0.05)
     spare_the_collector()
-    if load == "thread":
-        threading.Thread(target=hold_the_lock, daemon=True).start()
+    busy = {"thread": hold_the_lock, "lock": hold_the_lock_in_c}.get(load)
+    if busy is not None:
+        threading.Thread(target=busy, daemon=True).start()
     sound.start()
     session.begin(sound, Settings())
     time.sleep(SETTLE_S)
-    first = len(probe.rows)
+    first = np.count_nonzero(rows[:, 3])
     time.sleep(seconds)
-    rows = 1000 * np.array(probe.rows[first:])
-    found = {
-        name: [round(float(np.percentile(rows[:, i], percent)), 3) for percent in PERCENTS]
-        for i, name in enumerate(("wait", "own", "cpu"))
-    }
+    found = rows[first : np.count_nonzero(rows[:, 3])].copy()
+    xruns, reopened = sound.xruns, sound.state().reopened
     session.stop()
     sound.stop()
-    about = {"callbacks": len(rows), "flags": sound.xruns, "real_time": probe.real_time}
-    return found | about | {"starved": sound.playout.starved}
+    wait, own, cpu = 1000 * found[:, :3].T
+    times = {"wait": wait, "own": own, "cpu": cpu, "both": wait + own}
+    shown = {
+        name: [round(float(np.percentile(values, percent)), 3) for percent in PERCENTS]
+        for name, values in times.items()
+    }
+    about = {"callbacks": len(found), "flags": xruns, "real_time": bool(np.all(found[:, 3] == 2.0))}
+    return shown | about | {"reopened": reopened}
 
 
 def hold_the_lock() -> None:
@@ -117,53 +136,49 @@ def hold_the_lock() -> None:
         sum(range(100))
 
 
-def run(env: dict[str, str], load: str, seconds: float, interval_s: float) -> dict[str, Any]:
+def hold_the_lock_in_c() -> None:
+    library = ctypes.PyDLL(None)  # keeps Python's lock in its calls
+    while True:
+        library.usleep(50_000)
+
+
+def run(env: dict[str, str], load: str, seconds: float) -> dict[str, Any]:
     """A child under its load; with one core busier than there are for `processes`."""
     busy = os.cpu_count() or 1 if load == "processes" else 0
     burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
     command = [sys.executable, __file__, "--child", load, "--seconds", str(seconds)]
     try:
-        done = subprocess.run(
-            [*command, "--interval", str(interval_s)],
-            env=env,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     finally:
         for burner in burners:
             burner.kill()
             burner.wait()
-    about = {"load": load, "switch_interval_ms": 1000 * interval_s}
-    return about | json.loads(done.stdout.splitlines()[-1])
+    return {"load": load} | json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=12.0)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--loads", nargs="+", choices=LOADS, default=LOADS)
     parser.add_argument("--child", choices=LOADS, help=argparse.SUPPRESS)
-    parser.add_argument("--interval", type=float, default=SWITCH_INTERVAL_S, help=argparse.SUPPRESS)
+    parser.add_argument("--sound", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.sound:
+        Probe(args.sound).install()
+        sound_child.main()
     if args.child:
-        sys.setswitchinterval(args.interval)
-        print(json.dumps(child(args.child, args.seconds)))
-        return
+        print(json.dumps(child(args.child, args.seconds)), flush=True)
+        os._exit(0)  # a thread that holds the lock would keep us
     from tests.support.pulse import Pulse
 
-    pulse, waits = Pulse(), {}
+    pulse = Pulse()
     try:
         for _ in range(args.rounds):
-            for load in LOADS:
-                for interval_s in (0.005, SWITCH_INTERVAL_S):
-                    found = run(pulse.env, load, args.seconds, interval_s)
-                    print(json.dumps(found), flush=True)
-                    waits.setdefault((load, interval_s), []).append(found["wait"][0])
+            for load in args.loads:
+                print(json.dumps(run(pulse.env, load, args.seconds)), flush=True)
     finally:
         pulse.close()
-    best = {key: min(found) for key, found in waits.items()}
-    ratio = best["thread", SWITCH_INTERVAL_S] / best["thread", 0.005]
-    print(json.dumps({"median wait beside a busy thread, ours to default": round(ratio, 3)}))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from app.audio.device_sound import DeviceSound
+from app.audio.port import Capture
 from app.events import Settings
 from app.talk.engine import Reply
 from app.talk.session import Session
@@ -93,7 +94,7 @@ class BesideModel(ClickModel):
 
 
 class Ear:
-    """Sits in the input callback: positions of the clicks heard."""
+    """Positions of the clicks heard, in samples of the microphone."""
 
     def __init__(self) -> None:
         self.samples, self.clicks = 0, []
@@ -109,23 +110,32 @@ class Ear:
         return [float(gap) for gap in gaps if FRAME_MS < gap < 1500]
 
 
+class ListeningPort:
+    """A sound's port with an ear in it."""
+
+    def __init__(self, sound: DeviceSound) -> None:
+        self.ear, self._sound = Ear(), sound
+        self.now, self.play = sound.now, sound.play
+        self.buffered_s, self.flush = sound.buffered_s, sound.flush
+
+    def read(self, timeout_s: float) -> Capture | None:
+        capture = self._sound.read(timeout_s)
+        if capture is not None:
+            self.ear(capture.mic)
+        return capture
+
+
 def ours(step_ms: float, seconds: float, model: type[ClickModel] = ClickModel) -> Ear:
-    ear, sound = Ear(), DeviceSound()
-    exchange = sound.exchange
-
-    def listening(mic: np.ndarray, out: np.ndarray, flags: bool = False) -> None:
-        ear(mic)
-        exchange(mic, out, flags)
-
-    sound.exchange = listening
+    sound = DeviceSound()
+    port = ListeningPort(sound)
     session = Session(lambda: model(step_ms))
     sound.start()
     session.start()
-    session.begin(sound, Settings(seed=0))
+    session.begin(port, Settings(seed=0))
     time.sleep(seconds)
     session.stop()
     sound.stop()
-    return ear
+    return port.ear
 
 
 def kyutais(step_ms: float, seconds: float) -> Ear:

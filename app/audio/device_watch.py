@@ -11,6 +11,7 @@ RATE_TOLERANCE = 0.02
 BASE_TICKS = 10  # a rate is measured over a second of 0.1 s ticks
 PAIRS = 25  # and the median of these counts, which one hiccup can't move
 SETTLE_S = 1.0  # streams begin with a burst
+SLEPT = "the computer has slept"
 SLEEP_S = 3.0  # a step of the wall clock against ours, or of ours between two ticks
 
 
@@ -33,7 +34,7 @@ class DeviceWatch:
         step_s, wall_step_s = now_s - self._now_s, wall_s - self._wall_s
         self._now_s, self._wall_s = now_s, wall_s
         if step_s > SLEEP_S or wall_step_s - step_s > SLEEP_S:
-            return "the computer has slept"
+            return SLEPT
         if self._counts is None or all(
             new > old for new, old in zip(counts, self._counts, strict=True)
         ):

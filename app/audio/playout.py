@@ -13,7 +13,9 @@ import numpy as np
 
 from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE_HZ
 
-RING_SAMPLES = 4 * SAMPLE_RATE_HZ
+from . import memory as m
+from .memory import RING_SAMPLES, SoundMemory, fence, read_ring, write_ring
+
 FADE_SAMPLES = 120  # 5 ms
 TAIL_SAMPLES = 480  # how long a sound that breaks off is faded out
 MARGIN_S = 0.002  # slack that is never given away
@@ -30,55 +32,78 @@ TAIL = np.linspace(1.0, 0.0, TAIL_SAMPLES, dtype=np.float32)
 
 
 class Playout:
-    """One producer (`push`), one consumer (`pull`); each counter has a single writer."""
+    """One producer (`push`), one consumer (`pull`), maybe each in a process of its own.
 
-    def __init__(self) -> None:
-        self._ring = np.zeros(RING_SAMPLES, np.float32)
+    What both need lies in the memory they share, each number with a single writer.
+    """
+
+    def __init__(self, memory: SoundMemory | None = None) -> None:
+        self._memory = memory or SoundMemory()
+        if memory is None:
+            self.prepare()
         self._history = np.zeros(TAIL_SAMPLES, np.float32)  # the newest samples played
         self._tail = np.zeros(TAIL_SAMPLES, np.float32)  # what fills a gap
         self._tail_left = 0
         self._gap = True  # nothing is playing
         self._started = False
-        self._skip_asked = 0  # samples, the producer's count
-        self._skip_done = 0  # the consumer's
         self._skip_waited = 0
-        self._written = 0
-        self._read = 0
-        self._flush_to = 0
-        self._pulled_s = -1.0
-        self._block = 480
         self._slack_s: deque[float] = deque(maxlen=MAX_WINDOW_FRAMES)
         self._window = WINDOW_FRAMES
         self._shrunk_at = -(10**9)  # frame number of the last skip
         self._frames = 0
-        self.starved = 0  # gaps so far, written by the consumer
-        self.inserted_samples = 0  # length of those gaps
-        self.skipped_samples = 0
+
+    def prepare(self) -> None:
+        """Once for a new memory, before anybody pulls."""
+        self._memory.put_s(m.PULLED_S, -1.0)
+        self._memory.put(m.BLOCK, 480)
+
+    @property
+    def starved(self) -> int:
+        """Gaps so far."""
+        return self._memory.get(m.STARVED)
+
+    @property
+    def inserted_samples(self) -> int:
+        """Length of those gaps."""
+        return self._memory.get(m.INSERTED)
+
+    @property
+    def skipped_samples(self) -> int:
+        return self._memory.get(m.SKIPPED)
 
     def level(self) -> int:
         """Samples that wait to be played."""
-        return max(0, self._written - max(self._read, self._flush_to))
+        get = self._memory.get
+        return max(0, get(m.PLAY_WRITTEN) - max(get(m.PLAY_READ), get(m.FLUSH_TO)))
+
+    def waiting(self) -> np.ndarray:
+        """A copy of those samples, once nobody pulls any more: float32 [n]."""
+        get, n = self._memory.get, self.level()
+        out = np.empty(n, np.float32)
+        read_ring(self._memory.play, get(m.PLAY_WRITTEN) - n, out)
+        return out
 
     def push(self, pcm: np.ndarray, now_s: float) -> float:
         """Queue samples [n]; returns the seconds until the first of them is handed over."""
         level = self.level()
         wait_s, slack_s = self._schedule(level, now_s)
-        start = self._written % RING_SAMPLES
-        head = min(len(pcm), RING_SAMPLES - start)
-        self._ring[start : start + head] = pcm[:head]
-        self._ring[: len(pcm) - head] = pcm[head:]
-        self._written += len(pcm)
+        memory = self._memory
+        written = memory.get(m.PLAY_WRITTEN)
+        write_ring(memory.play, written, pcm)
+        fence()
+        memory.put(m.PLAY_WRITTEN, written + len(pcm))
         self._frames += 1
         self._adapt(slack_s, level)
         return wait_s
 
     def _schedule(self, level: int, now_s: float) -> tuple[float, float]:
         """When the next sample pushed will be pulled, and how much later it could have come."""
-        block_s = self._block / SAMPLE_RATE_HZ
-        next_pull_s = max(0.0, self._pulled_s + block_s - now_s) if self._pulled_s >= 0 else 0.0
-        blocks, offset = divmod(level, self._block)
+        block, pulled_s = self._memory.get(m.BLOCK), self._memory.get_s(m.PULLED_S)
+        block_s = block / SAMPLE_RATE_HZ
+        next_pull_s = max(0.0, pulled_s + block_s - now_s) if pulled_s >= 0 else 0.0
+        blocks, offset = divmod(level, block)
         wait_s = next_pull_s + blocks * block_s + offset / SAMPLE_RATE_HZ
-        slack_s = self._pulled_s + (blocks + 1) * block_s - now_s
+        slack_s = pulled_s + (blocks + 1) * block_s - now_s
         return wait_s, slack_s
 
     def _adapt(self, slack_s: float, level: int) -> None:
@@ -88,9 +113,11 @@ class Playout:
         if slack_s <= 0 and self._frames - self._shrunk_at < self._window:
             self._window = min(MAX_WINDOW_FRAMES, 2 * self._window)  # that skip was a mistake
             self._shrunk_at = -(10**9)
-        if self._skip_asked != self._skip_done or self._frames % HURRY_FRAMES:
+        memory = self._memory
+        asked, block = memory.get(m.SKIP_ASKED), memory.get(m.BLOCK)
+        if asked != memory.get(m.SKIP_DONE) or self._frames % HURRY_FRAMES:
             return
-        block_s = self._block / SAMPLE_RATE_HZ
+        block_s = block / SAMPLE_RATE_HZ
         newest = list(slacks)
         spare_s = 0.0
         if len(newest) >= self._window:
@@ -100,38 +127,42 @@ class Playout:
             spare_s = least_s if least_s >= FRAME_SECONDS else 0.0
         blocks = int(spare_s / block_s)
         if level > MAX_LEVEL_SAMPLES:
-            blocks = max(blocks, (level - FRAME_SAMPLES) // self._block)
+            blocks = max(blocks, (level - FRAME_SAMPLES) // block)
         if blocks > 0:
-            self._skip_asked += blocks * self._block
+            memory.put(m.SKIP_ASKED, asked + blocks * block)
             self._shrunk_at = self._frames
             slacks.clear()
 
     def flush(self) -> None:
         """Producer's side: forget what waits; the next frame plays at once."""
-        self._flush_to = self._written
+        self._memory.put(m.FLUSH_TO, self._memory.get(m.PLAY_WRITTEN))
         self._slack_s.clear()
 
     def pull(self, out: np.ndarray, now_s: float) -> None:
         """Audio callback: fill out [n], n <= 4 s; never waits."""
-        n = len(out)
-        self._block, self._pulled_s = n, now_s
-        if self._flush_to > self._read:
-            self._read = self._flush_to
+        n, memory = len(out), self._memory
+        memory.put(m.BLOCK, n)
+        memory.put_s(m.PULLED_S, now_s)
+        written, read = memory.get(m.PLAY_WRITTEN), memory.get(m.PLAY_READ)
+        fence()
+        flush_to = memory.get(m.FLUSH_TO)
+        if flush_to > read:
+            read, written = flush_to, max(written, flush_to)
             self._started = False
-        level = self._written - self._read
-        skip = self._due_skip(level, n)
+        level = written - read
+        skip = self._due_skip(read, level, n)
         have = min(n, level)
-        self._copy(self._read, out[:have])
+        read_ring(memory.play, read, out[:have])
         if skip:
             fade = min(FADE_SAMPLES, n)
             old = out[:fade] * FADE_OUT[:fade]
-            self._copy(self._read + skip, out[:have])
+            read_ring(memory.play, read + skip, out[:have])
             out[:fade] *= FADE_IN[:fade]
             out[:fade] += old
-            self._read += skip
-            self._skip_done += skip
-            self.skipped_samples += skip
-        self._read += have
+            read += skip
+            memory.put(m.SKIP_DONE, memory.get(m.SKIP_DONE) + skip)
+            memory.put(m.SKIPPED, memory.get(m.SKIPPED) + skip)
+        memory.put(m.PLAY_READ, read + have)
         if have and self._gap:
             fade = min(FADE_SAMPLES, have)
             out[:fade] *= FADE_IN[:fade]
@@ -143,38 +174,34 @@ class Playout:
             self._fill_gap(out, have)
         self._remember(out)
 
-    def _due_skip(self, level: int, n: int) -> int:
+    def _due_skip(self, read: int, level: int, n: int) -> int:
         """Samples to skip in this block: asked for, there, and quiet or waited for long enough."""
-        skip = self._skip_asked - self._skip_done
+        memory = self._memory
+        asked = memory.get(m.SKIP_ASKED)
+        skip = asked - memory.get(m.SKIP_DONE)
         if skip <= 0:
             return 0
         if level < skip + n:  # no longer there to be skipped
-            self._skip_done = self._skip_asked
+            memory.put(m.SKIP_DONE, asked)
             return 0
         self._skip_waited += 1
-        start = self._read % RING_SAMPLES
-        loud = float(np.abs(self._ring[start : start + skip]).max(initial=0.0)) > QUIET_PEAK
+        start = read % RING_SAMPLES
+        loud = float(np.abs(memory.play[start : start + skip]).max(initial=0.0)) > QUIET_PEAK
         if loud and self._skip_waited < PATIENCE_BLOCKS and level < MAX_LEVEL_SAMPLES:
             return 0
         self._skip_waited = 0
         return skip
 
-    def _copy(self, position: int, out: np.ndarray) -> None:
-        start = position % RING_SAMPLES
-        head = min(len(out), RING_SAMPLES - start)
-        out[:head] = self._ring[start : start + head]
-        out[head:] = self._ring[: len(out) - head]
-
     def _fill_gap(self, out: np.ndarray, have: int) -> None:
         """Nothing to play: let the last sound, mirrored, die away; then silence."""
         if not self._gap:
-            self.starved += 1
+            self._memory.put(m.STARVED, self.starved + 1)
             self._gap = True
             self._tail[:] = self._last(out[:have])[::-1]
             self._tail *= TAIL
             self._tail_left = TAIL_SAMPLES
         if self._started:
-            self.inserted_samples += len(out) - have
+            self._memory.put(m.INSERTED, self.inserted_samples + len(out) - have)
         out[have:] = 0.0
         if self._tail_left:
             self._add_tail(out[have:])

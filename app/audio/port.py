@@ -16,7 +16,8 @@ import numpy as np
 
 from moshi_mlx.clock import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
-RING_SAMPLES = 4 * SAMPLE_RATE_HZ  # what the input ring holds; more than any backlog kept
+from .memory import RING_SAMPLES, SoundMemory, fence, read_ring, write_ring
+
 MAX_BACKLOG_SAMPLES = 2 * FRAME_SAMPLES  # 160 ms beyond the frame at hand: more is dropped
 
 
@@ -35,6 +36,14 @@ class Capture:
     @property
     def dropped_samples(self) -> int:
         return len(self.mic) - FRAME_SAMPLES
+
+
+def finite(capture: Capture) -> Capture:
+    """One NaN spoils a codec for minutes: a sample that is one is silenced."""
+    if np.isfinite(capture.mic).all():
+        return capture
+    mic = np.nan_to_num(capture.mic, nan=0.0, posinf=0.0, neginf=0.0)
+    return Capture(mic, capture.played, capture.captured_s)
 
 
 class Port(Protocol):
@@ -62,31 +71,33 @@ class Port(Protocol):
 
 
 class InputRing:
-    """The newest 4 s of input and of what was played meanwhile; the reader decides what to drop."""
+    """The newest 4 s of input and of what was played meanwhile; the reader decides what to drop.
 
-    def __init__(self, max_backlog_samples: int = MAX_BACKLOG_SAMPLES) -> None:
-        self._mic = np.zeros(RING_SAMPLES, np.float32)
-        self._played = np.zeros(RING_SAMPLES, np.float32)
+    Where writer and reader are two processes on one memory, each has a ring of its own on it, and
+    the reader's hears of new samples by `arrived`.
+    """
+
+    def __init__(
+        self, max_backlog_samples: int = MAX_BACKLOG_SAMPLES, memory: SoundMemory | None = None
+    ) -> None:
+        memory = memory or SoundMemory()
+        self._mic, self._played = memory.mic, memory.played
         self._max_backlog = max_backlog_samples
         self.written = 0  # samples ever written; the writer's
         self.taken = 0  # samples ever taken or dropped; the reader's
         self.last_write_s = 0.0
 
+    def arrived(self, written: int, now_s: float) -> None:
+        """The reader's side of another process: so much has been written, the last of it then."""
+        self.written, self.last_write_s = written, now_s
+
     def push(self, mic: np.ndarray, played: np.ndarray | None, now_s: float) -> None:
         """Copy a block [n] in, n <= 2 s; the oldest samples are overwritten when nobody reads."""
-        n = len(mic)
-        start = self.written % RING_SAMPLES
-        head = min(n, RING_SAMPLES - start)
-        self._mic[start : start + head] = mic[:head]
-        self._mic[: n - head] = mic[head:]
-        if played is None:
-            self._played[start : start + head] = 0.0
-            self._played[: n - head] = 0.0
-        else:
-            self._played[start : start + head] = played[:head]
-            self._played[: n - head] = played[head:]
+        write_ring(self._mic, self.written, mic)
+        write_ring(self._played, self.written, np.zeros_like(mic) if played is None else played)
+        fence()
         self.last_write_s = now_s
-        self.written += n
+        self.written += len(mic)
 
     def available(self) -> int:
         return self.written - self.taken
@@ -102,12 +113,20 @@ class InputRing:
         start = self.taken + lost
         self.taken += n
         captured_s -= (written - self.taken) / SAMPLE_RATE_HZ
-        index = np.arange(start, self.taken) % RING_SAMPLES
-        mic, played = self._mic[index], self._played[index]
-        if lost:
-            pad = np.zeros(lost, np.float32)
-            mic, played = np.concatenate([pad, mic]), np.concatenate([pad, played])
+        mic, played = np.zeros(n, np.float32), np.zeros(n, np.float32)
+        fence()
+        read_ring(self._mic, start, mic[lost:])
+        read_ring(self._played, start, played[lost:])
         return Capture(mic, played, captured_s)
+
+    def rest(self) -> tuple[np.ndarray, np.ndarray]:
+        """The reader's side, once nobody writes any more: what waits, (mic, played) float32 [n]."""
+        n = min(self.available(), RING_SAMPLES // 2)
+        mic, played = np.empty(n, np.float32), np.empty(n, np.float32)
+        read_ring(self._mic, self.written - n, mic)
+        read_ring(self._played, self.written - n, played)
+        self.taken = self.written
+        return mic, played
 
     def flush(self) -> None:
         """Reader's side: forget everything that waits."""

@@ -1,41 +1,40 @@
-"""PortAudio, and nothing else: which devices there are, and streams that call a Duplex.
+"""PortAudio, and nothing else: which devices there are, and streams that call Callbacks.
 
-The only module that imports sounddevice (in the process that talks). PortAudio freezes its list of
-devices when it is initialised, so `scan(again=True)` starts it anew: all streams must be closed.
-Streams run at 24 kHz mono in blocks of 20 ms: the system converts rates, better than we could, and
-small blocks keep PortAudio's own buffers small.
+The only module that imports sounddevice. It runs in a process of its own (`sound_child`), whose
+standard streams lead nowhere: PortAudio and the libraries below it print their troubles. PortAudio
+freezes its list of devices when it is initialised, so `scan(again=True)` starts it anew, which
+needs all streams closed. Streams run at 24 kHz mono in blocks of 20 ms: the system converts rates
+better than we could, and small blocks keep PortAudio's own buffers small.
 """
 
-import atexit
 import contextlib
-import ctypes
-import os
-import shutil
 import sys
-import tempfile
-import threading
-import time
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import AudioError
 
 from . import coreaudio
+from .callbacks import BLOCK_SAMPLES, Callbacks
 from .device import Device
-from .duplex import BLOCK_SAMPLES, Duplex
 
-FORMAT: dict[str, Any] = {
-    "samplerate": SAMPLE_RATE_HZ,
-    "channels": 1,
-    "dtype": "float32",
-    "blocksize": BLOCK_SAMPLES,
-    "latency": "low",
-}
-LAST_CALLBACK_S = 0.3  # how long a stream that is asked to end is waited for
-CLOSE_S = 0.8  # a stream that takes longer never closes
+# Seconds, or a word of PortAudio's. On macOS "low" makes the buffers of a slow Bluetooth headset
+# longer than it can fill in one cycle: PortAudio takes the device's own latency off in samples of
+# the device, from a wish in samples of the stream. A wish below every latency leaves one block.
+SHORT = 0.001 if sys.platform == "darwin" else "low"
 NO_LIBRARY = "PortAudio is missing: install it (Debian, Ubuntu: `apt install libportaudio2`)"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which devices to open, by PortAudio's numbers, and how."""
+
+    input: int
+    output: int
+    split: bool  # their clocks differ: two streams
+    latency: float | str = SHORT
 
 
 def portaudio() -> Any:
@@ -56,12 +55,11 @@ def one_line(error: BaseException) -> str:
 def scan(again: bool = False) -> list[Device]:
     """Every device; `again` asks the system anew. Raises AudioError."""
     sd = portaudio()
-    quiet_libraries()
     try:
         if again:
             with contextlib.suppress(sd.PortAudioError):  # it may be down already
                 sd._terminate()
-            initialize(sd)
+            sd._initialize()
         found = sd.query_devices()
         first_in, first_out = sd.default.device
     except sd.PortAudioError as error:
@@ -83,125 +81,57 @@ def scan(again: bool = False) -> list[Device]:
 
 
 class Stream:
-    """A running stream: one of PortAudio's, or two where the devices have clocks of their own."""
+    """A running stream: one of PortAudio's, or two where the devices have clocks of their own.
 
-    def __init__(
-        self, duplex: Duplex, source: Device, sink: Device, split: bool, ended: Callable[[], None]
-    ) -> None:
+    It ends with its process: PortAudio's own ways to stop have hung on every system.
+    """
+
+    def __init__(self, callbacks: Callbacks, plan: Plan, ended: Callable[[], None]) -> None:
         """`ended` is called on a PortAudio thread when the device stops. Raises AudioError."""
         sd = portaudio()
-        self._error = sd.PortAudioError
-        self._abort = sd.CallbackAbort
-        self._ending = False
         self._streams: list[Any] = []
-        common = FORMAT | {"finished_callback": ended}
+        common = {
+            "samplerate": SAMPLE_RATE_HZ,
+            "channels": 1,
+            "dtype": "float32",
+            "blocksize": BLOCK_SAMPLES,
+            "latency": plan.latency,
+            "finished_callback": ended,
+        }
 
         def exchange(mic: Any, out: Any, frames: int, when: Any, flags: Any) -> None:
-            duplex.exchange(mic[:, 0], out[:, 0], bool(flags))
-            self._end_if_asked()
+            if flags:
+                callbacks.exchange(mic[:, 0], out[:, 0], input_lost(flags), output_late(flags))
+            else:
+                callbacks.exchange(mic[:, 0], out[:, 0])
 
         def capture(mic: Any, frames: int, when: Any, flags: Any) -> None:
-            duplex.capture(mic[:, 0], bool(flags))
-            self._end_if_asked()
+            callbacks.capture(mic[:, 0], bool(flags) and input_lost(flags))
 
         def render(out: Any, frames: int, when: Any, flags: Any) -> None:
-            duplex.render(out[:, 0], bool(flags))
-            self._end_if_asked()
+            callbacks.render(out[:, 0], bool(flags) and output_late(flags))
 
         try:
-            if split:
-                self._open(sd.OutputStream(device=sink.index, callback=render, **common))
-                self._open(sd.InputStream(device=source.index, callback=capture, **common))
+            if plan.split:
+                self._open(sd.OutputStream(device=plan.output, callback=render, **common))
+                self._open(sd.InputStream(device=plan.input, callback=capture, **common))
             else:
-                both = (source.index, sink.index)
+                both = (plan.input, plan.output)
                 self._open(sd.Stream(device=both, callback=exchange, **common))
         except (sd.PortAudioError, ValueError) as error:
-            self.close()
-            names = source.name if source == sink else f"{source.name} with {sink.name}"
-            raise AudioError(
-                f"{names} can't be opened ({one_line(error)}); see `moshi devices` for others"
-            ) from None
+            for stream in self._streams:
+                stream.close(ignore_errors=True)
+            raise AudioError(one_line(error)) from None
 
     def _open(self, stream: Any) -> None:
         self._streams.append(stream)
         stream.start()
 
-    def _end_if_asked(self) -> None:
-        if self._ending:
-            raise self._abort
 
-    def close(self) -> bool:
-        """End it without playing what waits; safe when the device has gone. False: it hangs.
-
-        The callback ends by itself if it is still called. Linux's PortAudio would cancel its thread
-        otherwise, wherever that is just then: within Python's lock, or PulseAudio's, which nobody
-        gets any more then.
-        """
-        self._ending = True
-        closer = threading.Thread(target=self._close, name="moshi-closer", daemon=True)
-        closer.start()
-        closer.join(CLOSE_S)
-        return not closer.is_alive()
-
-    def _close(self) -> None:
-        streams, self._streams = self._streams, []
-        deadline_s = time.monotonic() + LAST_CALLBACK_S
-        for stream in streams:
-            with contextlib.suppress(self._error):
-                while stream.active and time.monotonic() < deadline_s:
-                    time.sleep(0.005)
-        for stream in streams:
-            with contextlib.suppress(self._error):
-                stream.abort(ignore_errors=True)
-            with contextlib.suppress(self._error):
-                stream.close(ignore_errors=True)
+def input_lost(flags: Any) -> bool:
+    """Samples of the microphone were discarded, or gaps filled with zeros."""
+    return flags.input_overflow or flags.input_underflow
 
 
-def initialize(sd: Any) -> None:
-    """As `sd._initialize`, which sends descriptor 2 to /dev/null meanwhile: what another thread
-    writes to the terminal then (the screen, a notice) would be lost.
-    """
-    sd._check(sd._lib.Pa_Initialize(), "Error initializing PortAudio")
-    sd._initialized += 1
-
-
-def start_afresh() -> bool:
-    """PortAudio hangs for good: leave it where it is and load a second one, where that is possible.
-
-    The loader takes a copy of the file for another library, with a state of its own.
-    """
-    sd = portaudio()
-    try:
-        maps = Path("/proc/self/maps").read_text().splitlines()
-        path = next(line.split()[-1] for line in maps if "libportaudio" in line)
-        with tempfile.TemporaryDirectory() as folder:
-            sd._lib = sd._ffi.dlopen(shutil.copy(path, folder))
-        sd._initialized = 0
-        initialize(sd)
-    except (OSError, StopIteration, sd.PortAudioError):
-        atexit.unregister(sd._exit_handler)  # it would hang as well
-        return False
-    return True
-
-
-_ALSA_HANDLER = ctypes.CFUNCTYPE(
-    None, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p
-)
-_JACK_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
-_alsa_silent = _ALSA_HANDLER(lambda *_: None)  # kept: the libraries hold on to them
-_jack_silent = _JACK_HANDLER(lambda _: None)
-
-
-def quiet_libraries() -> None:
-    """ALSA and JACK write their troubles straight to the terminal, over any screen: let them not.
-
-    Only once PortAudio is loaded, so that JACK is there if it is used at all.
-    """
-    if sys.platform != "linux":
-        return
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libasound.so.2").snd_lib_error_set_handler(_alsa_silent)
-    with contextlib.suppress(OSError, AttributeError):
-        jack = ctypes.CDLL("libjack.so.0", mode=os.RTLD_NOLOAD)
-        jack.jack_set_error_function(_jack_silent)
-        jack.jack_set_info_function(_jack_silent)
+def output_late(flags: Any) -> bool:
+    return flags.output_underflow

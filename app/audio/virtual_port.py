@@ -13,7 +13,8 @@ import numpy as np
 
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 
-from .duplex import BLOCK_SAMPLES, Duplex
+from .callbacks import BLOCK_SAMPLES
+from .duplex import Duplex
 from .port import MAX_BACKLOG_SAMPLES, Capture
 
 Source = Callable[[int], np.ndarray | None]  # samples wanted -> float32 [n], None at the end

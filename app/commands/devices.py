@@ -2,9 +2,9 @@
 
 import argparse
 
-from ..audio import portaudio
 from ..audio.device import Device
 from ..audio.device_choice import choose
+from ..audio.sound_process import scan_devices
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,7 @@ def add_device_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup
 
 
 def run(args: argparse.Namespace) -> int:
-    devices = portaudio.scan()
+    devices = scan_devices()
     for device in devices:
         print(row(device))
     pair = choose(devices, args.input, args.output)

@@ -8,7 +8,10 @@ import ctypes
 import ctypes.util
 import json
 import sys
+from dataclasses import asdict
 from typing import Any
+
+from moshi_mlx.errors import MoshiError
 
 
 def mlx() -> dict[str, Any]:
@@ -30,25 +33,13 @@ def mlx() -> dict[str, Any]:
 
 
 def audio() -> dict[str, Any]:
-    """Every device PortAudio sees, with its default sample rate."""
-    try:
-        import sounddevice as sd
+    """Every device PortAudio sees."""
+    from ..audio.portaudio import scan
 
-        found, (first_in, first_out) = sd.query_devices(), sd.default.device
-    except Exception as error:  # no library, no host API, no device: all mean "no sound here"
-        return {"devices": [], "why": str(error).splitlines()[0][:200]}
-    devices = [
-        {
-            "name": device["name"],
-            "index": index,
-            "inputs": device["max_input_channels"],
-            "outputs": device["max_output_channels"],
-            "rate_hz": device["default_samplerate"],
-            "default_input": index == first_in,
-            "default_output": index == first_out,
-        }
-        for index, device in enumerate(found)
-    ]
+    try:
+        devices = [asdict(device) for device in scan()]
+    except MoshiError as error:  # no library, no host API: no sound here
+        return {"devices": [], "why": str(error)}
     return {"devices": devices, "why": None if devices else "no sound device"}
 
 

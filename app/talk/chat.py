@@ -193,7 +193,7 @@ class Chat:
 
     @property
     def over(self) -> bool:
-        return self._over.is_set()
+        return self._over.is_set() or self.sound.problem() is not None
 
     @property
     def failure(self) -> str | None:

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from app.audio.portaudio import coreaudio
+from app.audio import coreaudio
 
 PODS, SPEAKERS, MICROPHONE = 71, 64, 99
 SYSTEM = 1

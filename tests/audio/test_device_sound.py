@@ -1,117 +1,173 @@
-"""The devices of a talk with PortAudio replaced: what is opened again, and what can't be."""
+"""The devices of a talk with PortAudio replaced: what is opened again, what is told, what ends."""
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
-from app.audio import device_sound, portaudio
 from app.audio.device import Device
+from app.audio.device_sound import DeviceSound
 from app.audio.port import EndOfInput
+from moshi_mlx.errors import AudioError
+from tests.support.sound_fakes import Card
 
 MIC = Device("Studio Mic", 0, 1, 0, 48_000.0)
 SPEAKERS = Device("Speakers", 1, 0, 2, 48_000.0, default_output=True)
 OTHER = Device("Other Mic", 2, 1, 0, 48_000.0, default_input=True)
 
 
-class Card:
-    """Stands for the module `audio`: a list of devices, and the streams that were opened."""
-
-    def __init__(self):
-        self.devices, self.opened, self.closes = [MIC, SPEAKERS, OTHER], [], True
-
-    def scan(self, again=False):
-        return self.devices
-
-    def stream(self, duplex, source, sink, split, ended):
-        self.opened.append((source.name, sink.name, ended))
-        return self
-
-    def close(self):
-        return self.closes
+@pytest.fixture
+def card(tmp_path):
+    return Card(tmp_path, [MIC, SPEAKERS, OTHER])
 
 
 @pytest.fixture
-def card(monkeypatch):
-    fake = Card()
-    monkeypatch.setattr(portaudio, "scan", fake.scan)
-    monkeypatch.setattr(portaudio, "Stream", fake.stream)
-    monkeypatch.setattr(portaudio, "start_afresh", lambda: False)
-    return fake
+def sounds(card):
+    """Makes DeviceSounds whose notices are kept, and ends them."""
+    made = []
 
+    def make(*names):
+        sound = DeviceSound(*names, command=card.command)
+        notices = []
+        sound.on_notice = notices.append
+        made.append(sound)
+        return sound, notices
 
-def wait_for(condition):
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def test_a_device_chosen_by_its_number_stays_the_same_when_the_numbers_change(card):
-    sound = device_sound.DeviceSound("0", None)
-    assert sound.state().chosen == ("Studio Mic", None)
-    sound.start()
-    try:
-        card.devices = [Device("Other Mic", 0, 1, 0, 48_000.0, default_input=True), SPEAKERS]
-        card.devices.append(Device("Studio Mic", 2, 1, 0, 48_000.0))
-        card.opened[-1][2]()  # PortAudio says that the stream has ended
-        wait_for(lambda: len(card.opened) == 2)
-        assert card.opened[-1][:2] == ("Studio Mic", "Speakers")
-    finally:
+    yield make
+    for sound in made:
         sound.stop()
 
 
-def test_a_sound_system_that_hangs_ends_the_talk_with_one_line(card):
-    sound = device_sound.DeviceSound()
+def wait_for(condition, timeout_s=20):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def told(notices, part):
+    return any(part in notice.message for notice in list(notices))
+
+
+def test_a_device_chosen_by_its_number_stays_the_same_when_the_numbers_change(card, sounds):
+    sound, notices = sounds("0", None)
+    assert sound.state().chosen == ("Studio Mic", None)
+    card.whims(stops_after=20)
     sound.start()
-    assert sound.problem() is None
-    card.closes = False
-    card.opened[-1][2]()
-    wait_for(lambda: sound.problem() is not None)
-    assert "start moshi again" in sound.problem() and "\n" not in sound.problem()
-    with pytest.raises(EndOfInput):
-        sound.read(5.0)
+    card.whims()
+    others = [Device("Other Mic", 0, 1, 0, 48_000.0, default_input=True), SPEAKERS]
+    card.plug([*others, Device("Studio Mic", 2, 1, 0, 48_000.0)])
+    wait_for(lambda: told(notices, "sound is back: Studio Mic and Speakers"))
+    assert [opened[:2] for opened in card.opened] == 2 * [["Studio Mic", "Speakers"]]
+    assert card.opened[-1][2]["input"] == 2
+    assert told(notices, "the sound device has gone: opening sound again")
+
+
+def test_a_device_that_cannot_be_opened_is_one_line_at_the_start(card, sounds):
+    card.whims(refuses="Device unavailable")
+    sound, _ = sounds()
+    with pytest.raises(AudioError, match=r"Other Mic with Speakers can't be opened \(Device un"):
+        sound.start()
+    assert "\n" not in sound.problem()
+
+
+def test_no_device_or_a_name_that_no_device_has_is_refused_at_once(card, sounds):
+    with pytest.raises(AudioError, match="no sound input called 'Zoom'"):
+        sounds("Zoom", None)
+    card.plug([SPEAKERS])
+    with pytest.raises(AudioError, match="no sound input: connect a microphone"):
+        sounds()
+    card.plug([])
+    with pytest.raises(AudioError, match="no devices"):
+        sounds()
+
+
+def test_an_opening_that_blocks_holds_up_nobody_and_is_told(card, sounds):
+    card.whims(blocks_s=4.0)
+    sound, notices = sounds()
+    start_s = time.monotonic()
+    sound.start()
+    assert time.monotonic() - start_s < 2.5, "the talk begins without it"
+    wait_for(lambda: told(notices, "opening takes long"))
+    assert sound.state().lost and sound.read(0.01) is None
+    wait_for(lambda: sound.read(0.1) is not None)
+    assert not sound.state().lost and sound.problem() is None
+
+
+def test_the_talk_can_end_while_an_opening_blocks(card, sounds):
+    card.whims(blocks_s=60.0)
+    sound, _ = sounds()
+    sound.start()
+    start_s = time.monotonic()
     sound.stop()
+    assert time.monotonic() - start_s < 2.0
     assert not [t for t in threading.enumerate() if t.name == "moshi-devices"]
 
 
-class PaStream:
-    """One of sounddevice's, which ends with its callback, or hangs when it is aborted."""
-
-    def __init__(self, hangs=None):
-        self.hangs, self.calls, self.ends_at = hangs, [], time.monotonic() + 0.05
-
-    @property
-    def active(self):
-        return self.hangs is not None or time.monotonic() < self.ends_at
-
-    def abort(self, ignore_errors):
-        self.calls.append(("abort", self.active))
-        if self.hangs is not None:
-            self.hangs.wait(30)
-
-    def close(self, ignore_errors):
-        self.calls.append("close")
+def test_what_cannot_be_watched_any_more_ends_the_talk_with_one_line(card, sounds):
+    sound, _ = sounds()
+    sound.on_notice = lambda notice: 1 / 0
+    sound.start()
+    os.kill(sound.process_id, signal.SIGKILL)
+    wait_for(lambda: sound.problem() is not None)
+    assert "can't be watched" in sound.problem() and "\n" not in sound.problem()
+    with pytest.raises(EndOfInput):
+        while True:
+            sound.read(5.0)
 
 
-def closing(stream):
-    one = portaudio.Stream.__new__(portaudio.Stream)
-    one._streams, one._error, one._ending = [stream], OSError, False
-    return one
+def test_what_waits_to_be_heard_and_played_goes_on_in_the_next_process(card, sounds):
+    """The microphone hears the loudspeaker plus 0.001: each played sample comes back once."""
+    sound, _ = sounds()
+    sound.start()
+    card.whims(blocks_s=0.05)
+    said = np.arange(1, 30 * 1920 + 1, dtype=np.float32)  # 2.4 s
+    frames = iter(said.reshape(-1, 1920))
+    for _ in range(3):
+        sound.play(next(frames))
+    mic, played = [], []
+    for heard in range(36):
+        capture = sound.read(5.0)
+        assert capture is not None
+        mic.append(capture.mic)
+        played.append(capture.played)
+        if (frame := next(frames, None)) is not None:
+            sound.play(frame)
+        if heard == 10:
+            os.kill(sound.process_id, signal.SIGKILL)
+    mic, played = np.concatenate(mic), np.concatenate(played)
+    follows = np.diff(played) == 1  # what is no fade
+    whole = played[:-1][follows]
+    assert len(np.unique(whole)) == len(whole), "nothing twice"
+    missing = np.setdiff1d(said, whole)
+    assert len(missing) <= 4 * 480, "nothing lost but a block in the dead process, and the fades"
+    silence = np.flatnonzero(mic == 0)  # while there was no microphone
+    start, end = silence[0], silence[-1] + 1
+    assert len(silence) == end - start and not played[start:end].any()
+    for piece in (slice(0, start), slice(end, None)):  # the fake echo comes a block later
+        echo = mic[piece][480:]
+        np.testing.assert_array_equal(echo, played[piece][:-480] + np.float32(1e-3))
 
 
-def test_a_stream_ends_with_its_own_callback_before_it_is_closed():
-    stream = PaStream()
-    one = closing(stream)
-    assert one.close() and one._ending, "its next callback is its last"
-    assert stream.calls == [("abort", False), "close"]
-    assert one.close(), "and twice is no harm"
-
-
-def test_closing_a_stream_that_hangs_takes_no_longer_than_so_long(monkeypatch):
-    monkeypatch.setattr(portaudio, "CLOSE_S", 0.5)
-    release = threading.Event()
-    start = time.monotonic()
-    assert closing(PaStream(release)).close() is False
-    assert time.monotonic() - start < 5
-    release.set()
+def test_a_killed_parent_leaves_no_process(card):
+    code = f"""
+import sys, time
+sys.path.insert(0, ".")
+from app.audio.device_sound import DeviceSound
+sound = DeviceSound(command={card.command!r})
+sound.start()
+while sound._processes._spare is None:
+    time.sleep(0.01)
+print(sound.process_id, sound._processes._spare.pid, flush=True)
+time.sleep(60)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    pids = [int(pid) for pid in parent.stdout.readline().split()]
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))

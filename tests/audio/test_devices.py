@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from app.audio import keep_awake as awake
+from app.audio.callbacks import BLOCK_SAMPLES
 from app.audio.device import Device
 from app.audio.device_choice import choose
 from app.audio.device_watch import DeviceWatch
-from app.audio.duplex import BLOCK_SAMPLES, Duplex
+from app.audio.duplex import Duplex
 from moshi_mlx.clock import FRAME_SAMPLES
 from moshi_mlx.errors import AudioError
 
@@ -190,7 +191,7 @@ def test_a_microphone_with_its_own_clock_gets_what_was_played_never_more_than_tw
 def test_stale_input_is_forgotten():
     duplex = Duplex()
     duplex.exchange(np.ones(FRAME_SAMPLES, np.float32), np.empty(FRAME_SAMPLES, np.float32))
-    duplex.drop_stale()
+    duplex.ring.flush()
     assert duplex.read(0.01) is None
     duplex.exchange(np.full(FRAME_SAMPLES, 2.0, np.float32), np.empty(FRAME_SAMPLES, np.float32))
     capture = duplex.read(0.01)

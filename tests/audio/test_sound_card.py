@@ -178,59 +178,20 @@ def test_a_round_trip_is_80_ms_shorter_than_through_kyutais_structure():
     assert found["ours_clicks"] > 5 and found["kyutais_clicks"] > 5, found
 
 
-def test_the_callback_takes_less_than_a_millisecond_under_full_load(pulse):
-    """p99.9 by the clock where its thread may run in real time, as on macOS; else of its CPU time,
-    since what the scheduler gives to others meanwhile is no work of ours.
+def test_callbacks_are_on_time_beside_whatever_the_talk_does(pulse):
+    """PortAudio's call to the callback's end: by the clock where its thread may run in real time,
+    as on macOS; else by its CPU time, since what the scheduler gives to others is no work of ours.
     """
-    from app.audio.gil_handover import SWITCH_INTERVAL_S
-    from benchmarks.callback import run
-
-    card, found = pulse(), []
-    for _ in range(5):
-        found.append(run(card.env, "processes", 8.0, SWITCH_INTERVAL_S))
-        by_the_clock = found[-1]["own"][2] if found[-1]["real_time"] else 0.0
-        if max(by_the_clock, found[-1]["cpu"][2]) < 1.0:
-            break
-    print(found)
-    assert max(by_the_clock, found[-1]["cpu"][2]) < 1.0, found
-    assert found[-1]["callbacks"] > 100
-
-
-def test_a_thread_that_holds_pythons_lock_delays_the_callback_by_less_than_by_default(pulse):
-    from app.audio.gil_handover import SWITCH_INTERVAL_S
     from benchmarks.callback import run
 
     card = pulse()
-    for _ in range(3):
-        default, ours = (run(card.env, "thread", 4.0, s) for s in (0.005, SWITCH_INTERVAL_S))
-        if ours["wait"][0] < 0.5 * default["wait"][0]:
-            break
-    assert ours["wait"][0] < 0.5 * default["wait"][0], (default, ours)
-
-
-AFRESH = """
-import os, sys, time
-sys.path.insert(0, ".")
-from app.audio import portaudio
-from app.audio.device_sound import DeviceSound
-first = DeviceSound()
-first.start()
-time.sleep(0.5)
-stuck, first._stream = first._stream, None  # never closed
-old = portaudio.portaudio()._lib
-assert portaudio.start_afresh() and portaudio.portaudio()._lib is not old
-first.stop()
-second = DeviceSound()
-second.start()
-time.sleep(1.0)
-second.stop()
-print("called", second.callbacks > 10, flush=True)
-os._exit(0)  # the stuck one still runs, which one that hangs does not
-"""
-
-
-def test_sound_goes_on_beside_a_portaudio_that_hangs(pulse):
-    done = subprocess.run(
-        [sys.executable, "-c", AFRESH], env=pulse().env, capture_output=True, text=True, timeout=60
-    )
-    assert done.stdout.startswith("called True") and done.returncode == 0, done.stderr
+    for load in ("lock", "processes"):
+        found = []
+        for _ in range(4):
+            found.append(run(card.env, load, 4.0))
+            took_ms = found[-1]["both" if found[-1]["real_time"] else "cpu"][2]
+            if took_ms < 1.0:
+                break
+        print(found)
+        assert took_ms < 1.0, found
+        assert found[-1]["callbacks"] > 100 and not found[-1]["reopened"]

@@ -1,0 +1,96 @@
+"""The sound process with PortAudio replaced: devices and their whims come from a folder.
+
+`Card(folder)` is the test's side. `devices.json` holds what a scan finds, `whims.json` what a
+stream does that is opened from then on; `opened.jsonl` tells what was opened. Streams are called at
+50 Hz with a microphone that hears the loudspeaker, a block later.
+"""
+
+import json
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+
+
+class Card:
+    def __init__(self, folder, devices):
+        self.folder = folder
+        self.plug(devices)
+        self.whims()
+
+    def plug(self, devices):
+        self._write("devices.json", [asdict(device) for device in devices])
+
+    def whims(self, **whims):
+        """silent: never calls back; refuses: an error for it; blocks_s; stops_after: blocks;
+        zeros, flags: of each block; only: the names of devices that these whims are of."""
+        self._write("whims.json", whims)
+
+    def _write(self, name, value):
+        new = self.folder / f"{name}.new"
+        new.write_text(json.dumps(value))
+        new.rename(self.folder / name)
+
+    @property
+    def opened(self):
+        """(input, output, plan) of each opening."""
+        path = self.folder / "opened.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    @property
+    def command(self):
+        return (str(Path(__file__).resolve()), str(self.folder))
+
+
+def child(folder):
+    sys.path.insert(0, str(ROOT))
+    from app.audio.device import Device
+    from app.audio.sound_child import main
+    from moshi_mlx.errors import AudioError
+
+    def scan(again=False):
+        found = json.loads((folder / "devices.json").read_text())
+        if not found:
+            raise AudioError("no devices")
+        return [Device(**device) for device in found]
+
+    class Stream:
+        def __init__(self, callbacks, plan, ended):
+            whims = json.loads((folder / "whims.json").read_text())
+            names = {device.index: device.name for device in scan()}
+            pair = (names[plan.input], names[plan.output])
+            with (folder / "opened.jsonl").open("a") as log:
+                log.write(json.dumps([*pair, asdict(plan)]) + "\n")
+            if "only" in whims and not set(whims["only"]) & set(pair):
+                whims = {}
+            time.sleep(whims.get("blocks_s", 0))
+            if "refuses" in whims:
+                raise AudioError(whims["refuses"])
+            self.run = (callbacks, plan, ended, whims)
+            threading.Thread(target=self._run, daemon=True).start()
+
+        def _run(self):
+            callbacks, plan, ended, whims = self.run
+            out, due_s, blocks = np.zeros(480, np.float32), time.monotonic(), 0
+            while not whims.get("silent") and blocks != whims.get("stops_after"):
+                time.sleep(max(0.0, due_s - time.monotonic()))
+                mic = 0 * out if whims.get("zeros") else out + 1e-3
+                if plan.split:
+                    callbacks.render(out)
+                    callbacks.capture(mic, bool(whims.get("flags")))
+                else:
+                    callbacks.exchange(mic, out, bool(whims.get("flags")))
+                due_s, blocks = due_s + 0.02, blocks + 1
+            if blocks:
+                ended()
+
+    main(scan, Stream)
+
+
+if __name__ == "__main__":
+    child(Path(sys.argv[1]))
