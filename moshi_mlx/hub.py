@@ -7,7 +7,6 @@ that was interrupted goes on where it stopped (huggingface_hub itself starts aga
 
 import errno
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -18,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .config.model_files import PARTS, SHARD_INDEX, file_names, shard_names
-from .errors import ConfigError, DownloadError
+from .config.json_file import parse_json_object
+from .config.model_files import PARTS, file_names
+from .config.shards import SHARD_INDEX, shard_names
+from .errors import DownloadError
 
 NANO = Path(__file__).parent / "nano"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -111,7 +112,7 @@ def _plan(repository: str, revision: str | None, parts: tuple[str, ...], cache_d
     names = list(file_names(config, all_sizes, parts).values())
     if SHARD_INDEX in names:
         index = _read_config(_download(repository, SHARD_INDEX, commit, cache_dir), repository)
-        names += shard_names(index)
+        names += shard_names(index, SHARD_INDEX)
     for name in names:
         if name not in all_sizes:
             raise DownloadError(
@@ -229,7 +230,7 @@ def _cached(
     config = _read_config(config_file, repository) if config_file.is_file() else None
     names = list(file_names(config, available, parts).values())
     if SHARD_INDEX in names:
-        names += shard_names(_read_config(snapshot / SHARD_INDEX, repository))
+        names += shard_names(_read_config(snapshot / SHARD_INDEX, repository), SHARD_INDEX)
     absent = sorted(set(names) - available)
     if "weights" in parts and not any(name.endswith(".safetensors") for name in names):
         absent.append("its weights")
@@ -239,13 +240,7 @@ def _cached(
 
 
 def _read_config(path: Path, repository: str) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        raise ConfigError(f"{path.name} of {repository} is not JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise ConfigError(f"{path.name} of {repository} is not a JSON object")
-    return config
+    return parse_json_object(path.read_bytes(), f"{path.name} of {repository}")
 
 
 def _repository_folder(repository: str, cache_dir: Path | None) -> Path:

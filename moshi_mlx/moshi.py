@@ -18,14 +18,15 @@ from .clock import FRAME_SAMPLES
 from .codec.cpu_threads import DecodeBehind, EncodeAhead, Sound
 from .codec.interface import Codec, CodecStream
 from .config.lm_config import LmConfig
+from .config.model_files import mimi_config_path, part_path, weight_paths
 from .config.reading import parse_config, read_config
 from .errors import ConfigError, MoshiError
 from .lm.generator import Forced, LmGenerator, Step
 from .lm.model import Lm
 from .memory import limit_memory
-from .mimi import MimiConfig, load_mimi
+from .mimi import load_mimi
 from .text.tokenizer import TextTokenizer
-from .weights.loading import lm_from_file, part_path, working_dtype
+from .weights.loading import lm_from_files, working_dtype
 
 
 @dataclass(frozen=True)
@@ -270,10 +271,8 @@ def load(
     raw = read_config(folder)
     config = parse_config(raw, str(folder / "config.json"))
     tokenizer = TextTokenizer(part_path(folder, raw, "tokenizer"))
-    lm = lm_from_file(part_path(folder, raw, "weights"), config, working_dtype(dtype), kv_bits)
-    mimi_config = None
-    if raw.get("mimi_config_name"):
-        mimi_config = MimiConfig.from_file(folder / raw["mimi_config_name"])
+    lm = lm_from_files(weight_paths(folder, raw), config, working_dtype(dtype), kv_bits)
+    mimi_config = mimi_config_path(folder, raw)
     mimi = load_mimi(part_path(folder, raw, "mimi"), mimi_config, config.mimi_codebooks, codec)
     check_codec(mimi, config, folder)
     return Moshi(lm, mimi, tokenizer, folder)

@@ -5,7 +5,7 @@ import importlib
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,13 @@ from tqdm import tqdm
 
 from .calibrated.calibration import Calibration, read_calibration
 from .checkpoint.checkpoint import Checkpoint, open_checkpoint, plan_of
+from .checkpoint.place import check_target, real_target
 from .checkpoint.plan import unused_patterns
-from .checkpoint.target import Outcome, check_target, make_target
+from .checkpoint.target import Outcome, make_target
 from .errors import QuantizeError
 from .mixed.sizing import Choice, Goal, choose_recipe
 from .recipe.recipes import RECIPES, Recipe, find_recipe
-from .report.command import write_whole
-from .report.report import FILE, report_of, to_json
+from .report.report import FILE, Report, report_of, to_json
 from .report.tables import short
 
 COMMANDS = {"report": ".report.command", "push": ".push.command"}  # `moshi quantize report ...`
@@ -80,20 +80,23 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = open_checkpoint(args.source, args.revision, args.offline)
     recipe = find_recipe(args.recipe or "q4")
     plan_of(checkpoint, recipe)  # a checkpoint that doesn't fit its config is told at once
+    check_target(args.target, checkpoint.folder, args.force)  # before minutes of work
     calibration = calibration_of(args, checkpoint)
-    papers: Mapping[str, str] = {}
+    papers: dict[str, str] = {}
     try:
         if goal is not None and calibration is not None:
             choice = chosen_by(calibration, goal)
             recipe, papers = choice.recipe, choice.papers()
-        outcome = make(args, checkpoint, recipe, calibration, papers)
+        outcome, report = make(args, checkpoint, recipe, calibration, papers)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         raise
+    for line in outcome.fallbacks:
+        print(f"note: {line}")
     if recipe.name not in RECIPES:
         for pattern in unused_patterns(outcome.plan, recipe):
             print(f"note: the recipe's {pattern!r} decides about no layer")
-    summarize(outcome, checkpoint)
+    print(f"{outcome.folder}: {short(report)}")
     return 0
 
 
@@ -133,7 +136,6 @@ def calibration_of(args: argparse.Namespace, checkpoint: Checkpoint) -> Calibrat
         if args.talker is not None:
             raise QuantizeError("--talker is for --calibrate: give a folder of recordings with it")
         return None
-    check_target(checkpoint, args.target, args.force)  # before minutes of work
     revision = None if args.talker else args.revision
     talker = args.talker or args.source
     calibration = read_calibration(checkpoint, args.calibrate, talker, revision, args.offline)
@@ -147,25 +149,35 @@ def make(
     recipe: Recipe,
     calibration: Calibration | None,
     papers: Mapping[str, str],
-) -> Outcome:
-    """The target, with a bar over all passes through the weights."""
+) -> tuple[Outcome, Report]:
+    """The target with its report in it, a bar over all passes through the weights."""
     plan = plan_of(checkpoint, recipe)
     total = sum(planned.num_weights for planned in plan)
-    options: dict[str, Any] = {"force": args.force, "papers": papers}
+    options: dict[str, Any] = {"force": args.force}
     if calibration is not None:
         total += calibration.num_weights(plan)
+    reports: list[Report] = []
     with tqdm(total=total, unit=" weights", unit_scale=True, desc=recipe.name) as bar:
+
+        def compared(folder: Path) -> str:
+            bar.close()
+            reports.append(comparison(checkpoint, folder, real_target(args.target).name))
+            return json.dumps(to_json(reports[0]), indent=1) + "\n"
+
+        ready = {name: _as_it_is(text) for name, text in papers.items()}
+        options["papers"] = ready | {FILE: compared}
         if calibration is not None:
             options["prepare"] = calibration.prepare(bar.update)
             options["rounding_name"] = calibration.label
-        return make_target(checkpoint, args.target, recipe, progress=bar.update, **options)
+        outcome = make_target(checkpoint, args.target, recipe, progress=bar.update, **options)
+    return outcome, reports[0]
 
 
-def summarize(outcome: Outcome, checkpoint: Checkpoint) -> None:
-    """What differs from the recipe, and the short report; the whole one lies in the target."""
-    for line in outcome.fallbacks:
-        print(f"note: {line}")
+def comparison(checkpoint: Checkpoint, folder: Path, name: str) -> Report:
+    """The short report, with a bar; the whole one goes into the target."""
     with tqdm(unit=" weights", unit_scale=True, desc="comparing") as bar:
-        report = report_of(checkpoint, outcome.folder, bar.update)
-    write_whole(outcome.folder / FILE, json.dumps(to_json(report), indent=1) + "\n")
-    print(f"{outcome.folder}: {short(report)}")
+        return report_of(checkpoint, folder, bar.update, name)
+
+
+def _as_it_is(text: str) -> Callable[[Path], str]:
+    return lambda folder: text

@@ -11,6 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from moshi_mlx.config.lm_config import LmConfig
+from moshi_mlx.config.model_files import mimi_config_path
 from moshi_mlx.config.reading import read_config
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.hub import NANO, resolve
@@ -137,5 +138,5 @@ def mimi_config(shape: str) -> MimiConfig:
     folder = folder if folder.is_dir() else folder.parent
     if not (folder / "config.json").is_file():
         return MimiConfig()
-    named = read_config(folder).get("mimi_config_name")
-    return MimiConfig.from_file(folder / named) if named else MimiConfig()
+    named = mimi_config_path(folder, read_config(folder))
+    return MimiConfig.from_file(named) if named else MimiConfig()

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from moshi_mlx.errors import MoshiError
+from moshi_mlx.output import whole_file
 
 from ..bench import (
     compare as bench_compare,
@@ -41,8 +42,7 @@ from ..bench.runner import Plan
 from ..bench.subject import DEFAULT_RECIPE, DEFAULT_SHAPE, Subject
 from ..machine import facts as platform_facts
 from ..machine.facts import Facts
-from .model_options import add_model_options, model_from
-from .report_file import check_writable, write_report
+from .model_options import add_force_option, add_model_options, model_from
 
 INTERRUPTED = 1  # it has not measured what it was asked to
 
@@ -71,6 +71,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--html", metavar="FILE", type=Path, help="a page with figures and charts")
     out.add_argument("--trace", metavar="FILE", type=Path, help="frames for ui.perfetto.dev")
     out.add_argument("--metal-capture", metavar="FILE", type=Path, help="a .gputrace for Xcode")
+    add_force_option(out)
     actions = parser.add_subparsers(dest="action", metavar="")
     two = actions.add_parser("compare", help="compare A.json B.json: ratios of two reports")
     two.add_argument("first", type=Path, metavar="A.json")
@@ -111,9 +112,8 @@ def plan_from(args: argparse.Namespace) -> Plan:
 
 def check_outputs(args: argparse.Namespace) -> None:
     """Before anything else: can every report be written? Raises MoshiError."""
-    for path in (args.html, args.trace, None if args.json in (None, "-") else Path(args.json)):
-        if path is not None:
-            check_writable(path)
+    named = (args.html, args.trace, None if args.json in (None, "-") else Path(args.json))
+    whole_file.check_outputs([path for path in named if path is not None], force=args.force)
     if args.metal_capture is not None:
         bench_trace.check_capture(args.metal_capture)
 
@@ -183,15 +183,15 @@ def report(bench: Bench, args: argparse.Namespace) -> None:
     """Screen, files, and one JSON document as the last line of stdout."""
     whole = bench_document.document(bench)
     if args.html is not None:
-        write_report(args.html, bench_html.page(bench))
+        whole_file.write_text(args.html, bench_html.page(bench))
     if args.trace is not None:
         traces = {run.subject.recipe: run.trace for run in bench.runs}
-        write_report(args.trace, json.dumps(bench_trace.document(traces)))
+        whole_file.write_text(args.trace, json.dumps(bench_trace.document(traces)))
     if args.json == "-":
         print(json.dumps(whole))
         return
     if args.json is not None:
-        write_report(Path(args.json), json.dumps(whole) + "\n")
+        whole_file.write_text(Path(args.json), json.dumps(whole) + "\n")
     console = Console(highlight=False)
     bench_screen.show(bench, console)
     console.print()

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from moshi_mlx.output.whole_file import check_outputs, write_text
+
 from ..doctor import checks, report
 from ..doctor import speed as doctor_speed
 from ..doctor.speed import Speed
 from ..machine import facts as platform_facts
 from ..machine.facts import Facts
-from .report_file import check_writable, write_report
+from .model_options import add_force_option
 
 VOICES, BITS = ("moshiko", "moshika"), ("q4", "q8", "bf16")
 MODELS = tuple(f"kyutai/{voice}-mlx-{bits}" for voice in VOICES for bits in BITS)
@@ -27,13 +29,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a report for a bug tracker (no names, no paths) instead of the screen",
     )
     parser.add_argument("--quick", action="store_true", help="leave the five-second benchmark out")
+    add_force_option(parser)
     parser.add_argument("--offline", action="store_true", help="don't ask the network anything")
 
 
 def run(args: argparse.Namespace) -> int:
     """Always 0 when the report could be made: what it says is for people to judge."""
     if args.json not in (None, "-"):
-        check_writable(Path(args.json))
+        check_outputs([Path(args.json)], force=args.force)
     facts = platform_facts.gather(MODELS, network=not args.offline)
     speed, why_not = (None, "--quick") if args.quick else test_speed(facts)
     lines = [*checks.check(facts), report.speed_line(speed, why_not)]
@@ -44,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json == "-":
         print(text)
     else:
-        write_report(Path(args.json), text + "\n")
+        write_text(Path(args.json), text + "\n")
     return 0
 
 

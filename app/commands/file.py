@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections import deque
@@ -18,9 +17,16 @@ from moshi_mlx.audio.file import read_mono
 from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE_HZ
 from moshi_mlx.codec.cpu_threads import DECODING_MAX
 from moshi_mlx.errors import AudioError
+from moshi_mlx.output.whole_file import check_outputs, whole_files
 
-from ..recording.sound_file import kind_of, whole_file, write_samples
-from .model_options import add_model_options, add_sampling_options, load_from, sampling_from
+from ..recording.sound_file import kind_of, write_samples
+from .model_options import (
+    add_force_option,
+    add_model_options,
+    add_sampling_options,
+    load_from,
+    sampling_from,
+)
 
 if TYPE_CHECKING:
     from moshi_mlx import Moshi
@@ -59,12 +65,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help=f"silence added after the recording, room for the answer (default {TAIL_SECONDS:g})",
     )
+    add_force_option(parser)
     add_model_options(parser)
     add_sampling_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    check_output(args)
+    check(args)
     heard = read_mono(args.input)
     heard = np.append(heard, np.zeros(int(args.tail * SAMPLE_RATE_HZ), np.float32))
     moshi = load_from(args)
@@ -80,21 +87,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def check_output(args: argparse.Namespace) -> None:
-    """Before the model is loaded: an ending that can be written, a folder that takes it."""
-    output = args.output
-    if output.suffix.lower() not in (".wav", ".flac"):
-        raise AudioError(f"{output}: sound is written as .wav or .flac; choose one of these")
-    if not output.absolute().parent.is_dir():
-        raise AudioError(f"{output.parent} is no folder; make it first")
-    if output.is_dir():
-        raise AudioError(f"{output} is a folder; choose another name")
-    if not os.access(output.absolute().parent, os.W_OK):
-        raise AudioError(f"{output.parent} can't be written to; choose another folder")
-    if output.exists() and args.input.exists() and output.samefile(args.input):
-        raise AudioError(f"{output} is the recording itself; choose another name")
+def check(args: argparse.Namespace) -> None:
+    """Before the model is loaded: an ending that can be written, and nothing lost by it."""
+    kind_of(args.output)
+    check_outputs([args.output, transcript_of(args.output)], [args.input], args.force)
     if not 0 <= args.tail <= TAIL_SECONDS_MAX:
         raise AudioError(f"--tail must lie between 0 and {TAIL_SECONDS_MAX:g} seconds")
+
+
+def transcript_of(output: Path) -> Path:
+    return output.with_suffix(".jsonl")
 
 
 def answer_recording(
@@ -141,13 +143,13 @@ def write_answer(path: Path, answer: Answer, heard: np.ndarray | None) -> Path:
     """The sound (with `heard`: user left, Moshi right) and its transcript: both whole, or none.
 
     The transcript is one JSON object a piece of text: {"time_s", "speaker", "text"}. Returns its
-    path. Raises AudioError.
+    path. Raises AudioError, OutputError.
     """
-    transcript = path.with_suffix(".jsonl")
+    transcript = transcript_of(path)
     samples = answer.pcm if heard is None else np.stack([heard, answer.pcm], axis=1)
-    with whole_file(path) as sound:
+    with whole_files(path, transcript) as (sound, words):
         write_samples(sound, samples, kind_of(path))
-        with whole_file(transcript) as words, words.open("w", encoding="utf-8") as file:
+        with words.open("w", encoding="utf-8") as file:
             for seconds, text in answer.words:
                 row = {"time_s": round(seconds, 2), "speaker": "moshi", "text": text}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -68,6 +68,11 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
 
 
+def add_force_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """--force, the same in every command that writes files."""
+    parser.add_argument("--force", action="store_true", help="replace files that exist")
+
+
 def kyutai_name(voice: str, bits: int) -> str:
     return f"kyutai/{voice}-mlx-{PRECISIONS[bits]}"
 

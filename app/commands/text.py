@@ -28,11 +28,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     prompt = read_prompt(args)
     check_sampling(args)
+    from moshi_mlx.config.model_files import part_path
     from moshi_mlx.config.reading import read_config
     from moshi_mlx.helium.model import load_helium
     from moshi_mlx.hub import resolve
     from moshi_mlx.text.tokenizer import load_tokenizer
-    from moshi_mlx.weights.loading import part_path, working_dtype
+    from moshi_mlx.weights.loading import working_dtype
 
     folder = resolve(args.model, args.revision, args.offline, files=("weights", "tokenizer"))
     model = load_helium(folder, working_dtype(None))

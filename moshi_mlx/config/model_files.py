@@ -1,7 +1,12 @@
 """Which file of a model's folder is what: config.json's word first, else the names Kyutai uses."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+from ..errors import WeightsError
+from .safe_names import file_inside, safe_name
+from .shards import SHARD_INDEX, weight_files
 
 PARTS = ("weights", "mimi", "tokenizer")
 # part -> (key of config.json, the usual names, best first)
@@ -21,24 +26,27 @@ NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
 }
-SHARD_INDEX = "model.safetensors.index.json"  # transformers' list of a model in several files
+MIMI_CONFIG_KEY = "mimi_config_name"
 
 
 def file_names(
-    config: Mapping[str, Any] | None, available: Iterable[str], parts: Iterable[str] = PARTS
+    config: Mapping[str, Any] | None,
+    available: Iterable[str],
+    parts: Iterable[str] = PARTS,
+    source: str = "config.json",
 ) -> dict[str, str]:
     """part -> file name. Parts that nobody names and that are not there are left out.
 
     A name that config.json gives is returned even if the file is not there (the caller says that
     it is missing). Weights in several files are returned as SHARD_INDEX. With Mimi comes
-    "mimi_config" where config.json names one.
+    "mimi_config" where config.json names one. Raises ConfigError for names that are none.
     """
     config, available = config or {}, set(available)
     found = {}
     for part in parts:
         key, usual = NAMES[part]
-        if config.get(key):
-            found[part] = config[key]
+        if config.get(key) not in (None, ""):
+            found[part] = safe_name(config[key], key, source)
             continue
         names = [name for name in usual if name in available]
         if part == "weights" and not names and SHARD_INDEX in available:
@@ -46,14 +54,43 @@ def file_names(
         names = names or _only_candidate(part, available)
         if names:
             found[part] = names[0]
-    if "mimi" in found and config.get("mimi_config_name"):
-        found["mimi_config"] = config["mimi_config_name"]
+    if "mimi" in found and config.get(MIMI_CONFIG_KEY) not in (None, ""):
+        found["mimi_config"] = safe_name(config[MIMI_CONFIG_KEY], MIMI_CONFIG_KEY, source)
     return found
 
 
-def shard_names(index: Mapping[str, Any]) -> list[str]:
-    """The weight files that transformers' index lists."""
-    return sorted(set(index.get("weight_map", {}).values()))
+def part_path(folder: Path, config: Mapping[str, Any], part: str) -> Path:
+    """The file of one part ("weights", "mimi", "tokenizer") of a model folder.
+
+    Raises WeightsError when it isn't there, ConfigError for a name that leads outside.
+    """
+    path = part_in(folder, config, part)
+    if path is None:
+        raise WeightsError(f"{folder} has no {part} file; fetch the model again")
+    return path
+
+
+def weight_paths(folder: Path, config: Mapping[str, Any]) -> list[Path]:
+    """The file with the model's weights, or all of its shards. Raises as `part_path`."""
+    path = part_path(folder, config, "weights")
+    return weight_files(folder, path.relative_to(folder).as_posix())
+
+
+def mimi_config_path(folder: Path, config: Mapping[str, Any]) -> Path | None:
+    """The file with Mimi's sizes, where config.json names one. Raises as `part_path`."""
+    return part_in(folder, config, "mimi_config")
+
+
+def part_in(folder: Path, config: Mapping[str, Any], part: str) -> Path | None:
+    """As `part_path`, None for a part that nobody names and that isn't there."""
+    available = [path.name for path in folder.iterdir()]
+    names = file_names(config, available, PARTS, str(folder / "config.json"))
+    if part not in names:
+        return None
+    path = file_inside(folder, names[part])
+    if not path.is_file():
+        raise WeightsError(f"{path} is missing ({part}); fetch the model again")
+    return path
 
 
 def _only_candidate(part: str, available: set[str]) -> list[str]:

@@ -1,11 +1,10 @@
 """From a folder's `config.json` to an LmConfig."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
+from .json_file import read_json_object
 from .lm_config import LmConfig
 from .lm_keys import LmReader
 from .presets import raw_preset
@@ -21,13 +20,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.exists():
         return raw_preset("moshi-7b")
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} can't be read as JSON ({error}); fetch it again") from None
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path} must hold one JSON object, not a {type(raw).__name__}")
-    return raw
+    return read_json_object(path)
 
 
 def parse_config(raw: Mapping[str, Any], source: str = "config.json") -> LmConfig:

@@ -3,7 +3,6 @@
 Source of transformers' keys and defaults: `configuration_helium.py` (transformers 5).
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from ..config.json_reader import Reader
 from ..config.lm_config import TransformerConfig
 from ..config.presets import raw_preset
 from ..config.reading import parse_config, read_config
-from ..errors import ConfigError, suggest
+from ..errors import suggest
 
 REQUIRED = (
     *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
@@ -178,15 +177,3 @@ def token_ids(reader: Reader, key: str, default: int) -> tuple[int, ...]:
     if not ids or not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
         raise reader.fail(f"{key} must be a token's number (or a list of them), not {value!r}")
     return tuple(ids)
-
-
-def read_shard_index(path: Path) -> dict[str, Any]:
-    """transformers' `model.safetensors.index.json`. Raises ConfigError."""
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        names = index["weight_map"].values()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path} is no index of weights ({error!r}); fetch it again") from None
-    if not all(isinstance(name, str) and Path(name).name == name for name in names):
-        raise ConfigError(f"{path} names files outside its folder; fetch it again")
-    return index

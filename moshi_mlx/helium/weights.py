@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config.model_files import SHARD_INDEX, shard_names
+from ..config.model_files import part_path, weight_paths
 from ..config.reading import read_config
-from ..errors import WeightsError
 from ..weights.formats import Quantization
-from ..weights.loading import part_path
 from ..weights.packing import Tensors, stack
-from ..weights.safetensors import check_tensors, read_safetensors
-from .config import HeliumConfig, read_shard_index
+from ..weights.safetensors import check_tensors, read_all
+from .config import HeliumConfig
 
 
 @dataclass(frozen=True)
@@ -63,16 +61,7 @@ def is_transformers_layout(names: set[str]) -> bool:
 def read_weights(folder: Path) -> tuple[Tensors, str]:
     """All tensors of a folder's weights, read lazily, and the file to name in errors."""
     raw = read_config(folder) if (folder / "config.json").exists() else {}
-    path = part_path(folder, raw, "weights")
-    if path.name != SHARD_INDEX:
-        return read_safetensors(path), str(path)
-    tensors: Tensors = {}
-    for name in shard_names(read_shard_index(path)):
-        shard = read_safetensors(folder / name)
-        if twice := sorted(set(shard) & set(tensors)):
-            raise WeightsError(f"{folder / name}: {twice[0]} is in two shards; fetch them again")
-        tensors |= shard
-    return tensors, str(path)
+    return read_all(weight_paths(folder, raw)), str(part_path(folder, raw, "weights"))
 
 
 def packed(

@@ -7,7 +7,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from ..config.lm_config import LmConfig
-from ..config.model_files import PARTS, file_names
+from ..config.model_files import weight_paths
 from ..config.reading import load_config, parse_config, read_config
 from ..errors import WeightsError
 from ..lm.kv_ring import check_kv_bits
@@ -15,7 +15,7 @@ from ..lm.model import Lm
 from ..memory import limit_memory
 from .formats import Quantization
 from .packing import pack, unpack
-from .safetensors import check_tensors, read_safetensors, to_mlx_layout
+from .safetensors import check_tensors, read_all, to_mlx_layout
 from .tensor_names import expected
 
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
@@ -44,11 +44,11 @@ def load_lm(
 
     path = Path(name_or_folder).expanduser()
     if path.suffix == ".safetensors" and path.is_file():  # where several precisions lie together
-        return lm_from_file(path, load_config(path.parent), dtype, kv_bits)
+        return lm_from_files([path], load_config(path.parent), dtype, kv_bits)
     folder = resolve(name_or_folder, revision, offline, files=("weights",))
     raw = read_config(folder)
     config = parse_config(raw, str(folder / "config.json"))
-    return lm_from_file(weights_path(folder, raw), config, dtype, kv_bits)
+    return lm_from_files(weight_paths(folder, raw), config, dtype, kv_bits)
 
 
 def working_dtype(dtype: str | None) -> str | None:
@@ -59,29 +59,19 @@ def working_dtype(dtype: str | None) -> str | None:
     return "float32" if dtype is None and mx.default_device() == mx.Device(mx.cpu) else dtype
 
 
-def weights_path(folder: Path, raw: dict) -> Path:
-    """The language model's file in a folder. Raises WeightsError when there is none."""
-    return part_path(folder, raw, "weights")
+def lm_from_files(
+    paths: list[Path], config: LmConfig, dtype: str | None = None, kv_bits: int = 16
+) -> Lm:
+    """Build the model and fill it from a file (or all shards of it) in either layout.
 
-
-def part_path(folder: Path, raw: dict, part: str) -> Path:
-    """The file of one part ("weights", "mimi", "tokenizer") of a model folder."""
-    names = file_names(raw, [p.name for p in folder.iterdir()], PARTS)
-    if part not in names:
-        raise WeightsError(f"{folder} has no {part} file; fetch the model again")
-    path = folder / names[part]
-    if not path.is_file():
-        raise WeightsError(f"{path} is missing ({part}); fetch the model again")
-    return path
-
-
-def lm_from_file(path: Path, config: LmConfig, dtype: str | None = None, kv_bits: int = 16) -> Lm:
-    """Build the model and fill it from a file in either layout. Raises WeightsError, MoshiError."""
+    Raises WeightsError, MoshiError.
+    """
     if dtype is not None and dtype not in DTYPES:
         raise WeightsError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
     check_kv_bits(kv_bits, config.transformer.head_dim, config.transformer.context or 0)
-    tensors = to_mlx_layout(read_safetensors(path), config, str(path))
-    quantized = check_tensors(tensors, expected(config), str(path))
+    name = str(paths[0] if len(paths) == 1 else paths[0].parent)
+    tensors = to_mlx_layout(read_all(paths), config, name)
+    quantized = check_tensors(tensors, expected(config), name)
     packed, modes = pack(tensors, quantized, config)
     del tensors
     lm = Lm(config, kv_bits)

@@ -5,7 +5,7 @@ Shapes: D width. Formats: Kyutai's MLX layout (`names.expected`) and PyTorch lay
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import mlx.core as mx
@@ -28,6 +28,17 @@ def read_safetensors(path: str | Path) -> dict[str, mx.array]:
         raise WeightsError(f"{path} can't be read ({error}); fetch it again") from error
     assert isinstance(arrays, dict)
     return arrays
+
+
+def read_all(paths: Iterable[Path]) -> dict[str, mx.array]:
+    """The tensors of one file or of all shards of a model, lazily. Raises WeightsError."""
+    tensors: dict[str, mx.array] = {}
+    for path in paths:
+        shard = read_safetensors(path)
+        if twice := sorted(set(shard) & set(tensors)):
+            raise WeightsError(f"{path}: {twice[0]} is in two shards; fetch them again")
+        tensors |= shard
+    return tensors
 
 
 def check_safetensors(path: Path) -> dict[str, dict]:

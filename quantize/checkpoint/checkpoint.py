@@ -9,6 +9,7 @@ from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.config.model_files import file_names
 from moshi_mlx.config.presets import raw_preset
 from moshi_mlx.config.reading import parse_config, read_config
+from moshi_mlx.config.shards import weight_files
 from moshi_mlx.helium.config import HeliumConfig, parse_helium_config
 from moshi_mlx.hub import resolve
 
@@ -16,7 +17,7 @@ from ..errors import QuantizeError
 from ..recipe.recipes import Recipe
 from .entries import check_is_model, entries_of
 from .plan import Planned, make_plan
-from .source import Source, weight_files
+from .source import Source
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def open_checkpoint(
     if not any(name.endswith((".safetensors", ".index.json")) for name in available):
         raise QuantizeError(f"{folder} holds no safetensors file: is it a model's folder?")
     raw = _raw_config(folder)
-    names = file_names(raw, available)
+    names = file_names(raw, available, source=str(folder / "config.json"))
     if "weights" not in names:
         raise QuantizeError(
             f"{folder} holds several weight files; name one as moshi_name in its config.json"

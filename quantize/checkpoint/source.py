@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from moshi_mlx.config.model_files import SHARD_INDEX, shard_names
 from moshi_mlx.errors import WeightsError
 
 from .entries import Entry
@@ -77,22 +76,6 @@ class Source:
             step = max(1, max_bytes // row_bytes)
             for start in range(0, len(rows), step):
                 yield tensor, rows[start : start + step]
-
-
-def weight_files(folder: Path, name: str) -> list[Path]:
-    """The one file, or those that transformers' index lists. Raises WeightsError."""
-    path = folder / name
-    if name == SHARD_INDEX:
-        try:
-            paths = [folder / shard for shard in shard_names(json.loads(path.read_text()))]
-        except (OSError, ValueError) as error:
-            raise WeightsError(f"{path} can't be read: {error}; fetch it again") from error
-    else:
-        paths = [path]
-    for path in paths:
-        if not path.is_file():
-            raise WeightsError(f"no weights at {path}; check the path, or fetch the model again")
-    return paths
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], np.ndarray]:

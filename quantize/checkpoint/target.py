@@ -5,28 +5,38 @@ that folder, and the same command goes on from it; a failed one removes it.
 """
 
 import json
-import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from moshi_mlx.config.model_files import PARTS
+from moshi_mlx.config.safe_names import file_inside
 
 from ..errors import QuantizeError
 from ..recipe.recipes import Recipe
 from ..recipe.rounding import Rounding, nearest
 from .checkpoint import Checkpoint, fingerprint, plan_of
 from .convert import Ready, convert
+from .place import (
+    LOCK,
+    check_target,
+    partial_folder,
+    partial_of,
+    put_in_place,
+    real_target,
+    write_new,
+)
 from .plan import Planned, bits_per_weight, fallbacks
 
-NO_PAPERS: Mapping[str, str] = MappingProxyType({})
+SMALL_PARTS = ("mimi", "tokenizer", "mimi_config")  # copied as they are
 PREPARED = "prepared"  # the folder in the partial one where modules wait that were rounded first
 Prepare = Callable[[list[Planned], Path], Ready]
+Papers = Mapping[str, Callable[[Path], str]]  # name -> its text, when the rest is in the folder
+NO_PAPERS: Papers = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -60,55 +70,56 @@ def make_target(
     rounding_name: str = "nearest",
     progress: Callable[[int], object] = lambda num_weights: None,
     prepare: Prepare | None = None,
-    papers: Mapping[str, str] = NO_PAPERS,
+    papers: Papers = NO_PAPERS,
 ) -> Outcome:
     """Quantize into the folder `target`. Raises QuantizeError, WeightsError.
 
     `prepare(plan, folder)` may round modules before the rest, into a folder that is removed.
-    `papers`: text files for the target, by name.
+    `papers`: text files for the target.
     """
     plan = plan_of(checkpoint, recipe)
-    check_target(checkpoint, target, force)
-    partial = target.with_name(f".{target.name}.partial")
-    check_disk(plan, partial, copies=1 if prepare is None else 2)
+    check_target(target, checkpoint.folder, force)
+    real = real_target(target)
+    copies = small_parts(checkpoint)
+    check_disk(plan, real, copies.values(), times=1 if prepare is None else 2)
     name = f"model.{re.sub(r'[^A-Za-z0-9_-]+', '-', recipe.name)}.safetensors"
     made_by = provenance(checkpoint, recipe, rounding_name)
-    partial.mkdir(parents=True, exist_ok=True)
-    try:
-        metadata = metadata_of(checkpoint, made_by)
-        options = {} if prepare is None else {"ready": prepare(plan, partial / PREPARED)}
-        convert(checkpoint.source, plan, partial / name, metadata, rounding, progress, **options)
-        _complete(checkpoint, partial, name, made_by | {"bits_per_weight": bits_per_weight(plan)})
-        for paper, text in papers.items():
-            (partial / paper).write_text(text, encoding="utf-8")
-        _put_in_place(partial, target)
-    except KeyboardInterrupt:
-        raise  # what is whole in the partial folder is used by the next run
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise QuantizeError(f"{target} can't be written: {error.strerror or error}") from error
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    with partial_folder(real, target) as partial:
+        try:
+            metadata = metadata_of(checkpoint, made_by)
+            options = {} if prepare is None else {"ready": prepare(plan, partial / PREPARED)}
+            convert(
+                checkpoint.source, plan, partial / name, metadata, rounding, progress, **options
+            )
+            made_by["bits_per_weight"] = bits_per_weight(plan)
+            _complete(checkpoint, partial, name, made_by, copies, papers)
+            put_in_place(partial, real, force)
+        except Exception:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise  # after an interruption, what is whole in the partial folder is used again
     return Outcome(target, target / name, plan)
 
 
-def check_target(checkpoint: Checkpoint, target: Path, force: bool) -> None:
-    if not target.name or target.resolve() == checkpoint.folder.resolve():
-        raise QuantizeError("the target is the source's own folder: choose another name")
-    if os.path.lexists(target) and not force:
-        raise QuantizeError(f"{target} exists: choose another name, or replace it with --force")
-    if target.exists() and not target.is_dir():
-        raise QuantizeError(f"{target} is a file: choose another name for the target folder")
+def small_parts(checkpoint: Checkpoint) -> dict[str, Path]:
+    """part -> the file in the source. Raises QuantizeError, ConfigError."""
+    found = {}
+    for part in SMALL_PARTS:
+        if part in checkpoint.names:
+            path = file_inside(checkpoint.folder, checkpoint.names[part])
+            if not path.is_file():
+                raise QuantizeError(f"the source names {checkpoint.names[part]}, but it is missing")
+            found[part] = path
+    return found
 
 
-def check_disk(plan: list[Planned], partial: Path, copies: int = 1) -> None:
+def check_disk(plan: list[Planned], real: Path, small: Iterable[Path], times: int = 1) -> None:
     """Room for the whole target, less what an interrupted run has written already."""
-    place = partial
+    place, partial = real, partial_of(real)
     while not place.exists():
         place = place.parent
-    written = sum(path.stat().st_size for path in partial.glob("*")) if partial.exists() else 0
-    needed = copies * sum(planned.num_bytes for planned in plan) - written
+    written = sum(path.lstat().st_size for path in partial.glob("*")) if partial.is_dir() else 0
+    copied = sum(path.stat().st_size for path in small)
+    needed = times * sum(planned.num_bytes for planned in plan) + copied - written
     free = shutil.disk_usage(place).free
     if needed > free:
         raise QuantizeError(
@@ -144,41 +155,30 @@ def tool_version() -> str:
         return "from a checkout"
 
 
-def _complete(checkpoint: Checkpoint, partial: Path, weights: str, made_by: dict[str, Any]) -> None:
-    """config.json, and Mimi and the tokenizer by hard link where the disk allows it."""
-    config = {**checkpoint.raw_config, "moshi_name": weights}
-    for part in (*PARTS, "mimi_config"):
-        if part == "weights" or part not in checkpoint.names:
-            continue
-        name = checkpoint.names[part]
-        origin = (checkpoint.folder / name).resolve()
-        if not origin.is_file():
-            raise QuantizeError(f"the source names {name}, but {origin} is missing")
-        link_or_copy(origin, partial / name)
+def _complete(
+    checkpoint: Checkpoint,
+    partial: Path,
+    weights: str,
+    made_by: dict[str, Any],
+    copies: Mapping[str, Path],
+    papers: Papers,
+) -> None:
+    """config.json with our mark, Mimi and the tokenizer copied, and the papers."""
+    config: dict[str, Any] = {**checkpoint.raw_config, "moshi_name": weights}
+    taken = {name.casefold() for name in (weights, "config.json", LOCK, *papers)}
+    for part, origin in copies.items():
+        name = origin.name if origin.name.casefold() not in taken else f"{part}-{origin.name}"
+        taken.add(name.casefold())
+        (partial / name).unlink(missing_ok=True)
+        shutil.copyfile(origin, partial / name)
         config[f"{part}_name"] = name
-    config["quantization"] = made_by
-    (partial / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-    keep = {weights, "config.json", *checkpoint.names.values()}
+    keep = [weights, "config.json", *(config[f"{part}_name"] for part in copies)]
     for path in partial.iterdir():  # of an interrupted run with another recipe
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name not in keep:
+        elif path.name not in (*keep, LOCK):
             path.unlink()
-
-
-def link_or_copy(origin: Path, destination: Path) -> None:
-    destination.unlink(missing_ok=True)
-    try:
-        os.link(origin, destination)
-    except OSError:
-        shutil.copyfile(origin, destination)
-
-
-def _put_in_place(partial: Path, target: Path) -> None:
-    """One rename; what was there (--force) is removed after the new folder is whole."""
-    old = target.with_name(f".{target.name}.old")
-    if target.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        target.rename(old)
-    partial.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+    config["quantization"] = made_by | {"files": [*keep, *papers]}  # `place` replaces no others
+    write_new(partial / "config.json", json.dumps(config, indent=1) + "\n")
+    for name, text in papers.items():
+        write_new(partial / name, text(partial))

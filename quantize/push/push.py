@@ -111,7 +111,10 @@ def upload(target: Path, repository: str, card: str, private: bool) -> str:
     operations = [
         CommitOperationAdd(path.name, str(path))
         for path in sorted(target.iterdir())
-        if path.is_file() and path.name != "README.md" and not path.name.startswith(".")
+        if path.is_file()
+        and not path.is_symlink()
+        and path.name != "README.md"
+        and not path.name.startswith(".")
     ]
     operations.append(CommitOperationAdd("README.md", card.encode()))
     with one_line(repository):

@@ -2,11 +2,11 @@
 
 import argparse
 import json
-import os
-import tempfile
 from pathlib import Path
 
 from tqdm import tqdm
+
+from moshi_mlx.output.whole_file import check_outputs, write_text
 
 from ..errors import QuantizeError
 from . import tables
@@ -31,15 +31,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write it as a page")
+    parser.add_argument("--force", action="store_true", help="replace files that exist")
     parser.add_argument("--offline", action="store_true", default=None, help="no network")
 
 
 def run(args: argparse.Namespace) -> int:
     if not 1 <= args.frames <= 1_000_000:
         raise QuantizeError("--frames must lie between 1 and 1000000")
-    for path in (args.json, args.html):
-        if path is not None:
-            check_writable(path)  # before minutes of work
+    outputs = [path for path in (args.json, args.html) if path is not None]
+    check_outputs(outputs, force=args.force)  # before minutes of work
     with tqdm(unit=" weights", unit_scale=True, desc="report") as bar:
         report = make_report(
             args.original,
@@ -51,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
         )
     print(terminal(report))
     if args.json is not None:
-        write_whole(args.json, json.dumps(to_json(report), indent=1) + "\n")
+        write_text(args.json, json.dumps(to_json(report), indent=1) + "\n")
     if args.html is not None:
-        write_whole(args.html, page(report))
+        write_text(args.html, page(report))
     return 0
 
 
@@ -64,28 +64,3 @@ def terminal(report: Report) -> str:
         parts += ["", tables.material_line(talk), tables.plain(tables.streams(talk))]
         parts += ["", tables.free_line(talk), tables.plain(tables.texts(talk))]
     return "\n".join(parts)
-
-
-def check_writable(path: Path) -> None:
-    """Raises QuantizeError for a name that can't become a file."""
-    parent = path.absolute().parent
-    if path.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise QuantizeError(f"{path} can't be written: choose a file in a folder that takes it")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """A file that takes its name when it is whole. Raises QuantizeError."""
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.absolute().parent, delete=False
-        ) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(text)
-                file.close()
-                temporary.chmod(0o644)
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise QuantizeError(f"{path} can't be written: {error.strerror or error}") from error

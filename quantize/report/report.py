@@ -85,12 +85,13 @@ def report_of(
     checkpoint: Checkpoint,
     folder: Path,
     progress: Callable[[int], object] = lambda num_weights: None,
+    name: str | None = None,
 ) -> Report:
-    """The part about weights."""
+    """The part about weights; `name`: what to call the quantized one, if not as its folder."""
     made = read_config(folder).get("quantization")
     return Report(
         original=checkpoint.label,
-        quantized=folder.resolve().name,
+        quantized=name or folder.resolve().name,
         made=made if isinstance(made, dict) else {},
         original_bytes=sum(t.values.nbytes for t in checkpoint.source.tensors.values()),
         layers=layer_errors(checkpoint, folder, progress),

@@ -8,15 +8,14 @@ import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.config.lm_config import LmConfig
-from moshi_mlx.config.model_files import file_names
+from moshi_mlx.config.model_files import weight_paths
 from moshi_mlx.config.reading import read_config
 from moshi_mlx.weights.formats import read_quantization
-from moshi_mlx.weights.safetensors import read_safetensors, to_mlx_layout
+from moshi_mlx.weights.safetensors import read_all, to_mlx_layout
 
 from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.convert import BLOCK_BYTES
 from ..checkpoint.entries import Entry, entries_of
-from ..checkpoint.source import weight_files
 from ..errors import QuantizeError
 from ..recipe.recipes import Format
 from ..recipe.rounding import exactly, to_mlx
@@ -56,12 +55,7 @@ def layer_errors(
 
 def _tensors_of(other: Path, original: Checkpoint) -> dict[str, mx.array]:
     """Lazy tensors in Kyutai's MLX layout."""
-    names = file_names(read_config(other), [path.name for path in other.iterdir()])
-    if "weights" not in names:
-        raise QuantizeError(f"{other} holds no weights: is it a model's folder?")
-    tensors: dict[str, mx.array] = {}
-    for path in weight_files(other, names["weights"]):
-        tensors |= read_safetensors(path)
+    tensors = read_all(weight_paths(other, read_config(other)))
     if isinstance(original.config, LmConfig):
         return to_mlx_layout(tensors, original.config, str(other))
     return tensors

@@ -175,4 +175,4 @@ def test_twice_the_disk_is_needed(tmp_path, capsys, monkeypatch):
     size = (tmp_path / "plain" / "model.q4.safetensors").stat().st_size
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1.5 * size))
     assert quantize("nano", tmp_path / "out", "--calibrate", codes) == 1
-    assert "the target needs 0.00 GB" in capsys.readouterr().err
+    assert "the target needs 0.01 GB" in capsys.readouterr().err

@@ -164,13 +164,13 @@ def test_a_target_begun_with_another_recipe_or_source_is_begun_anew(tmp_path, mo
 
 def test_force_replaces_a_target_only_when_the_new_one_is_whole(tmp_path, capsys):
     write_model(tmp_path / "source")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "precious").write_text("x")
+    assert quantize(tmp_path / "source", tmp_path / "out", "--recipe", "q8") == 0
     assert quantize(tmp_path / "source", tmp_path / "out") == 1
     assert "exists: choose another name, or replace it with --force" in capsys.readouterr().err
-    assert (tmp_path / "out" / "precious").exists()
+    assert (tmp_path / "out" / "model.q8.safetensors").exists()
     assert quantize(tmp_path / "source", tmp_path / "out", "--force") == 0
-    assert not (tmp_path / "out" / "precious").exists()
+    assert not (tmp_path / "out" / "model.q8.safetensors").exists()
+    load_lm(tmp_path / "out")
     assert sorted(os.listdir(tmp_path)) == ["out", "source"]
 
 

@@ -168,12 +168,12 @@ def one_bad_file(folder):
     [
         (no_model, (), "holds no safetensors file"),
         (other_shape, (), "are different models"),
-        (lambda f: (f / "b" / "model.q4.safetensors").unlink(), (), "no weights at"),
+        (lambda f: (f / "b" / "model.q4.safetensors").unlink(), (), "is missing (weights)"),
         (empty, ("--audio", "{}/empty"), "holds no recordings"),
         (one_bad_file, ("--audio", "{}/empty"), "can't be read as sound"),
         (lambda f: None, ("--audio", "{}/none"), "can't be read as a folder of recordings"),
-        (lambda f: None, ("--json", "{}/none/r.json"), "can't be written"),
-        (lambda f: None, ("--html", "{}/a"), "can't be written"),
+        (lambda f: None, ("--json", "{}/none/r.json"), "is no folder; make it first"),
+        (lambda f: None, ("--html", "{}/a"), "is a folder; give the name of a file"),
         (lambda f: None, ("--frames", "0"), "--frames must lie between"),
     ],
 )
@@ -194,15 +194,13 @@ def test_a_quantized_original_is_refused(models, capsys):
     assert "quantized already" in capsys.readouterr().err
 
 
-def test_a_full_disk_leaves_the_old_page(models, capsys, monkeypatch):
+def test_a_report_that_is_there_needs_force(models, capsys):
     folder, _ = models
     (folder / "r.html").write_text("old")
-
-    def full(*args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("pathlib.Path.chmod", full)
     assert report(folder, "--html", folder / "r.html") == 1
-    assert "No space left on device" in capsys.readouterr().err
+    assert (
+        "r.html exists: choose another name, or replace it with --force" in capsys.readouterr().err
+    )
     assert (folder / "r.html").read_text() == "old"
-    assert not list(folder.glob("tmp*"))
+    assert report(folder, "--html", folder / "r.html", "--force") == 0
+    assert (folder / "r.html").read_text().startswith("<!doctype html>")

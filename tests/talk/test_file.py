@@ -20,9 +20,9 @@ from app.cli import main
 from app.commands.file import Answer, answer_recording, write_answer
 from moshi_mlx.audio.file import read_mono
 from moshi_mlx.backend.compiler import can_compile
-from moshi_mlx.errors import AudioError
 from moshi_mlx.lm.model import Lm
 from moshi_mlx.moshi import Moshi, Session
+from moshi_mlx.output.whole_file import OutputError
 from tests.support.cpu_codec import SLOW_S, CpuCodec, moshi_with
 
 NANO = Path(moshi_mlx.__file__).parent / "nano"
@@ -152,7 +152,7 @@ def cut_wav(folder: Path) -> Path:
         (cut_wav, "o.wav", [], "can't be read as sound"),
         (lambda f: QUESTION, "o.mp3", [], "sound is written as .wav or .flac"),
         (lambda f: QUESTION, "none/o.wav", [], "is no folder; make it first"),
-        (lambda f: QUESTION, "folder.wav", [], "is a folder; choose another name"),
+        (lambda f: QUESTION, "folder.wav", [], "is a folder; give the name of a file in it"),
         (lambda f: QUESTION, "o.wav", ["--tail", "-1"], "--tail must lie between 0 and 3600"),
         (lambda f: QUESTION, "o.wav", ["--tail", "nan"], "--tail must lie between 0 and 3600"),
         (lambda f: QUESTION, "o.wav", ["--seed", "-1"], "the seed must lie between"),
@@ -188,8 +188,11 @@ def test_the_recording_itself_is_not_overwritten(tmp_path: Path, capsys) -> None
     copy = tmp_path / "q.wav"
     copy.write_bytes(QUESTION.read_bytes())
     assert moshi_file(copy, copy) == 1
-    assert "is the recording itself" in capsys.readouterr().err
+    assert f"is the input {copy} itself; choose another name" in capsys.readouterr().err
     assert copy.read_bytes() == QUESTION.read_bytes()
+
+
+FORCED = ("--model", "nano", "--force")
 
 
 @pytest.mark.parametrize("name", ["out.wav", "out.flac"])
@@ -198,7 +201,7 @@ def test_a_disk_that_fills_up_leaves_what_was_there(name: str, tmp_path: Path) -
     out = tmp_path / name
     out.write_text("an earlier answer")
     done = subprocess.run(
-        [sys.executable, "-m", "app.cli", "file", str(QUESTION), str(out), "--model", "nano"],
+        [sys.executable, "-m", "app.cli", "file", str(QUESTION), str(out), *FORCED],
         **{"capture_output": True, "text": True, "cwd": Path(__file__).parents[2]},
         # No bytecode: that, too, would be refused.
         env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
@@ -206,7 +209,10 @@ def test_a_disk_that_fills_up_leaves_what_was_there(name: str, tmp_path: Path) -
     )
     assert done.returncode == 1
     line = done.stderr.splitlines()[-1]
-    assert line.startswith(f"error: {out} can't be written") and "is the disk full?" in line
+    assert (
+        line.startswith(f"error: {out} and {out.with_suffix('.jsonl')} can't be written")
+        and "is the disk full?" in line
+    )
     assert "Traceback" not in done.stderr
     assert [*tmp_path.iterdir()] == [out] and out.read_text() == "an earlier answer"
 
@@ -215,10 +221,26 @@ def test_sound_and_transcript_come_together_or_not_at_all(tmp_path: Path) -> Non
     answer = Answer(np.zeros(100, np.float32), [(0.08, " hé")])
     (tmp_path / "a.jsonl").mkdir()  # the transcript can't take its name
     (tmp_path / "a.jsonl" / "x").touch()
-    with pytest.raises(AudioError, match=r"a\.jsonl can't be written"):
+    with pytest.raises(OutputError, match=r"a\.jsonl can't be written"):
         write_answer(tmp_path / "a.wav", answer, None)
     assert [*tmp_path.iterdir()] == [tmp_path / "a.jsonl"]
     path = write_answer(tmp_path / "b.wav", answer, None)
     assert path.read_text(encoding="utf-8") == (
         '{"time_s": 0.08, "speaker": "moshi", "text": " hé"}\n'
     )
+
+
+def test_nothing_that_is_there_is_replaced_without_force(tmp_path: Path, capsys) -> None:
+    """Also a transcript, whose name nobody typed, and a recording called like one."""
+    sound, words = tmp_path / "o.wav", tmp_path / "o.jsonl"
+    for there in (sound, words):
+        there.write_text("precious")
+        assert moshi_file(QUESTION, sound) == 1
+        said = capsys.readouterr().err
+        assert said == f"error: {there} exists: choose another name, or replace it with --force\n"
+        assert [*tmp_path.iterdir()] == [there] and there.read_text() == "precious"
+        there.unlink()
+    words.write_bytes(QUESTION.read_bytes())
+    assert moshi_file(words, sound, "--force") == 1
+    assert f"{words} is the input {words} itself" in capsys.readouterr().err
+    assert words.read_bytes() == QUESTION.read_bytes() and [*tmp_path.iterdir()] == [words]

@@ -1,0 +1,1 @@
+"""Files that people asked for by name."""

@@ -1,0 +1,118 @@
+"""Outputs come whole or not at all, through links and pipes, with the rights they should have."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from moshi_mlx.output.whole_file import OutputError, check_outputs, whole_files, write_text
+
+
+def refused(message: str, outputs: list[Path], **options) -> None:
+    with pytest.raises(OutputError, match=message) as caught:
+        check_outputs(outputs, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_there_needs_force_and_an_input_is_never_an_output(tmp_path):
+    old, hard, link = tmp_path / "old", tmp_path / "hard", tmp_path / "link"
+    old.write_text("precious")
+    (tmp_path / "sub").mkdir()
+    os.link(old, hard)
+    link.symlink_to(old)
+    refused("exists: choose another name, or replace it with --force", [old])
+    refused("exists", [link])
+    check_outputs([old], force=True)
+    for name in (old, hard, link, tmp_path / "sub" / ".." / "old"):
+        refused("is the input", [name], inputs=[old], force=True)
+    refused("named for two outputs", [hard, link], force=True)
+    refused("named for two outputs", [tmp_path / "a", tmp_path / "sub" / ".." / "a"])
+    assert old.read_text() == "precious" and sorted(os.listdir(tmp_path)) == [
+        *("hard", "link", "old", "sub")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("none/a", "none is no folder; make it first"),
+        (".", "it is a folder; give the name of a file in it"),
+        ("x" * 300, "File name too long"),
+    ],
+)
+def test_places_that_take_no_file(tmp_path, name, message):
+    refused(message, [tmp_path / name])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_link_to_itself(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    refused("can't be written", [tmp_path / "loop"])
+
+
+@pytest.mark.parametrize(("umask", "rights"), [(0o077, 0o600), (0o022, 0o644), (0o002, 0o664)])
+def test_rights_are_those_of_the_umask_or_of_what_was_there(tmp_path, umask, rights):
+    private = tmp_path / "private"
+    private.write_text("")
+    private.chmod(0o600)
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "new", "text")
+        write_text(private, "text")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == rights
+    assert private.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_symbolic_link_stays_one(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "file").write_text("old")
+    (tmp_path / "link").symlink_to("real/file")
+    (tmp_path / "dangling").symlink_to("real/new")
+    for name in ("link", "dangling"):
+        write_text(tmp_path / name, "new")
+        assert (tmp_path / name).is_symlink()
+    assert {p.name: p.read_text() for p in (tmp_path / "real").iterdir()} == {
+        "file": "new",
+        "new": "new",
+    }
+
+
+def test_a_pipe_is_written_into(tmp_path):
+    pipe, got = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    check_outputs([pipe])
+    reader = threading.Thread(target=lambda: got.append(pipe.read_text()))
+    reader.start()
+    write_text(pipe, "text")
+    reader.join(10)
+    assert got == ["text"] and pipe.is_fifo() and os.listdir(tmp_path) == ["pipe"]
+
+
+def test_a_device_stays_one():
+    write_text(Path("/dev/null"), "text")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_several_files_come_together_or_not_at_all(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_text("precious")
+    with pytest.raises(RuntimeError), whole_files(old, new) as (first, second):
+        first.write_text("1")
+        second.write_text("2")
+        raise RuntimeError
+    assert old.read_text() == "precious" and os.listdir(tmp_path) == ["old"]
+    with pytest.raises(OutputError, match="can't be written"), whole_files(old, new) as temporary:
+        temporary[0].write_text("1")
+        new.mkdir()  # the second one can't take its name
+        (new / "x").touch()
+    assert old.read_text() == "precious" and sorted(os.listdir(tmp_path)) == ["new", "old"]
+    assert (new / "x").exists()
+
+
+def test_a_disk_that_is_full_leaves_what_was_there(tmp_path):
+    with pytest.raises(OutputError, match=r"No space left on device.*is the disk full"):
+        write_text(Path("/dev/full"), "text")
+    assert not list(tmp_path.iterdir())
