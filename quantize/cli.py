@@ -11,6 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from moshi_mlx.backend.precision import exact_float32
+
 from .calibrated.calibration import Calibration, read_calibration
 from .checkpoint.checkpoint import Checkpoint, open_checkpoint, plan_of
 from .checkpoint.place import check_target, real_target
@@ -74,6 +76,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    exact_float32()
     if "command" in args:
         return args.command(args)
     goal = goal_of(args)

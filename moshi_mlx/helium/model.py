@@ -14,9 +14,11 @@ import mlx.nn as nn
 from mlx_lm.models.base import create_attention_mask, scaled_dot_product_attention
 from mlx_lm.models.cache import KVCache, RotatingKVCache
 
+from ..backend.precision import exact_float32
 from ..errors import WeightsError
 from ..lm.transformer import GatedMlp, linear_plus
 from ..weights.loading import DTYPES, cast, quantize_layers, stored_dtype
+from ..weights.safetensors import read_now
 from .config import HeliumConfig, load_helium_config
 from .weights import packed, read_weights
 
@@ -86,6 +88,7 @@ class Helium(nn.Module):
     model_type = "helium"
 
     def __init__(self, config: HeliumConfig) -> None:
+        exact_float32()
         super().__init__()
         self.config = config
         t = config.transformer
@@ -134,11 +137,15 @@ def load_helium(
         raise WeightsError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
     folder = resolve(name_or_folder, revision, offline, files=("weights",))
     config = load_helium_config(folder)
-    tensors, modes = packed(*read_weights(folder), config)
+    raw, path = read_weights(folder)
+    tensors, modes = packed(raw, path, config)
+    read_now(raw.values())
+    del raw
     model = Helium(config)
     quantize_layers(model, modes)
     to = DTYPES[dtype] if dtype else stored_dtype(tensors)
     model.load_weights([(name, cast(name, t, to, modes)) for name, t in tensors.items()])
     model.eval()
+    del tensors
     mx.eval(model.parameters())
     return model

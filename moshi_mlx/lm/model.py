@@ -15,6 +15,7 @@ import mlx.nn as nn
 import numpy as np
 
 from ..backend.compiler import can_compile
+from ..backend.precision import exact_float32
 from ..config.lm_config import NO_INPUT, LmConfig
 from ..errors import MoshiError
 from .buffers import Buffers, Conditions
@@ -37,6 +38,7 @@ class Lm(nn.Module):
 
     def __init__(self, config: LmConfig, kv_bits: int = 16) -> None:
         can_compile()  # tells MLX where it can't, before anything runs
+        exact_float32()
         super().__init__()
         self.config, self.kv_bits = config, kv_bits
         dim = config.transformer.dim

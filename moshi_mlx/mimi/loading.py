@@ -45,10 +45,10 @@ def load_mimi(
     """The Mimi in the safetensors file `path` (Kyutai's PyTorch layout), encoding `num_codebooks`.
 
     `config`: a MimiConfig, the dict or the JSON file that holds one; None means `mimi_config.json`
-    beside the weights, else Kyutai's sizes. `backend` is
-    "mlx", "rust" (rustymimi, Kyutai's sizes only) or "auto" (the faster one here, as measured).
-    `dtype` is what MLX computes in. Raises WeightsError when file and config don't fit, ConfigError
-    for a bad config, MoshiError for codebooks or a backend that there aren't.
+    beside the weights, else Kyutai's sizes. `backend` is "mlx", "rust" (rustymimi, Kyutai's sizes
+    only) or "auto" (the one by which a talk's frame is shorter here, as measured). `dtype` is what
+    MLX computes in. Raises WeightsError when file and config don't fit, ConfigError for a bad
+    config, MoshiError for codebooks or a backend that there aren't.
     """
     if backend not in BACKENDS:
         raise MoshiError(f"no codec {backend!r}; there are {', '.join(BACKENDS)}")
@@ -63,7 +63,7 @@ def load_mimi(
     mimi = load_mlx_mimi(path, config, num_codebooks, dtype)
     if backend == "mlx" or not rust_available() or not _is_kyutai(config):
         return mimi
-    return choose_codec([mimi, RustCodec(path, num_codebooks)])
+    return choose_codec(mimi, RustCodec(path, num_codebooks))
 
 
 def load_mlx_mimi(

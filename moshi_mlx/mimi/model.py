@@ -13,6 +13,7 @@ import numpy as np
 
 from ..backend.compiler import can_compile
 from ..backend.device import on_gpu
+from ..backend.precision import exact_float32
 from ..codec.interface import checked_codes, checked_frame, checked_pcm
 from .config import MimiConfig
 from .convolution import Convolution, DepthwiseUpsample
@@ -42,6 +43,7 @@ class Mimi:
         compiled: bool | None = None,
     ) -> None:
         can_compile()  # tells MLX where it can't, before anything runs
+        exact_float32()
         self.config = config
         self.num_codebooks = num_codebooks
         self.frame_samples = config.frame_samples

@@ -15,7 +15,7 @@ from ..lm.model import Lm
 from ..memory import limit_memory
 from .formats import Quantization
 from .packing import pack, unpack
-from .safetensors import check_tensors, read_all, to_mlx_layout
+from .safetensors import check_tensors, read_all, read_now, to_mlx_layout
 from .tensor_names import expected
 
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
@@ -70,15 +70,17 @@ def lm_from_files(
         raise WeightsError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
     check_kv_bits(kv_bits, config.transformer.head_dim, config.transformer.context or 0)
     name = str(paths[0] if len(paths) == 1 else paths[0].parent)
-    tensors = to_mlx_layout(read_all(paths), config, name)
+    raw = read_all(paths)
+    tensors = to_mlx_layout(raw, config, name)
     quantized = check_tensors(tensors, expected(config), name)
+    read_now(raw.values())
     packed, modes = pack(tensors, quantized, config)
-    del tensors
     lm = Lm(config, kv_bits)
     quantize_layers(lm, modes)
     to = DTYPES[dtype] if dtype else stored_dtype(packed)
     lm.load_weights([(name, cast(name, t, to, modes)) for name, t in packed.items()], strict=True)
     lm.eval()
+    del raw, tensors, packed  # each is let go of as soon as the model's own array is there
     mx.eval(lm.parameters())
     return lm
 

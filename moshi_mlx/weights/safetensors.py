@@ -41,6 +41,15 @@ def read_all(paths: Iterable[Path]) -> dict[str, mx.array]:
     return tensors
 
 
+def read_now(tensors: Iterable[mx.array]) -> None:
+    """Read lazy tensors from the disk, alone: before anything that a GPU computes of them.
+
+    macOS ends a process whose GPU commands wait long for what isn't there yet, such as tensors on
+    a slow disk; reading is the CPU's work, and no command is submitted until it is done.
+    """
+    mx.eval(list(tensors))
+
+
 def check_safetensors(path: Path) -> dict[str, dict]:
     """The header (name -> dtype, shape, data_offsets); WeightsError if missing or damaged.
 
