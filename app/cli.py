@@ -6,11 +6,18 @@ it is called, so that `moshi --help` starts at once.
 
 import argparse
 import importlib
+import os
+import select
+import signal
+import stat
 import sys
+import tempfile
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from moshi_mlx.errors import MoshiError
+
+from .commands.signals import Signals, leave
 
 # command -> (module, one line for --help). A leading dot: in `commands`.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -56,7 +63,7 @@ def overview() -> str:
     )
 
 
-def dispatch(argv: Sequence[str]) -> int:
+def dispatch(argv: Sequence[str], signals: Signals) -> int:
     """Run one command line; returns the exit status and lets MoshiError through."""
     if not argv or argv[0] in ("-h", "--help"):
         print(overview())
@@ -70,19 +77,73 @@ def dispatch(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"moshi {argv[0]}", description=module.__doc__)
     module.configure(parser)
     parse = getattr(module, "parse", type(parser).parse_args)  # its own: preferences in a file
-    return module.run(parse(parser, argv[1:]))
+    args = parse(parser, argv[1:])
+    use_temporary_folder()
+    signals.interrupt_s = getattr(module, "INTERRUPT_S", signals.interrupt_s)
+    return module.run(args)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def open_standard_streams() -> None:
+    """Where one of them is closed (`<&-`, a service), the next file that is opened takes its number
+    and is read or written as if it were the terminal; MLX takes no file of number 0 at all."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, mode))  # noqa: SIM115
+
+
+def use_temporary_folder() -> None:
+    """One that can be written to, for Python and for MLX, which believes TMPDIR blindly."""
+    try:
+        os.environ["TMPDIR"] = tempfile.gettempdir()
+    except FileNotFoundError:
+        raise MoshiError(
+            "no folder for temporary files can be written to: make one, and say where with TMPDIR"
+        ) from None
+
+
+def nobody_reads() -> int | None:
+    """The status of a command whose output has nowhere to go: its pipe's reader, its terminal."""
+    for descriptor in (1, 2):
+        poll = select.poll()
+        poll.register(descriptor, 0)
+        if any(what & (select.POLLERR | select.POLLHUP) for _, what in poll.poll(0)):
+            terminal = stat.S_ISCHR(os.fstat(descriptor).st_mode)
+            return 128 + (signal.SIGHUP if terminal else signal.SIGPIPE)
+    return None
+
+
+def attempt(argv: Sequence[str], signals: Signals) -> int:
     """Expected failures become one line and exit code 1; bugs keep their traceback."""
     try:
         check_environment()
-        return dispatch(sys.argv[1:] if argv is None else argv)
+        return dispatch(argv, signals)
     except MoshiError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        return 128 + signal.SIGINT
+    finally:
+        sys.stdout.flush()  # here, where a reader that has gone is understood
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status of a command. After a signal the process is over here: an interpreter that
+    takes itself down crashes where a thread, or an import, was stopped in the middle."""
+    open_standard_streams()
+    with Signals(heed_nohup=True) as signals:
+        try:
+            status = attempt(sys.argv[1:] if argv is None else argv, signals)
+        except OSError:
+            if (gone := nobody_reads()) is None:
+                raise
+            leave(signals.status or gone)
+        if signals.status == 128 + signal.SIGINT:
+            leave(status)  # the command's own: bench has reported what it has
+    return status
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ from ..machine.facts import Facts
 from .model_options import add_force_option, add_model_options, model_from
 
 INTERRUPTED = 1  # it has not measured what it was asked to
+INTERRUPT_S = 60.0  # what Ctrl-C leaves, for the report of what has been measured
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -1,9 +1,8 @@
 """Talk with Moshi: it listens and speaks at the same time, through microphone and speakers."""
 
 import argparse
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from moshi_mlx.errors import MoshiError
@@ -17,7 +16,7 @@ from ..talk.chat import Chat, ChatOptions
 from .devices import add_device_options
 from .model_options import add_model_options, add_sampling_options, engine_from, sampling_from
 from .preferences import add_config_option, parse_with_preferences
-from .signals import Signals
+from .signals import Signals, leave
 
 TAIL_SECONDS = 4.0
 LONGEST_TAIL_S = 3600.0  # it is held in memory
@@ -56,24 +55,29 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
 
 
 def run(args: argparse.Namespace) -> int:
-    """0, 1 with one line on stderr, or 128 + the signal that ended the talk."""
+    """0, or 1 with one line on stderr. Raises MoshiError."""
     settings = Settings(greeting=not args.no_greeting, **sampling_from(args))
     options = ChatOptions(settings, args.echo, args.record, args.flac)
     short_handovers()
     sound = sound_from(args)
     make_engine = engine_from(args)
-    with Signals() as signals:
+    with Signals(terminal=True) as signals:
         chat = Chat(make_engine, sound, options)
         chat.subscribe(lambda event: spare_the_collector() if isinstance(event, Ready) else None)
-        signals.call(chat.quit)
-        try:
-            show(chat, args.plain)
-        finally:
-            ended = chat.close()
-        status = signals.status or report(chat)
-        if not ended:  # a model that is loading can't be interrupted, and mustn't hold us up
-            sys.stderr.flush()
-            os._exit(status)
+        return hold(chat, signals, lambda: show(chat, args.plain))
+
+
+def hold(chat: Chat, signals: Signals, show: Callable[[], None]) -> int:
+    """A talk until its end, or until a signal: then its devices and its recording are closed beside
+    `show`, which may hang on a terminal that is gone. Returns the exit status, 0 or 1."""
+    signals.call(chat.close_soon)
+    try:
+        show()
+    finally:
+        ended = chat.close()
+    status = report(chat)
+    if not ended:  # a model that is loading can't be interrupted, and mustn't hold us up
+        leave(signals.status or status)
     return status
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from moshi_mlx.clock import FRAME_SECONDS
-from moshi_mlx.errors import MoshiError
 
 from ..events import Event, FrameDone, Settings
 from ..talk.chat import Chat, ChatOptions, Inbox
@@ -59,49 +58,39 @@ def run(args: argparse.Namespace) -> int:
 def live(args: argparse.Namespace, questions: list[Question]) -> int:
     """`moshi chat` with this model, after telling what can be asked."""
     from ..audio.device_sound import DeviceSound
-    from .chat import report, show
+    from .chat import hold, show
 
     asked = "; ".join(q.text for q in questions)
     print(f"Ask, for example: {asked}. Ctrl-C ends the talk.", file=sys.stderr)
-    with Signals() as signals:
+    with Signals(terminal=True) as signals:
         options = ChatOptions(Settings(), "auto", args.out)
         chat = Chat(engine_from(args), DeviceSound(None, None), options)
-        signals.call(chat.quit)
-        try:
-            show(chat, plain=True)
-        finally:
-            chat.close()
-        return signals.status or report(chat)
+        return hold(chat, signals, lambda: show(chat, plain=True))
 
 
 def played(args: argparse.Namespace, questions: list[Question]) -> int:
     """The questions through virtual devices, greedy, so that every run says the same."""
     from ..audio.file_sound import FileSound
     from ..recording.sound_file import write_wav
+    from .chat import hold
 
     pcm, spans = track(questions, ANSWER_SECONDS)
     greedy = Settings(seed=0, text_temperature=0.0, audio_temperature=0.0)
-    with tempfile.TemporaryDirectory() as name, Signals() as signals:
+    with Signals(terminal=True) as signals, tempfile.TemporaryDirectory() as name:
         said = Path(name) / "questions.wav"
         write_wav(said, pcm)
         chat = Chat(
             engine_from(args), FileSound(said, None, 0.0), ChatOptions(greedy, "off", args.out)
         )
-        signals.call(chat.quit)
         demo, inbox = Demo(questions, spans), chat.inbox()
         chat.subscribe(demo.watch)
-        try:
+
+        def follow() -> None:
             chat.start()
             demo.follow(chat, inbox)
-        finally:
-            chat.close()
-    if signals.status:
-        return signals.status
-    if chat.failure is not None:
-        raise MoshiError(chat.failure)
-    for take in chat.takes:
-        print(f"Listen to it: {take} (left you, right Moshi)")
-    return demo.verdict()
+
+        status = hold(chat, signals, follow)
+    return status or demo.verdict()
 
 
 @dataclass

@@ -1,43 +1,156 @@
-"""Ctrl-C, `kill` and a closed terminal end a talk in order, with the status that shells expect."""
+"""Ctrl-C, `kill` and a closed terminal end a command in order, with the status that shells expect.
 
+Whatever hangs meanwhile (a screen whose terminal is gone, a model that is loading, a sound
+driver), the process is over DEADLINE_S after the signal. A thread of its own sees to that: Python
+runs signal handlers on the main thread only, between two instructions, and it may be stuck.
+"""
+
+import contextlib
 import os
+import select
 import signal
+import sys
+import threading
+import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MOST_INTERRUPTS = 3  # that many mean: now, whatever hangs
+DEADLINE_S = 2.0  # from the first signal to the end of the process
 
 
 class Signals:
-    """A context on the main thread. `status` is None, or 128 + the signal that came first."""
+    """A context on the main thread. `status` is None, or 128 + the signal that came first.
 
-    def __init__(self) -> None:
+    Until `call` says otherwise the first one raises KeyboardInterrupt on the main thread.
+    """
+
+    def __init__(
+        self, terminal: bool = False, heed_nohup: bool = False, interrupted: int = 130
+    ) -> None:
+        """`terminal`: one that goes away counts as SIGHUP, which not every shell sends.
+        `heed_nohup`: a SIGHUP that is ignored already (`nohup moshi ...`) stays so.
+        `interrupted`: the status after Ctrl-C."""
         self.status: int | None = None
-        self._on_signal: Callable[[], None] = lambda: None
-        self._interrupts = 0
+        self._first: int | None = None  # the signal that came first
+        self._interrupted = interrupted
+        self.interrupt_s = DEADLINE_S  # what Ctrl-C leaves; bench writes its report in that time
+        self._terminal, self._heed_nohup = terminal, heed_nohup
+        self._on_signal: Callable[[], object] | None = None
+        self._interrupts, self._raised = 0, False
         self._before: dict[signal.Signals, Any] = {}
+        self._left = threading.Event()
+        self._read_end = self._write_end = self._other_wakeup = -1
+        self._thread = threading.Thread(target=self._watch, name="moshi-signals", daemon=True)
 
-    def call(self, on_signal: Callable[[], None]) -> None:
-        """What a signal does, from now on; at once when one has come already."""
+    def call(self, on_signal: Callable[[], object]) -> None:
+        """What a signal does, from now on, on a thread of its own; at once when one has come."""
         self._on_signal = on_signal
-        if self.status is not None:
-            on_signal()
+        if self._first is not None:
+            self._wake(self._first)
 
     def __enter__(self) -> Self:
+        self._read_end, self._write_end = os.pipe()
+        for end in (self._read_end, self._write_end):
+            os.set_blocking(end, False)
+        self._thread.start()
+        self._other_wakeup = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
         for number in ENDING:
-            self._before[number] = signal.signal(number, self._handle)
+            ignored = signal.getsignal(number) is signal.SIG_IGN
+            if not (ignored and self._heed_nohup and number == signal.SIGHUP):
+                self._before[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
+        """After a signal the process ends here; a bug met on the way out keeps its traceback."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._other_wakeup)
+        if self.status is None:
+            self._left.set()
+            self._wake(0)
+            self._thread.join()
+            os.close(self._read_end)
+            os.close(self._write_end)
+        elif self._ends_with(error):
+            leave(self.status)
+
+    def _ends_with(self, error: BaseException | None) -> bool:
+        if self._on_signal is None and self._first == signal.SIGINT:
+            return False  # the command has had its say about Ctrl-C
+        return error is None or isinstance(error, OSError | KeyboardInterrupt | SystemExit)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.status is None:
-            self.status = 128 + number
+        self._note(number)
         self._interrupts += number == signal.SIGINT
         if self._interrupts >= MOST_INTERRUPTS:
-            os._exit(self.status)
-        self._on_signal()
+            os._exit(128 + signal.SIGINT)
+        self._wake(number)  # an event loop may have taken the wakeup descriptor for itself
+        if self._on_signal is None and not self._raised:
+            self._raised = True
+            raise KeyboardInterrupt
+
+    def _note(self, number: int) -> None:
+        """The first signal decides, whichever thread sees it first."""
+        if self._first is None:
+            self._first = number
+            self.status = self._interrupted if number == signal.SIGINT else 128 + number
+
+    def _wake(self, number: int) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._write_end, bytes([number]))
+
+    def _watch(self) -> None:
+        """The thread: until a signal comes, then until the process has ended or must."""
+        poll = select.poll()
+        poll.register(self._read_end, select.POLLIN)
+        for descriptor in terminals() if self._terminal else ():
+            poll.register(descriptor, 0)  # hanging up is told without being asked for
+        while not self._left.is_set():
+            for descriptor, what in poll.poll():
+                if descriptor != self._read_end:
+                    poll.unregister(descriptor)
+                    numbers = bytes([signal.SIGHUP]) if what & select.POLLHUP else b""
+                else:
+                    numbers = os.read(self._read_end, 64)
+                for number in numbers:
+                    if number in ENDING:
+                        self._end(number)
+
+    def _end(self, number: int) -> NoReturn:
+        self._note(number)
+        seconds = self.interrupt_s if number == signal.SIGINT else DEADLINE_S
+        deadline_s = time.monotonic() + seconds
+        called = None
+        while time.monotonic() < deadline_s:
+            if self._on_signal is not called:  # or it is said only now what to do
+                called = self._on_signal
+                assert called is not None
+                threading.Thread(target=called, name="moshi-ending", daemon=True).start()
+            with contextlib.suppress(BlockingIOError):
+                if number == signal.SIGINT and set(os.read(self._read_end, 64)) & set(ENDING[1:]):
+                    deadline_s = min(deadline_s, time.monotonic() + DEADLINE_S)
+            time.sleep(0.01)
+        os._exit(self.status or 0)
+
+
+def terminals() -> set[int]:
+    """Descriptors of the terminals that this process talks to."""
+    found = set()
+    for stream in (sys.stdin, sys.stdout):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or none at all
+            if stream.isatty():
+                found.add(stream.fileno())
+    return found
+
+
+def leave(status: int) -> NoReturn:
+    """End the process without asking anything of a terminal, a thread or a library any more."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(status)

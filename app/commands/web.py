@@ -3,14 +3,12 @@
 import argparse
 import asyncio
 import os
-import signal
 import ssl
 import sys
 import webbrowser
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-
-from aiohttp import web
 
 from moshi_mlx.errors import MoshiError
 
@@ -20,10 +18,12 @@ from ..talk.session import Session
 from ..web.line import Line
 from ..web.recordings import Recordings
 from ..web.security import Guard, is_loopback
-from ..web.server import SHUTDOWN_S, WebServer
+from ..web.server import WebServer
 from .model_options import add_model_options, add_sampling_options, engine_from, sampling_from
+from .signals import Signals, leave
 
 PORT = 8998  # Kyutai's
+STOP_S = 0.5  # for the model's last step
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 after Ctrl-C, 1 with one line on stderr. Raises MoshiError."""
     place = place_from(args)
-    return asyncio.run(Host(place, Settings(**sampling_from(args)), engine_from(args)).serve())
+    settings, make_engine = Settings(**sampling_from(args)), engine_from(args)
+    with Signals(heed_nohup=True, interrupted=0) as signals:
+        return asyncio.run(Host(place, settings, make_engine, signals).serve())
 
 
 def place_from(args: argparse.Namespace) -> Place:
     if not 0 <= args.port < 65536:
         raise MoshiError(f"--port {args.port}: a port lies between 0 and 65535")
+    if not args.host.strip():
+        raise MoshiError("--host is empty: give an address, 127.0.0.1 for this machine only")
     tls = None
     if args.tls:
         from ..web.tls import parse_option
@@ -102,45 +106,43 @@ def certificates() -> Path:
 class Host:
     """One server's life, on one event loop."""
 
-    def __init__(self, place: Place, settings: Settings, make_engine: MakeEngine) -> None:
+    def __init__(
+        self, place: Place, settings: Settings, make_engine: MakeEngine, signals: Signals
+    ) -> None:
         self._place, self._settings = place, settings
-        self._session = Session(make_engine)
+        self._session, self._signals = Session(make_engine), signals
         self._stop = asyncio.Event()
 
     async def serve(self) -> int:
         """Until Ctrl-C or a failure; returns the exit status. Raises MoshiError."""
-        place = self._place
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        loop = asyncio.get_running_loop()
+        self._signals.call(lambda: loop.call_soon_threadsafe(self._stop.set))
         with Recordings() as recordings:
             line = Line(self._session, recordings)
-            server = WebServer(
-                line, place.guard, recordings, static=place.static, settings=self._settings
-            )
-            runner = web.AppRunner(server.app(), access_log=None, shutdown_timeout=SHUTDOWN_S)
-            await runner.setup()
             try:
-                server.port = await self._listen(runner)
-                self._session.start()
-                self._announce(server.port)
-                return await self._until_over(line)
-            finally:
-                await runner.cleanup()
-                if not await asyncio.to_thread(self._session.stop):
-                    sys.stderr.flush()  # a model that is loading can't be interrupted
-                    os._exit(1)
+                status = await self._open(line, recordings)
+            except OSError as error:
+                raise self._no_place(error) from None
+            if not await asyncio.to_thread(self._session.stop, STOP_S):
+                recordings.remove()
+                leave(self._signals.status or status)  # a model that loads can't be interrupted
+        return status
 
-    async def _listen(self, runner: web.AppRunner) -> int:
+    async def _open(self, line: Line, recordings: Recordings) -> int:
         place = self._place
-        try:
-            await web.TCPSite(runner, place.host, place.port, ssl_context=place.tls).start()
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise MoshiError(
-                f"can't listen on {place.host} port {place.port} ({why}); "
-                "choose another --port or --host"
-            ) from None
-        return runner.addresses[0][1]
+        server = WebServer(line, place.guard, recordings, 0, place.static, self._settings)
+        tell = partial(print, file=sys.stderr, flush=True)
+        async with server.listening(place.host, place.port, place.tls, tell):
+            self._session.start()
+            self._announce(server.port)
+            return await self._until_over(line)
+
+    def _no_place(self, error: OSError) -> MoshiError:
+        why = error.strerror or str(error)
+        return MoshiError(
+            f"can't listen on {self._place.host} port {self._place.port} ({why}); "
+            "choose another --port or --host"
+        )
 
     def _announce(self, port: int) -> None:
         address = self._address(port)

@@ -7,7 +7,9 @@ never the talk.
 
 import contextlib
 import json
+import math
 import queue
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -56,6 +58,7 @@ class Recorder:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise AudioError(f"can't record to {folder}: {error.strerror}") from error
+        self._flac_until_s = math.inf
         self._finished = threading.Event()
         self._thread = threading.Thread(target=self._run, name="moshi-recorder", daemon=True)
         self._thread.start()
@@ -74,8 +77,9 @@ class Recorder:
         with contextlib.suppress(queue.Full):  # then the thread sees `_finished` soon enough
             self._queue.put_nowait(Stopped())
 
-    def close(self, timeout_s: float = 10.0) -> None:
-        """The same, and wait."""
+    def close(self, timeout_s: float = 10.0, flac_s: float = math.inf) -> None:
+        """The same, and wait. Sound that takes longer than `flac_s` to be made a flac stays wav."""
+        self._flac_until_s = time.monotonic() + flac_s
         self.finish()
         self._thread.join(timeout_s)
 
@@ -108,12 +112,20 @@ class Recorder:
             self._model = event
         elif isinstance(event, ConversationStarted):
             self._end_take("new conversation")
-            self._take = _Take(self._new_folder(event.number), event, self._model)
+            self._take = self._begin_take(event)
             self.takes.append(self._take.folder)
         elif isinstance(event, FrameDone) and self._take is not None:
             self._take.frame(event)
         elif isinstance(event, ConversationEnded):
             self._end_take(event.reason)
+
+    def _begin_take(self, event: ConversationStarted) -> "_Take":
+        folder = self._new_folder(event.number)
+        try:
+            return _Take(folder, event, self._model)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)  # ours alone: it was made a moment ago
+            raise
 
     def _new_folder(self, number: int) -> Path:
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
@@ -128,7 +140,9 @@ class Recorder:
         take, self._take = self._take, None
         if take is not None:
             try:
-                take.close(reason, self._flac and self.failure is None)
+                take.close(reason)
+                if self._flac and self.failure is None:
+                    to_flac(take.folder / "talk.wav", lambda: time.monotonic() < self._flac_until_s)
             except OSError as error:
                 if self.failure is None:
                     self._fail(error.strerror or str(error))
@@ -187,15 +201,13 @@ class _Take:
         line |= {"written_s": round(time.monotonic() - self._start_s, 3)}
         return json.dumps(line) + "\n"
 
-    def close(self, reason: str, flac: bool) -> None:
+    def close(self, reason: str) -> None:
         """Raises OSError, after everything that can be closed has been."""
         with contextlib.ExitStack() as stack:
             for file in (self._sound, self._words, self._cues, self._timings):
                 stack.callback(file.close)
             if (cue := self._maker.finish()) is not None:
                 self._cues.write(cue.vtt())
-        if flac:
-            to_flac(self.folder / "talk.wav")
         self._manifest |= {"finished": True, "ended": reason, "frames": self._frames}
         self._manifest |= {"first_frame": self._first}
         self._manifest |= {"dropped_frames": round(self._dropped, 3)}
@@ -231,8 +243,11 @@ class _TextFile:
         self._file.close()
 
 
-def to_flac(wav: Path) -> Path:
-    """Turn a WAV file into a FLAC file beside it; the WAV goes once the FLAC is whole."""
+def to_flac(wav: Path, go_on: Callable[[], bool]) -> None:
+    """Turn a WAV file into a FLAC file beside it; the WAV goes once the FLAC is whole.
+
+    It stays when `go_on` says no, asked about every 3 s of sound. Raises OSError.
+    """
     import soundfile
 
     flac, part = wav.with_suffix(".flac"), wav.with_suffix(".flac.part")
@@ -241,6 +256,8 @@ def to_flac(wav: Path) -> Path:
             options = {"samplerate": source.samplerate, "channels": source.channels}
             with soundfile.SoundFile(part, "w", **options, format="FLAC") as out:
                 for block in source.blocks(1 << 16, dtype="int16"):
+                    if not go_on():
+                        return
                     out.write(block)
         part.replace(flac)
     except soundfile.LibsndfileError as error:
@@ -248,4 +265,3 @@ def to_flac(wav: Path) -> Path:
     finally:
         part.unlink(missing_ok=True)
     wav.unlink()
-    return flac

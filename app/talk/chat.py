@@ -19,8 +19,10 @@ screen then. The caller ends with `chat.close()`, which is safe at any moment an
 `record` (AudioError: a folder that can't be made).
 """
 
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -49,6 +51,9 @@ from .engine import MakeEngine
 from .session import Session
 
 REPORT = "a bug: please report it with what `moshi doctor --json` says"
+LAST_STEP_S = 0.25  # the model's last step, whose sound is still played
+SOON_S = 1.5  # what a signal leaves to a talk, within the 2 s to the end of the process
+FLAC_SOON_S = 0.8  # of it, for a recording that is to become a flac
 INBOX_EVENTS = 4096  # a screen that looks away for longer loses the oldest
 
 
@@ -124,7 +129,9 @@ class Chat:
         self._started: ConversationStarted | None = None
         self._failed: str | None = None
         self._over = threading.Event()
-        self._closed = False
+        self._closing, self._opening = threading.Lock(), threading.Lock()
+        self._closed: bool | None = None  # whether the model's thread has ended
+        self._hurried = False
         self._recorders: list[Recorder] = []
         self._clean()
         self.session.subscribe(self._on_event)
@@ -144,7 +151,10 @@ class Chat:
 
     def start(self) -> None:
         """Open the sound, load the model, begin. Raises AudioError when there is no device."""
-        self.sound.start()
+        with self._opening:
+            if self.over:  # ended before it began: no device is opened any more
+                return
+            self.sound.start()
         self.session.start()
         self._begin()
 
@@ -208,15 +218,34 @@ class Chat:
         return Snapshot(self.session.status, self.sound.state(), on, folder, self.options.echo)
 
     def close(self, timeout_s: float = 5.0) -> bool:
-        """End every thread, finish the recording; False when the model's thread hangs."""
-        if self._closed:
-            return True
-        self._closed = True
-        ended = self.session.stop(timeout_s)
+        """End every thread, finish the recording; False when the model's thread hangs.
+
+        Devices come first: nobody is listened to longer than needed. From any thread; the first
+        call does it, later ones wait for it.
+        """
+        self.quit()
+        with self._closing:
+            if self._closed is None:
+                self._closed = self._close(timeout_s)
+            return self._closed
+
+    def close_soon(self) -> None:
+        """`close` within SOON_S: the process is about to be ended."""
+        self._hurried = True
+        self.close(SOON_S / 2)
+
+    def _close(self, timeout_s: float) -> bool:
+        until_s = time.monotonic() + timeout_s
+        self.session.join(min(timeout_s, LAST_STEP_S))
+        # a start that hangs is left alone in the end
+        opened = self._opening.acquire(timeout=timeout_s)
         self.sound.stop()
+        if opened:
+            self._opening.release()
+        ended = self.session.join(max(0.0, until_s - time.monotonic()))
         self.record(False)
         for recorder in self._recorders:
-            recorder.close()
+            recorder.close(flac_s=FLAC_SOON_S if self._hurried else math.inf)
         return ended
 
     @property

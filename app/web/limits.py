@@ -28,6 +28,16 @@ class InputLimit:
     def __init__(self) -> None:
         self._messages = Bucket(per_s=200, burst=1000)
         self._bytes = Bucket(per_s=1_000_000, burst=4_000_000)
+        self._sound_s = Bucket(per_s=3, burst=30)  # what a network that hung lets go at once
+        self._pings = Bucket(per_s=5, burst=20)
+
+    def decodes(self, seconds: float, now_s: float) -> bool:
+        """Whether so much sound is worth the time to decode it."""
+        return self._sound_s.take(seconds, now_s)
+
+    def answers(self, now_s: float) -> bool:
+        """Whether a ping is answered; nobody needs more than a few in a second."""
+        return self._pings.take(1, now_s)
 
     def allows(self, message_bytes: int, now_s: float) -> bool:
         return self._messages.take(1, now_s) and self._bytes.take(message_bytes, now_s)

@@ -10,13 +10,14 @@ import contextlib
 
 from aiohttp import WSCloseCode
 
-from moshi_mlx.errors import MoshiError
+from moshi_mlx.errors import AudioError, MoshiError
 
 from ..events import ConversationEnded, Event, Failed, Notice, Ready, Refused, Stopped
 from ..talk.session import Session
 from .recordings import Recordings
 from .visit import LeftError, Visit
 
+RECORD_S = 5.0  # the longest that a disk may take to begin a recording
 QUIET_S = 3.0  # a visitor who sends nothing for so long may be taken over from
 CLOSE_BUSY = 4409
 CLOSE_REFUSED = 4400
@@ -30,9 +31,12 @@ class BusyError(MoshiError):
 class Line:
     """Hands one session to one visitor at a time."""
 
-    def __init__(self, session: Session, recordings: Recordings | None = None) -> None:
-        """`recordings`: where conversations are kept for those who ask for it; None: nowhere."""
-        self.session = session
+    def __init__(
+        self, session: Session, recordings: Recordings | None = None, record_s: float = RECORD_S
+    ) -> None:
+        """`recordings`: where conversations are kept for those who ask for it; None: nowhere.
+        `record_s`: what a disk may take to begin one."""
+        self.session, self._record_s = session, record_s
         self._recordings = recordings
         self.ready = asyncio.Event()  # loaded, or failed
         self.model: Ready | None = None
@@ -53,14 +57,20 @@ class Line:
     async def hold(self, visit: Visit) -> LeftError:
         """The whole stay of one visitor. Raises BusyError at once when someone else talks."""
         await self._enter(visit)
+        begun = False
         try:
             await self._record(visit)
             self.session.begin(visit.port, visit.settings)
+            begun = True
             return await visit.converse()
         finally:
-            if self._holder is visit:  # else the session has ended it, and the next one may be on
+            if self._holder is not visit:
+                pass  # the session has ended it, and the next one may be on
+            elif begun:
                 self._leaving = True
                 self.session.hang_up()  # the line is free when the session says so
+            else:  # nothing that the session could end
+                self._release()
 
     async def _enter(self, visit: Visit) -> None:
         while self._holder is not None:
@@ -107,7 +117,12 @@ class Line:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(visit.notice, notice)
 
-        visit.recording = await self._recordings.begin(self.model, tell)
+        try:
+            async with asyncio.timeout(self._record_s):
+                visit.recording = await self._recordings.begin(self.model, tell)
+        except OSError as error:  # TimeoutError is one
+            why = error.strerror or "the disk does not answer"
+            raise AudioError(f"can't record: {why}; talk without a recording") from error
 
     def _on_end(self, event: ConversationEnded | Stopped) -> None:
         if self._holder is not None:
@@ -126,5 +141,7 @@ class Line:
             self._holder.send_away(LeftError(message, CLOSE_FAILED))
 
     def _release(self) -> None:
-        self._holder = None
+        if self._holder is not None:
+            self._holder.end_recording()
+        self._holder, self._leaving = None, False
         self._free.set()

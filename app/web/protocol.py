@@ -15,9 +15,11 @@ import numpy as np
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import MoshiError
 
+from .ogg import OggError, StreamError, StreamGauge
+
 HANDSHAKE_PAYLOAD = struct.pack("<II", 0, 0)  # protocol version, model version
 MAX_MESSAGE_BYTES = 64 * 1024
-MAX_OPUS_PACKETS = 64  # in one message; a packet holds at most 120 ms
+MAX_OPUS_S = 2.0  # of sound in one message: decoded within 10 ms, between two turns of the loop
 MAX_PCM_SAMPLES = SAMPLE_RATE_HZ  # in one message
 PCM_HEADER = struct.Struct("<Iff")  # frame number, waited ms, computed ms
 
@@ -71,31 +73,17 @@ def split(message: bytes) -> tuple[Kind | None, bytes]:
         return None, message[1:]
 
 
-def count_ogg_packets(pages: bytes) -> int:
-    """Packets that end in a run of whole Ogg pages, without decoding them (RFC 3533, section 6).
-
-    Raises:
-        ProtocolError: bytes that aren't whole pages.
-    """
-    packets, at = 0, 0
-    while at < len(pages):
-        if pages[at : at + 5] != b"OggS\0" or at + 27 > len(pages):
-            raise ProtocolError("audio isn't made of whole Ogg pages")
-        segments = pages[at + 27 : at + 27 + pages[at + 26]]
-        packets += sum(1 for lacing in segments if lacing < 255)
-        at += 27 + pages[at + 26] + sum(segments)
-    if at != len(pages):
-        raise ProtocolError("the last Ogg page is cut off")
-    return packets
-
-
 class Codec(Protocol):
     """Sound of one conversation on the wire."""
 
     kind: Kind
 
+    def measure(self, payload: bytes) -> float:
+        """Seconds of sound in a payload, told before it is decoded. Raises ProtocolError."""
+        ...
+
     def decode(self, payload: bytes) -> np.ndarray:
-        """Payload -> float32 [samples] at 24 kHz; may be empty. Raises ProtocolError."""
+        """Measured payload -> float32 [samples] at 24 kHz; may be empty. Raises ProtocolError."""
         ...
 
     def encode(self, pcm: np.ndarray, frame: int, waited_ms: float, computed_ms: float) -> bytes:
@@ -118,16 +106,30 @@ class OpusCodec:
                 "platform, or Rust and cmake to build), or connect with codec=pcm"
             ) from None
         self._new_reader = lambda: sphn.OpusStreamReader(SAMPLE_RATE_HZ)
-        self._reader = self._new_reader()
+        self._begin()
         self._writer = sphn.OpusStreamWriter(SAMPLE_RATE_HZ)
 
+    def _begin(self) -> None:
+        """With the next page, as if nothing had come: a reader keeps all that it can't decode."""
+        self._reader, self._gauge = self._new_reader(), StreamGauge()
+
+    def measure(self, payload: bytes) -> float:
+        try:
+            seconds = self._gauge.seconds(payload)
+        except OggError as problem:
+            raise ProtocolError(str(problem)) from None
+        except StreamError as problem:
+            self._begin()
+            raise ProtocolError(str(problem)) from None
+        if seconds > MAX_OPUS_S:
+            raise ProtocolError(f"{seconds:.1f} s of sound in one message, {MAX_OPUS_S:g} at most")
+        return seconds
+
     def decode(self, payload: bytes) -> np.ndarray:
-        if count_ogg_packets(payload) > MAX_OPUS_PACKETS:
-            raise ProtocolError(f"more than {MAX_OPUS_PACKETS} Opus packets in one message")
         try:
             return self._reader.append_bytes(payload)
         except ValueError as problem:  # the reader is of no use after that
-            self._reader = self._new_reader()
+            self._begin()
             raise ProtocolError(f"audio can't be decoded: {problem}") from None
 
     def encode(self, pcm: np.ndarray, frame: int, waited_ms: float, computed_ms: float) -> bytes:
@@ -140,9 +142,12 @@ class PcmCodec:
 
     kind = Kind.PCM
 
-    def decode(self, payload: bytes) -> np.ndarray:
+    def measure(self, payload: bytes) -> float:
         if len(payload) % 2 or len(payload) > 2 * MAX_PCM_SAMPLES:
             raise ProtocolError("raw sound must be whole 16-bit samples, at most one second")
+        return len(payload) / 2 / SAMPLE_RATE_HZ
+
+    def decode(self, payload: bytes) -> np.ndarray:
         return np.frombuffer(payload, "<i2").astype(np.float32) / 32768
 
     def encode(self, pcm: np.ndarray, frame: int, waited_ms: float, computed_ms: float) -> bytes:

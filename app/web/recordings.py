@@ -6,12 +6,18 @@ replaces it, and the folder goes when the server stops.
 
 import asyncio
 import contextlib
+import fcntl
+import os
 import secrets
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+
+from moshi_mlx.errors import AudioError
 
 from ..events import Event, Notice, Ready
 from ..recording.recorder import Recorder
@@ -62,11 +68,60 @@ class Recording:
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
 
+class TemporaryFolder:
+    """One that the next start removes where this process can't any more: a lock shows who lives."""
+
+    PREFIX, LOCK = "moshi-web-", ".lock"
+    LEFT_S = 3600.0  # one without a lock, from a start that was killed at once, goes after an hour
+
+    def __init__(self) -> None:
+        """Raises OSError."""
+        self.sweep()
+        self.path = Path(tempfile.mkdtemp(prefix=self.PREFIX))
+        self._lock = os.open(self.path / self.LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(self._lock, f"{os.getpid()}\n".encode())  # for who looks into it
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+    @classmethod
+    def sweep(cls) -> None:
+        """Remove what servers of this user left that were killed."""
+        for path in Path(tempfile.gettempdir()).glob(f"{cls.PREFIX}*"):
+            with contextlib.suppress(OSError):
+                found = path.lstat()
+                if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and cls._left(path):
+                    shutil.rmtree(path, ignore_errors=True)
+
+    @classmethod
+    def _left(cls, path: Path) -> bool:
+        try:
+            lock = os.open(path / cls.LOCK, os.O_RDWR | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return time.time() - path.lstat().st_mtime > cls.LEFT_S
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(lock)
+        return True
+
+
 class Recordings:
     """A context manager: everything is gone when it ends."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="moshi-web-", ignore_cleanup_errors=True)
+        """Raises AudioError when no temporary folder can be made."""
+        try:
+            self._folder = TemporaryFolder()
+        except OSError as error:
+            raise AudioError(
+                f"no temporary folder can be made ({error.strerror or error}); free some space, "
+                "or say where with TMPDIR"
+            ) from None
         self._last: Recording | None = None
 
     def __enter__(self) -> "Recordings":
@@ -78,13 +133,21 @@ class Recordings:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._folder.cleanup()
+        self.remove()
+
+    @property
+    def folder(self) -> Path:
+        return self._folder.path
+
+    def remove(self) -> None:
+        self._folder.remove()
 
     async def begin(self, ready: Ready | None, on_notice: Callable[[Notice], None]) -> Recording:
         """A new recording in place of the last. Raises AudioError when the disk refuses."""
-        if self._last is not None:
-            await self._last.discard()
-        self._last = Recording(Path(self._folder.name), on_notice)
+        last, self._last = self._last, None
+        if last is not None:
+            await last.discard()
+        self._last = await asyncio.to_thread(Recording, self._folder.path, on_notice)
         if ready is not None:
             self._last.on_event(ready)
         return self._last

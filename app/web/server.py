@@ -1,10 +1,14 @@
 """The web server behind `moshi web`: the page, `/api/chat`, `/api/status` and the downloads."""
 
+import asyncio
 import contextlib
 import mimetypes
-from collections.abc import Awaitable, Callable
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from http.cookies import CookieError
 from pathlib import Path
+from urllib.parse import quote
 
 from aiohttp import WSCloseCode, web
 
@@ -12,9 +16,11 @@ from moshi_mlx.errors import MoshiError
 
 from ..events import Settings
 from . import protocol
+from .door import Door
 from .line import CLOSE_BUSY, CLOSE_FAILED, CLOSE_REFUSED, BusyError, Line
 from .params import RefusedError, parse
 from .recordings import FILES, Recordings
+from .request_log import request_log
 from .security import COMMON_HEADERS, OWN_PAGE_CSP, STATIC_PAGE_CSP, Guard, basic_password
 from .visit import LeftError, Visit
 
@@ -27,7 +33,8 @@ PAGE_TYPES = {
     ".webmanifest": "application/manifest+json",
 }
 HEARTBEAT_S = 10.0
-SHUTDOWN_S = 3.0
+SHUTDOWN_S = 1.0
+SEND_S, SEND_FILE_S = 30.0, 600.0  # the longest that a client may take for an answer
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -43,6 +50,7 @@ class WebServer:
     static: Path | None = None
     settings: Settings = field(default_factory=Settings)
     _page: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    _door: Door | None = None
 
     def app(self) -> web.Application:
         """An aiohttp application. Raises MoshiError when the folder to serve is of no use."""
@@ -50,7 +58,7 @@ class WebServer:
             self._page = read_page()
         elif not (self.static / "index.html").is_file():
             raise MoshiError(f"--static {self.static}: there is no index.html in that folder")
-        app = web.Application(middlewares=[self._dress], client_max_size=1024)
+        app = web.Application(middlewares=[self._answer], client_max_size=1024)
         app.router.add_get("/api/chat", self._chat)
         app.router.add_get("/api/status", self._status)
         app.router.add_get("/api/recordings/{id}/{name}", self._recording)
@@ -59,6 +67,20 @@ class WebServer:
         return app
 
     @web.middleware
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer to the last byte within a time, unless it is a talk. What comes next waits."""
+        assert self._door is not None
+        async with self._door.answering(request.protocol):
+            response = await self._dress(request, handler)
+            seconds = SEND_FILE_S if isinstance(response, web.FileResponse) else SEND_S
+            try:
+                async with asyncio.timeout(seconds):
+                    await response.prepare(request)
+                    await response.write_eof()
+            except TimeoutError:
+                raise ConnectionError("the client takes nothing") from None
+        return response
+
     async def _dress(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse who may not be here; add the safety headers to everything else."""
         refusal = self.guard.host_refusal(request.headers)
@@ -78,14 +100,40 @@ class WebServer:
             response.headers["Content-Security-Policy"] = csp
         return response
 
+    @contextlib.asynccontextmanager
+    async def listening(
+        self,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> AsyncIterator[None]:
+        """While the block runs; `port` 0 becomes any free one. Raises OSError, MoshiError."""
+        runner = web.AppRunner(
+            self.app(), access_log=None, shutdown_timeout=SHUTDOWN_S, logger=request_log()
+        )
+        await runner.setup()
+        assert runner.server is not None
+        self._door = Door(runner.server, tls, tell)
+        try:
+            self.port = await self._door.listen(host, port)
+            yield
+        finally:
+            self._door.shut()
+            await runner.cleanup()
+
     @property
     def _cookie(self) -> str:
         return f"moshi-token-{self.port}"
 
     def _tokens(self, request: web.Request) -> list[str]:
+        try:
+            cookie = request.cookies.get(self._cookie, "")
+        except CookieError:  # of another program at this address, say
+            cookie = ""
         return [
             request.query.get("token", ""),
-            request.cookies.get(self._cookie, ""),
+            cookie,
             basic_password(request.headers.get("Authorization", "")),
         ]
 
@@ -120,7 +168,8 @@ class WebServer:
         wrong = self.guard.keyless([request.query["token"]])
         if wrong is not None:
             return web.Response(status=403, text=f"{wrong}\n")
-        response = web.Response(status=303, headers={"Location": request.path})
+        place = "/" + quote(request.path.lstrip("/\\"))  # "//host" would be another server's
+        response = web.Response(status=303, headers={"Location": place})
         response.set_cookie(
             self._cookie,
             request.query["token"],
@@ -161,6 +210,7 @@ class WebServer:
         socket = web.WebSocketResponse(
             max_msg_size=protocol.MAX_MESSAGE_BYTES,
             heartbeat=HEARTBEAT_S,
+            autoping=False,  # a visit counts them
             timeout=SHUTDOWN_S,
             compress=False,
         )

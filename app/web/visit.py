@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from moshi_mlx.errors import MoshiError
 
@@ -90,8 +90,7 @@ class Visit:
         if self.recording is not None:
             self.recording.on_event(event)
             if isinstance(event, ConversationEnded):
-                self.recording.close()
-                self.recording = None  # it holds `notice`: no circle keeps this visit's buffers
+                self.end_recording()
         if isinstance(event, FrameDone):
             self._queue_frame(event)
         elif isinstance(event, ConversationStarted):  # what was sent before isn't heard
@@ -100,6 +99,12 @@ class Visit:
                 self.tell(protocol.metadata(self._started(event)))
         elif self.talks_ours and isinstance(event, Notice):
             self.notice(event)
+
+    def end_recording(self) -> None:
+        """Finish its files, if there is one."""
+        if self.recording is not None:
+            self.recording.close()
+            self.recording = None  # it holds `notice`: no circle keeps this visit's buffers
 
     def notice(self, notice: Notice) -> None:
         """Only for clients of ours."""
@@ -162,24 +167,33 @@ class Visit:
             self._heard_s = time.monotonic()
             if message.type is WSMsgType.ERROR:
                 break
-            size = len(message.data)
-            if not self._limit.allows(size, self._heard_s):
+            if not self._limit.allows(len(message.data), self._heard_s):
                 return LeftError("too many messages at once", WSCloseCode.POLICY_VIOLATION)
-            try:
-                if message.type is not WSMsgType.BINARY:
-                    raise ProtocolError("only binary messages are understood here")
-                self._take(message.data)
-            except ProtocolError as problem:
-                self._complain(problem)
+            if message.type is WSMsgType.PING:
+                if self._limit.answers(self._heard_s):
+                    await self._socket.pong(message.data)
+            elif message.type is not WSMsgType.PONG:
+                self._understand(message)
+            await asyncio.sleep(0)  # messages that wait already must not keep others from the loop
         return LeftError("hung up", WSCloseCode.OK)
+
+    def _understand(self, message: WSMessage) -> None:
+        try:
+            if message.type is not WSMsgType.BINARY:
+                raise ProtocolError("only binary messages are understood here")
+            self._take(message.data)
+        except ProtocolError as problem:
+            self._complain(problem)
 
     def _take(self, message: bytes) -> None:
         kind, payload = protocol.split(message)
         if kind is self.codec.kind:
+            if not self._limit.decodes(self.codec.measure(payload), self._heard_s):
+                raise ProtocolError("sound faster than anyone speaks: it is left out")
             samples = self.codec.decode(payload)
             if len(samples):
                 self.port.push_input(samples[-2 * protocol.MAX_PCM_SAMPLES :])
-        elif kind is Kind.PING and self.talks_ours:
+        elif kind is Kind.PING and self.talks_ours and self._limit.answers(self._heard_s):
             self.tell(bytes([Kind.PING]) + payload[:16])
         # handshake, text, control and metadata mean nothing here; unknown types are ignored
 

@@ -161,7 +161,7 @@ def test_the_json_for_bug_reports_names_nobody():
 def test_the_real_report_holds_no_name_and_no_path(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "secret-cache"))
     monkeypatch.setenv("USER", "ada_lovelace")
-    assert cli.dispatch(["doctor", "--json", "--quick", "--offline"]) == 0
+    assert cli.main(["doctor", "--json", "--quick", "--offline"]) == 0
     out = capsys.readouterr().out
     report = json.loads(out)
     assert report["schema"] == "moshi-doctor" and report["schema_version"] == 1
@@ -181,7 +181,7 @@ def test_doctor_works_with_no_model_no_audio_and_no_network_in_time(capsys, monk
     """The bar: under 10 s, whatever is missing. Timed without other work on the machine."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     start = time.monotonic()
-    assert cli.dispatch(["doctor"]) == 0
+    assert cli.main(["doctor"]) == 0
     assert time.monotonic() - start < doctor_speed.TIMEOUT_S + platform_facts.GATHER_TIMEOUT_S
     out = capsys.readouterr().out
     assert "speed" in out and "microphone" in out
@@ -191,7 +191,7 @@ def test_doctor_works_with_no_model_no_audio_and_no_network_in_time(capsys, monk
 def test_doctor_runs_on_every_machine(name, capsys, monkeypatch):
     monkeypatch.setattr(platform_facts, "gather", lambda *_, **__: ALL[name])
     monkeypatch.setattr(doctor_speed, "measure", lambda: FAST)
-    assert cli.dispatch(["doctor"]) == 0
+    assert cli.main(["doctor"]) == 0
     assert "memory" in capsys.readouterr().out
 
 

@@ -74,6 +74,33 @@ def test_flac_replaces_the_wav_at_the_end(tmp_path):
     assert len(sound) == 30 * FRAME_SAMPLES and not (folder / "talk.wav").exists()
 
 
+def test_sound_stays_a_wav_when_there_is_no_time_to_make_a_flac(tmp_path):
+    recorder = Recorder(tmp_path, flac=True)
+    recorder(ConversationStarted(1, 78, Settings(seed=78)))
+    recorder(frame(0, 1))
+    recorder.close(flac_s=0.0)
+    (folder,) = recorder.takes
+    assert (folder / "talk.wav").exists() and not list(folder.glob("*flac*"))
+    assert json.loads((folder / "manifest.json").read_text())["finished"]
+
+
+def test_a_take_that_cannot_start_leaves_no_folder(tmp_path):
+    code = FULL_AT_ONCE.format(folder=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True, text=True)
+    assert done.stdout == "recording stopped: File too large\n", done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+FULL_AT_ONCE = """
+import resource, signal, sys
+sys.path.insert(0, ".")
+from tests.recording.test_recording import *
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+recorder = Recorder({folder!r})
+play(recorder, 3)
+recorder.close()
+print(recorder.failure)
+"""
 CRASH = """
 import os, sys, time
 sys.path.insert(0, ".")

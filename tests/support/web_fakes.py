@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -9,7 +10,6 @@ from dataclasses import dataclass, field
 
 import aiohttp
 import numpy as np
-from aiohttp import web
 
 from app.events import Settings
 from app.talk.engine import Reply
@@ -100,26 +100,23 @@ async def running(
     engine: FakeEngine | None = None,
     change: Callable[[WebServer], None] = lambda server: None,
     guard: Guard | None = None,
+    tls: ssl.SSLContext | None = None,
+    recordings: Recordings | None = None,
+    record_s: float = 5.0,
 ) -> AsyncIterator[Running]:
     engine = engine or FakeEngine()
     session = Session(lambda: engine)
-    recordings = Recordings()
-    server = WebServer(Line(session, recordings), guard or Guard.make("127.0.0.1"), recordings)
+    recordings = recordings or Recordings()
+    line = Line(session, recordings, record_s)
+    server = WebServer(line, guard or Guard.make("127.0.0.1"), recordings)
     change(server)
-    runner = web.AppRunner(server.app(), access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    session.start()
-    port = runner.addresses[0][1]
     try:
-        async with aiohttp.ClientSession() as http:
-            yield Running(server, session, engine, port, http)
+        async with server.listening("127.0.0.1", 0, tls), aiohttp.ClientSession() as http:
+            session.start()
+            yield Running(server, session, engine, server.port, http)
     finally:
-        await runner.cleanup()
         await asyncio.to_thread(session.stop)
-        with recordings:
-            pass
+        recordings.remove()
 
 
 def pcm_message(samples: np.ndarray) -> bytes:

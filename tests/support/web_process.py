@@ -12,10 +12,10 @@ from collections.abc import Iterator
 class WebProcess:
     """The running server; `url` is what it printed."""
 
-    def __init__(self, *args: str) -> None:
+    def __init__(self, *args: str, **options) -> None:
         command = [sys.executable, "-m", "app.cli", "web", "--port", "0", "--no-open", *args]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
         )
         self._lines: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
@@ -39,9 +39,9 @@ class WebProcess:
 
 
 @contextlib.contextmanager
-def moshi_web(*args: str) -> Iterator[WebProcess]:
-    """A server with the embedded model, loaded and ready."""
-    server = WebProcess("--model", "nano", *args)
+def moshi_web(*args: str, **options) -> Iterator[WebProcess]:
+    """A server with the embedded model, loaded and ready; `options` of its process."""
+    server = WebProcess("--model", "nano", *args, **options)
     try:
         server.url = server.wait_for("Talk with Moshi at").split()[4]
         server.wait_for("is ready")

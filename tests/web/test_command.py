@@ -42,14 +42,16 @@ def test_the_documentation_names_every_option_and_every_parameter():
     assert unnamed <= {"repetition_penalty_context"}  # "and its context"
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_the_page_and_ends_cleanly(sent):
+@pytest.mark.parametrize(
+    ("sent", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_it_serves_the_page_and_ends_cleanly(sent, status):
     with moshi_web() as server:
         assert server.url.startswith("http://127.0.0.1:")
         with urllib.request.urlopen(server.url) as answer:
             assert b"<title>Moshi</title>" in answer.read()
         server.process.send_signal(sent)
-        assert server.process.wait(timeout=20) == 0
+        assert server.process.wait(timeout=20) == status
         assert server.process.stderr.read() == ""
 
 

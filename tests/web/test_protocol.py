@@ -1,6 +1,7 @@
 """Kyutai's messages, sound both ways, query parameters and rates, as plain objects."""
 
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -28,6 +29,12 @@ KYUTAI_QUERY = {
 
 def tone(samples: int, hz: float = 440.0) -> np.ndarray:
     return (0.3 * np.sin(2 * np.pi * hz * np.arange(samples) / 24_000)).astype(np.float32)
+
+
+def heard(codec: protocol.Codec, payload: bytes) -> np.ndarray:
+    """What a visit does with a payload."""
+    codec.measure(payload)
+    return codec.decode(payload)
 
 
 def test_handshake_is_nine_bytes_of_version_zero():
@@ -69,7 +76,7 @@ def test_opus_sound_of_a_client_is_decoded_whatever_its_block_size(block):
     writer, codec = sphn.OpusStreamWriter(24_000), OpusCodec()
     sound = tone(24 * 1920)
     parts = [
-        codec.decode(writer.append_pcm(sound[i : i + block])) for i in range(0, len(sound), block)
+        heard(codec, writer.append_pcm(sound[i : i + block])) for i in range(0, len(sound), block)
     ]
     assert sum(map(len, parts)) == len(sound)
     assert np.sqrt(np.mean(np.concatenate(parts)[4800:] ** 2)) > 0.15
@@ -81,30 +88,71 @@ def test_a_client_may_send_each_ogg_page_alone():
     stream = b"".join(writer.append_pcm(sound[i : i + 960]) for i in range(0, len(sound), 960))
     pages = [b"OggS" + page for page in stream.split(b"OggS")[1:]]
     assert b"OpusHead" in pages[0] and b"OpusTags" in pages[1]
-    parts = [codec.decode(page) for page in pages]
+    parts = [heard(codec, page) for page in pages]
     assert len(parts[0]) == len(parts[1]) == 0
     assert sum(map(len, parts)) == len(sound)
 
 
 def test_after_broken_audio_the_next_good_page_is_heard():
     writer, codec = sphn.OpusStreamWriter(24_000), OpusCodec()
-    assert len(codec.decode(writer.append_pcm(tone(1920)))) == 1920
+    assert len(heard(codec, writer.append_pcm(tone(1920)))) == 1920
     page = bytearray(writer.append_pcm(tone(1920)))
     page[4] = 120  # Ogg version
     with pytest.raises(ProtocolError):
-        codec.decode(bytes(page))
+        heard(codec, bytes(page))
     cut = writer.append_pcm(tone(1920))[:-5]
     with pytest.raises(ProtocolError):
-        codec.decode(cut)
-    heard = [codec.decode(writer.append_pcm(tone(1920))) for _ in range(3)]
-    assert sum(map(len, heard)) >= 2 * 1920
+        heard(codec, cut)
+    parts = [heard(codec, writer.append_pcm(tone(1920))) for _ in range(3)]
+    assert sum(map(len, parts)) >= 2 * 1920
 
 
 def test_a_small_message_cannot_unfold_into_minutes_of_sound():
-    lacing = bytes([1] * 255)  # 255 one-byte packets of up to 120 ms each
-    head = b"OggS\0\0" + struct.pack("<qIII", 0, 42, 2, 0) + bytes([255])
-    with pytest.raises(ProtocolError, match="packets"):
-        OpusCodec().decode(head + lacing + bytes(255))
+    with pytest.raises(ProtocolError, match="s of sound in one message"):
+        heard(OpusCodec(), ogg_page(bytes([1] * 255), bytes(255)))  # 255 packets of 10 ms
+
+
+def ogg_page(lacing: bytes, body: bytes, serial: int = 42, continued: bool = False) -> bytes:
+    head = struct.pack("<4sBBqIII", b"OggS", 0, continued, 0, serial, 2, 0)
+    return head + bytes([len(lacing)]) + lacing + body
+
+
+def test_a_packet_that_never_ends_is_given_up():
+    endless, codec = ogg_page(b"\xff" * 255, bytes(255 * 255), continued=True), OpusCodec()
+    codec.measure(endless)
+    with pytest.raises(ProtocolError, match="an Opus packet of more than 65536 bytes"):
+        codec.measure(endless)
+    codec.measure(endless)  # what came before is forgotten
+
+
+def test_one_talk_is_one_ogg_stream():
+    """A decoder keeps something of every stream that it has seen."""
+    codec = OpusCodec()
+    codec.measure(ogg_page(b"\x01", b"\xff"))
+    with pytest.raises(ProtocolError, match="a second Ogg stream"):
+        codec.measure(ogg_page(b"\x01", b"\xff", serial=43))
+
+
+@pytest.mark.parametrize("samples", [120, 240, 480, 960, 1920, 2880])
+def test_the_length_of_opus_sound_is_told_without_decoding_it(samples):
+    writer, codec = sphn.OpusStreamWriter(24_000), OpusCodec()
+    for i in range(12):
+        page = writer.append_pcm(tone(samples))
+        told, got = codec.measure(page), len(codec.decode(page)) / 24_000
+        assert abs(told - got) <= (0.3 if i == 0 else 1e-6), "a header counts as a packet or two"
+
+
+def test_no_message_that_is_let_in_takes_long_to_decode():
+    """CPU time, so that a busy machine says the same; the event loop stands still meanwhile."""
+    writer, codec, pages = sphn.OpusStreamWriter(24_000), OpusCodec(), []
+    noise = np.random.default_rng(0).standard_normal(24_000).astype(np.float32) / 4
+    for i in range(0, 24_000, 60):
+        pages.append(writer.append_pcm(noise[i : i + 60]))
+    stream = b"".join(pages)
+    codec.measure(stream)
+    begun_s = time.thread_time()
+    codec.decode(stream)
+    assert time.thread_time() - begun_s < 0.05
 
 
 @settings(max_examples=200, deadline=None)
@@ -113,7 +161,7 @@ def test_no_bytes_break_the_codecs(payload):
     for codec in (OpusCodec(), PcmCodec()):
         for start in (b"", b"OggS\0"):
             try:
-                assert codec.decode(start + payload).dtype == np.float32
+                assert heard(codec, start + payload).dtype == np.float32
             except ProtocolError as problem:
                 assert "\n" not in str(problem)
 
@@ -124,12 +172,12 @@ def test_raw_sound_goes_both_ways_with_its_figures():
     kind, payload = protocol.split(message)
     assert kind is Kind.PCM
     assert protocol.PCM_HEADER.unpack(payload[:12]) == (7, 1.5, 42.0)
-    assert np.abs(PcmCodec().decode(payload[12:]) - sound).max() < 1e-4
+    assert np.abs(heard(PcmCodec(), payload[12:]) - sound).max() < 1e-4
     loud = PcmCodec().encode(np.array([9.0, -9.0], np.float32), 0, 0, 0)
     assert np.frombuffer(loud[13:], "<i2").tolist() == [32767, -32767]
     for bad in (b"abc", bytes(2 * 24_001)):
         with pytest.raises(ProtocolError):
-            PcmCodec().decode(bad)
+            heard(PcmCodec(), bad)
 
 
 def test_kyutais_web_client_gets_what_it_asks_for():

@@ -176,19 +176,13 @@ async def test_self_made_certificate_is_kept_private_and_names_the_host(tmp_path
 
 
 async def test_a_conversation_over_tls(tmp_path):
-    from aiohttp import web
-
     context = tls.parse_option("self", "127.0.0.1", tmp_path)
     trust = ssl.create_default_context(cafile=str(tmp_path / "self-made.pem"))
-    async with running(guard=Guard(scheme="https")) as site:
-        runner = web.AppRunner(site.server.app())
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-        url = f"https://127.0.0.1:{runner.addresses[0][1]}"
+    async with running(guard=Guard(scheme="https"), tls=context) as site:
+        url = f"https://127.0.0.1:{site.port}"
         headers = {"Origin": url}
         async with site.http.ws_connect(f"{url}/api/chat", ssl=trust, headers=headers) as socket:
             await receive(socket, Kind.HANDSHAKE)
-        await runner.cleanup()
 
 
 @pytest.mark.parametrize(

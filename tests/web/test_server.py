@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import sys
+import threading
 
 import aiohttp
 import numpy as np
@@ -16,7 +17,9 @@ import sphn
 from app.events import Settings
 from app.web import line as web_line
 from app.web.protocol import Kind
+from app.web.recordings import Recordings
 from app.web.server import WebServer
+from moshi_mlx.errors import AudioError
 from tests.support.fake_engine import BehindEngine
 from tests.support.web_fakes import FakeEngine, close_of, eventually, pcm_message, receive, running
 
@@ -288,11 +291,60 @@ async def test_a_recording_can_be_downloaded_by_its_visitor_only(tmp_path):
 
 async def test_nothing_is_recorded_unasked_and_nothing_is_left():
     async with running() as site:
-        folder = site.server.recordings._folder.name
+        folder = site.server.recordings.folder
         async with site.chat("?codec=pcm") as socket:
             assert json.loads(await receive(socket, Kind.METADATA))["recording"] == ""
-            assert os.listdir(folder) == []
+            assert os.listdir(folder) == [".lock"]
         async with site.chat("?codec=pcm&record=1") as socket:
             await receive(socket, Kind.METADATA)
-            assert len(os.listdir(folder)) == 1
+            assert len(os.listdir(folder)) == 2
     assert not os.path.exists(folder)
+
+
+class Disk(Recordings):
+    """One that fails, or never answers."""
+
+    def __init__(self, problem):
+        super().__init__()
+        self.problem = problem
+
+    async def begin(self, ready, on_notice):
+        if self.problem is None:
+            return await super().begin(ready, on_notice)
+        if self.problem is asyncio.TimeoutError:
+            await asyncio.sleep(60)
+        raise self.problem
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (AudioError("can't record to /tmp/x: No space left on device"), b"No space left"),
+        (OSError(28, "No space left on device"), b"can't record: No space left on device; talk"),
+        (asyncio.TimeoutError, b"can't record: the disk does not answer"),
+        (RuntimeError("can't start new thread"), b""),
+    ],
+    ids=["known", "system", "hangs", "unknown"],
+)
+async def test_a_recording_that_cannot_start_holds_nobody_up(problem, said):
+    disk = Disk(problem)
+    async with running(recordings=disk, record_s=0.1) as site:
+        for _ in range(2):
+            async with site.chat("?codec=pcm&record=1") as socket:
+                code, seen = await close_of(socket)
+            assert said in b"".join(seen)
+            assert code == (web_line.CLOSE_FAILED if said else 1006)
+            await eventually(lambda: not site.server.line.busy())
+        async with site.chat("?codec=pcm") as socket:  # without a recording, at once
+            await receive(socket, Kind.HANDSHAKE)
+        disk.problem = None
+        async with site.chat("?codec=pcm&record=1") as socket:
+            assert json.loads(await receive(socket, Kind.METADATA))["recording"]
+
+
+async def test_a_talk_that_is_refused_leaves_no_recording_open():
+    async with running() as site:
+        async with site.chat("?codec=pcm&record=1&text_top_k=13") as socket:
+            code, _ = await close_of(socket)
+        assert code == web_line.CLOSE_REFUSED
+        await eventually(lambda: not any(t.name == "moshi-recorder" for t in threading.enumerate()))

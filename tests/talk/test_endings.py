@@ -1,0 +1,170 @@
+"""A command that is ended from outside: in time, with the right status, nothing lost."""
+
+import random
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import soundfile
+
+from app.audio.sound import SoundState
+from app.audio.virtual_port import ArraySource, RealtimePort
+from app.talk.chat import Chat, ChatOptions
+from moshi_mlx.hub import NANO
+from tests.support.chat_process import GREEDY, check_take, takes_in
+from tests.support.endings import CLOSED, STATUS, Command, until
+from tests.support.fake_engine import FakeEngine
+from tests.support.quantize_models import RAW_CONFIG, write_model
+
+QUESTION = NANO / "samples" / "four_plus_three.wav"
+SOON_S = 20.0  # on a busy machine; the program's own deadline is 2 s, tested on an idle one
+CHAT = ("chat", "--model", "nano", "--echo", "off", *GREEDY)
+CHAT += ("--virtual-input", QUESTION, "--tail", "600")
+BENCH = ("bench", "--model", "nano", "--frames", "100000")
+
+
+class LoggedSound(RealtimePort):
+    """A virtual device that says when it is closed, and whether the recording was open then."""
+
+    def __init__(self, closed):
+        self.on_notice = lambda notice: None
+        self._closed = closed
+        super().__init__(ArraySource(np.zeros(0, np.float32), tail_s=600.0), lambda block: None)
+
+    def stop(self):
+        super().stop()
+        self._closed()
+
+    def state(self):
+        return SoundState()
+
+    def devices(self):
+        return []
+
+    def choose(self, input_name, output_name): ...
+
+    def problem(self):
+        return None
+
+
+def test_devices_close_before_the_recording_even_while_the_model_hangs(tmp_path):
+    hangs, log = threading.Event(), []
+
+    def step_seconds():
+        if hangs.is_set():
+            time.sleep(60)
+        return 0.0
+
+    def closed():
+        (take,) = takes_in(tmp_path)
+        log.append((time.monotonic(), check_take(take, finished=False)["finished"]))
+
+    sound = LoggedSound(closed)
+    chat = Chat(lambda: FakeEngine(step_seconds), sound, ChatOptions(echo="off", record=tmp_path))
+    chat.start()
+    until(lambda: chat.snapshot().talk.frames > 5)
+    hangs.set()
+    time.sleep(0.2)
+    begun_s = time.monotonic()
+    chat.close_soon()
+    ((closed_s, finished),) = log
+    assert closed_s - begun_s < 5.0 and not finished
+    (take,) = takes_in(tmp_path)
+    assert check_take(take)["ended"] == "stopped"
+
+
+def test_a_talk_that_is_ended_before_it_begins_opens_no_device(tmp_path):
+    closed = []
+    chat = Chat(FakeEngine, LoggedSound(lambda: closed.append(1)), ChatOptions(echo="off"))
+    chat.close_soon()
+    chat.start()
+    assert closed == [1] and chat.sound.callbacks == 0 and chat.over
+    assert not chat.session.join(0.0) or not chat.snapshot().talk.frames
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, CLOSED], ids=str)
+def test_a_screen_that_nobody_reads_any_more_holds_nothing_up(tmp_path, how):
+    """The terminal is full: what the screen writes doesn't come through, and so it never ends."""
+    chat = Command(tmp_path, *CHAT, "--record", tmp_path / "talks", terminal=True, reads=False)
+    until(lambda: list((tmp_path / "talks").glob("*/talk.wav")))
+    time.sleep(1.5)
+    assert chat.end(how, SOON_S) == STATUS[how]
+    (take,) = takes_in(tmp_path / "talks")
+    assert check_take(take)["ended"] == "stopped"
+
+
+def command_of(name, folder):
+    """A run that takes long enough to be met in the middle, and a sign that it has begun."""
+    if name == "chat":
+        args = (*CHAT, "--plain", "--record", folder / "talks")
+        return args, lambda: list((folder / "talks").glob("*/talk.wav"))
+    if name == "web":
+        return ("web", "--model", "nano", "--port", "0", "--no-open"), None
+    if name == "bench":
+        return BENCH, None
+    if name == "quantize":
+        if not (folder / "source").exists():
+            write_model(folder / "source", RAW_CONFIG | {"num_layers": 40})
+        return ("quantize", folder / "source", folder / "out"), None
+    args = ("file", QUESTION, folder / "out.wav", "--model", "nano", "--tail", "120")
+    return args, None
+
+
+@pytest.mark.parametrize("name", ["chat", "web", "bench", "file"])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, CLOSED], ids=str)
+def test_the_status_says_which_signal_it_was(tmp_path, name, how):
+    args, begun = command_of(name, tmp_path)
+    command = Command(tmp_path, *args, terminal=how == CLOSED)
+    if begun is None:
+        time.sleep(3.0)
+    else:
+        until(begun)
+    assert command.end(how, SOON_S) == STATUS[how]
+    assert how == CLOSED or "Traceback" not in command.said, command.said
+
+
+def check_nothing_is_lost(name, folder, ended_by):
+    if name == "chat":
+        for take in takes_in(folder / "talks"):
+            if (take / "talk.wav").exists():
+                finished = b'"finished": true' in (take / "manifest.json").read_bytes()
+                talk = check_take(take, finished=finished)
+                assert 1920 * len(talk["timings"]) - len(talk["sound"]) < 24_000
+                assert finished or ended_by == signal.SIGKILL
+    elif name == "quantize":
+        if (folder / "out").exists():  # the whole run takes about as long as it may be given
+            assert (folder / "out" / "config.json").exists()
+    elif (folder / "out.wav").exists():
+        assert soundfile.info(folder / "out.wav").frames > 120 * 24_000
+        assert (folder / "out.jsonl").exists()
+
+
+def end_at_random_moments(folder, name, times, within_s):
+    chance = random.Random(name)
+    for n in range(times):
+        here = folder / str(n)
+        here.mkdir()
+        args, _ = command_of(name, here)
+        how = chance.choice([signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGKILL, CLOSED])
+        command = Command(here, *args, terminal=how == CLOSED)
+        time.sleep(chance.uniform(0.1, 4.0))
+        done = command.process.poll()
+        status = command.end(how, within_s)
+        if done is None and how != signal.SIGKILL:
+            usual = 0 if name == "web" and how == signal.SIGINT else STATUS[how]
+            before = -signal.SIGHUP if how == CLOSED else -how  # Python itself was starting
+            assert status in (usual, before, 0 if name in ("quantize", "file") else usual), how
+        check_nothing_is_lost(name, here, how)
+
+
+@pytest.mark.parametrize("name", ["chat", "web", "quantize", "file"])
+def test_ended_at_a_random_moment(tmp_path, name):
+    end_at_random_moments(tmp_path, name, times=2, within_s=SOON_S)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["chat", "web", "quantize", "file"])
+def test_ended_at_twenty_random_moments_within_two_seconds(tmp_path, name):
+    end_at_random_moments(tmp_path, name, times=20, within_s=2.5)
