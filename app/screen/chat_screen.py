@@ -32,36 +32,8 @@ class ChatScreen(App[None]):
         (60, "-wide"),
     ]
     CSS = """
-    Screen { background: $background; }
-    Banner { height: 1; padding: 0 1; background: $surface; }
-    Words { height: 1fr; margin: 1 0; padding: 0 1; scrollbar-size-vertical: 1;
-            background: $background; scrollbar-background: $background;
-            scrollbar-background-hover: $background; scrollbar-background-active: $background;
-            scrollbar-color: $trough; scrollbar-color-hover: $dim;
-            scrollbar-color-active: $primary; }
-    #hint { color: $dim; text-align: center; padding: 1 2; }
-    Paragraph { height: auto; margin: 0 0 1 0; }
-    .time { width: 7; text-align: right; padding-right: 2; }
-    .who { width: 7; }
-    .text { width: 1fr; }
-    .you .text { color: $secondary; }
-    .-narrow .time { display: none; }
-    Paragraph:last-child { margin: 0; }
-    .note .text { color: $dim; text-align: center; }
-    .alarm .text { color: $error; text-align: center; }
-    Meter { height: 1; margin: 0 1; }
     #you { margin: 0 1 1 1; }
-    Figures { height: 1; padding: 0 1; color: $dim; }
-    ModalScreen { align: center middle; background: $background 60%; }
-    .dialog { width: 64; max-width: 95%; height: auto; max-height: 90%; padding: 1 2;
-              background: $surface; border: round $primary; overflow-y: auto; }
-    .wide { width: 100; }
-    .dialog Horizontal { height: auto; }
-    .dialog Horizontal Vertical { height: auto; width: 1fr; padding-right: 1; }
-    .dialog OptionList { height: auto; max-height: 14; background: $surface; border: none; }
-    .title { text-style: bold; margin-bottom: 1; }
-    .small { color: $dim; }
-    .hint { color: $dim; margin-top: 1; }
+    .-narrow .time { display: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("m", "mute", "mute"),

@@ -1,7 +1,7 @@
 """What opens over the chat: the choice of devices, and the keys explained."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
@@ -11,6 +11,7 @@ from textual.widgets.option_list import Option
 
 from ..audio.device import Device
 
+Result = TypeVar("Result")
 SYSTEM = "the system's"
 HELP = (
     ("m", "mute: Moshi hears silence, and goes on"),
@@ -23,7 +24,19 @@ HELP = (
 )
 
 
-class Keys(ModalScreen[None]):
+class Dialog(ModalScreen[Result]):
+    """A box in the middle, the chat dimmed behind it."""
+
+    DEFAULT_CSS = """
+    Dialog { align: center middle; background: $background 60%; }
+    Dialog .dialog { width: 64; max-width: 95%; height: auto; max-height: 90%; padding: 1 2;
+                     background: $surface; border: round $primary; overflow-y: auto; }
+    Dialog .title { text-style: bold; margin-bottom: 1; }
+    Dialog .hint { color: $dim; margin-top: 1; }
+    """
+
+
+class Keys(Dialog[None]):
     """The keys; any key closes it."""
 
     def compose(self) -> ComposeResult:
@@ -46,12 +59,20 @@ class Keys(ModalScreen[None]):
         self.dismiss()
 
 
-class DevicePicker(ModalScreen[tuple[str | None, str | None] | None]):
+class DevicePicker(Dialog[tuple[str | None, str | None] | None]):
     """Microphone and speaker; the result is their names, None each for the system's choice.
 
     Esc, or Enter on what is chosen already, changes nothing.
     """
 
+    DEFAULT_CSS = """
+    DevicePicker .wide { width: 100; }
+    DevicePicker .dialog Horizontal { height: auto; }
+    DevicePicker .dialog Horizontal Vertical { height: auto; width: 1fr; padding-right: 1; }
+    DevicePicker .dialog OptionList { height: auto; max-height: 14; background: $surface;
+                                      border: none; }
+    DevicePicker .small { color: $dim; }
+    """
     BINDINGS: ClassVar = [("escape", "leave", "leave"), ("d", "leave", "leave")]
 
     def __init__(self, devices: Sequence[Device], chosen: tuple[str | None, str | None]) -> None:

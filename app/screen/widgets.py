@@ -33,6 +33,10 @@ def clock(seconds: float) -> str:
 class Banner(Static):
     """Which model, what it is doing, since when."""
 
+    DEFAULT_CSS = """
+    Banner { height: 1; padding: 0 1; background: $surface; }
+    """
+
     def show(self, snapshot: Snapshot) -> None:
         talk, parts = snapshot.talk, []
         if talk.model:
@@ -49,6 +53,15 @@ class Banner(Static):
 
 class Words(VerticalScroll, can_focus=True):
     """The transcript. It follows the newest line unless scrolled up."""
+
+    DEFAULT_CSS = """
+    Words { height: 1fr; margin: 1 0; padding: 0 1; scrollbar-size-vertical: 1;
+            background: $background; scrollbar-background: $background;
+            scrollbar-background-hover: $background; scrollbar-background-active: $background;
+            scrollbar-color: $trough; scrollbar-color-hover: $dim;
+            scrollbar-color-active: $primary; }
+    Words #hint { color: $dim; text-align: center; padding: 1 2; }
+    """
 
     HINT = "Say hello. Moshi listens while it speaks: interrupt it whenever you like."
 
@@ -78,6 +91,17 @@ class Words(VerticalScroll, can_focus=True):
 class Paragraph(Horizontal):
     """One line of the transcript: its time and who speaks at the left, the text wrapped beside."""
 
+    DEFAULT_CSS = """
+    Paragraph { height: auto; margin: 0 0 1 0; }
+    Paragraph:last-child { margin: 0; }
+    Paragraph .time { width: 7; text-align: right; padding-right: 2; }
+    Paragraph .who { width: 7; }
+    Paragraph .text { width: 1fr; }
+    Paragraph.you .text { color: $secondary; }
+    Paragraph.note .text { color: $dim; text-align: center; }
+    Paragraph.alarm .text { color: $error; text-align: center; }
+    """
+
     WHO: ClassVar = {"moshi": ("Moshi", "primary"), "you": ("You", "secondary")}
 
     def __init__(self, line: Line) -> None:
@@ -98,6 +122,10 @@ class Paragraph(Horizontal):
 
 class Meter(Widget):
     """A voice's level in dBFS: label, bar with its peak, value or a word in its place."""
+
+    DEFAULT_CSS = """
+    Meter { height: 1; margin: 0 1; }
+    """
 
     def __init__(self, label: str, colour: str, id: str) -> None:
         super().__init__(id=id)
@@ -138,6 +166,10 @@ class Meter(Widget):
 
 class Figures(Static):
     """The status line: as many figures as fit, the important ones first."""
+
+    DEFAULT_CSS = """
+    Figures { height: 1; padding: 0 1; color: $dim; }
+    """
 
     def show(self, snapshot: Snapshot) -> None:
         room, chosen = self.size.width - 2, []
