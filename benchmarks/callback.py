@@ -34,7 +34,7 @@ from app.audio import sound_child
 from app.audio.device_sound import DeviceSound
 from app.audio.gil_handover import spare_the_collector
 from app.events import Settings
-from app.talk.session import Session
+from app.talk.session import TalkSession
 
 LOADS = ("idle", "processes", "thread", "lock", "nano")
 PERCENTS = (50, 99, 99.9)
@@ -104,7 +104,7 @@ def child(load: str, seconds: float) -> dict[str, Any]:
 
 
 def talk(sound: DeviceSound, load: str, seconds: float, rows: np.ndarray) -> dict[str, Any]:
-    session = Session(lambda: make_engine(load))
+    session = TalkSession(lambda: make_engine(load))
     session.start()
     while session.status.state == "loading":
         time.sleep(0.05)

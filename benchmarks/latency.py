@@ -31,8 +31,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from app.audio.device_sound import DeviceSound
 from app.audio.port import Capture
 from app.events import Settings
-from app.talk.engine import Reply
-from app.talk.session import Session
+from app.talk.engine import EngineReply
+from app.talk.session import TalkSession
 from moshi_mlx.clock import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE_HZ
 from moshi_mlx.codec.cpu_threads import DecodeBehind
 
@@ -54,7 +54,7 @@ class ClickModel:
 
     def step(
         self, frame: np.ndarray, hold: bool = False, following: np.ndarray | None = None
-    ) -> Reply:
+    ) -> EngineReply:
         time.sleep((self._step_ms + self._rng.uniform(-10, 10)) / 1000)
         out = np.zeros(FRAME_SAMPLES, np.float32)
         heard = np.flatnonzero(np.abs(frame) > HEARD)
@@ -63,7 +63,7 @@ class ClickModel:
             out[heard[0]] = CLICK
         elif self._quiet >= PATIENCE_FRAMES:
             out[FRAME_SAMPLES // 2], self._quiet = CLICK, 0
-        return Reply(out)
+        return EngineReply(out)
 
     def close(self) -> None:
         pass
@@ -81,9 +81,9 @@ class BesideModel(ClickModel):
 
     def step(
         self, frame: np.ndarray, hold: bool = False, following: np.ndarray | None = None
-    ) -> Reply:
+    ) -> EngineReply:
         reply = super().step(frame, hold, following)
-        return Reply(None, later=self._behind.begin(self, reply.pcm))
+        return EngineReply(None, later=self._behind.begin(self, reply.pcm))
 
     def decode(self, pcm: np.ndarray) -> np.ndarray:
         time.sleep(DECODE_MS / 1000)
@@ -128,7 +128,7 @@ class ListeningPort:
 def ours(step_ms: float, seconds: float, model: type[ClickModel] = ClickModel) -> Ear:
     sound = DeviceSound()
     port = ListeningPort(sound)
-    session = Session(lambda: model(step_ms))
+    session = TalkSession(lambda: model(step_ms))
     sound.start()
     session.start()
     session.begin(port, Settings(seed=0))

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from app.bench import stats, subject
 from app.bench.runner import WARM_FRAMES, Plan, noise_frames, run, timer_cost_ms
-from app.bench.stats import Recording
+from app.bench.stats import RunTimes
 from moshi_mlx.moshi import Moshi, load
 
 
@@ -43,7 +43,7 @@ def frames_in_turn(one: Moshi, two: Moshi, frames: int) -> tuple[float, float]:
     return clock[1] / clock[0], cpu[1] / cpu[0]
 
 
-def larger_by_smaller(a: Recording, b: Recording) -> float:
+def larger_by_smaller(a: RunTimes, b: RunTimes) -> float:
     """Of the medians of two runs."""
     one, two = median(a.frame_ms), median(b.frame_ms)
     return max(one, two) / min(one, two)
@@ -63,7 +63,7 @@ def main() -> None:
     runs = [run(real, Plan(args.frames)) for _ in range(2 * args.rounds)]
     again = [larger_by_smaller(a, b) for a, b in zip(runs[::2], runs[1::2], strict=True)]
     frames = [frame for recording in runs for frame in recording.frames]
-    check = stats.timer_check(Recording(frames), timer_cost_ms())
+    check = stats.timer_check(RunTimes(frames), timer_cost_ms())
     assert check is not None
     found = {
         "random / real": median(clock for clock, _ in ratios),

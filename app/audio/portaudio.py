@@ -80,7 +80,7 @@ def scan(again: bool = False) -> list[Device]:
     ]
 
 
-class Stream:
+class DeviceStream:
     """A running stream: one of PortAudio's, or two where the devices have clocks of their own.
 
     It ends with its process: PortAudio's own ways to stop have hung on every system.

@@ -36,7 +36,7 @@ from .callbacks import Callbacks
 from .device import Device
 from .gil_handover import short_handovers
 from .memory import SoundMemory, mapped
-from .portaudio import Plan, Stream, scan
+from .portaudio import DeviceStream, Plan, scan
 
 MEMORY, BELL, LINE = 3, 4, 5  # descriptors
 STROKE = struct.Struct("<qd")  # what the bell carries: samples ever heard, when
@@ -55,7 +55,7 @@ class SoundChild:
         bell: int,
         line: socket.socket,
         scan: Scan = scan,
-        open_stream: OpenStream = Stream,
+        open_stream: OpenStream = DeviceStream,
     ) -> None:
         """`scan` and `open_stream` are PortAudio's, or a test's."""
         os.set_blocking(bell, False)
@@ -125,7 +125,7 @@ class SoundChild:
             time.sleep(SETTINGS_EVERY_S)
 
 
-def main(scan: Scan = scan, open_stream: OpenStream = Stream) -> None:
+def main(scan: Scan = scan, open_stream: OpenStream = DeviceStream) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when it is over
     os.closerange(LINE + 1, 256)  # what the parent itself was given stays its own
     short_handovers()

@@ -17,7 +17,7 @@ from .callbacks import BLOCK_SAMPLES
 from .duplex import Duplex
 from .port import MAX_BACKLOG_SAMPLES, Capture
 
-Source = Callable[[int], np.ndarray | None]  # samples wanted -> float32 [n], None at the end
+SampleSource = Callable[[int], np.ndarray | None]  # samples wanted -> float32 [n], None at the end
 Sink = Callable[[np.ndarray], None]  # float32 [n], not to be kept: it is written again
 
 
@@ -43,7 +43,7 @@ class _FedPort(Duplex):
 
     def __init__(
         self,
-        source: Source,
+        source: SampleSource,
         sink: Sink,
         clock: Callable[[], float],
         block_samples: int,
@@ -74,7 +74,7 @@ class RealtimePort(_FedPort):
 
     def __init__(
         self,
-        source: Source,
+        source: SampleSource,
         sink: Sink,
         block_samples: int = BLOCK_SAMPLES,
         max_backlog_samples: int = MAX_BACKLOG_SAMPLES,
@@ -119,7 +119,7 @@ class VirtualPort(_FedPort):
 
     def __init__(
         self,
-        source: Source,
+        source: SampleSource,
         sink: Sink,
         block_samples: int = BLOCK_SAMPLES,
         max_backlog_samples: int = MAX_BACKLOG_SAMPLES,

@@ -31,10 +31,10 @@ from . import (
 from .floor import Floor
 from .runner import Memory, Plan, Stamp
 from .split import Split
-from .stats import Drift, Recording, Summary, TimerCheck
+from .stats import Drift, RunTimes, Summary, TimerCheck
 from .subject import Subject, recipe_in
 
-Report = Callable[[str, float], None]  # what is being done, and the share that is done
+TellProgress = Callable[[str, float], None]  # what is being done, and the share that is done
 TRACE_FRAMES = 300  # at most
 LM_FRAMES = 20  # timed in the split pass and at each history of the sweep
 
@@ -54,7 +54,7 @@ class Run:
     """Everything that was found out about one model. None: not measured (interrupted before)."""
 
     subject: Subject
-    recording: Recording
+    recording: RunTimes
     floor: Floor
     memory: Memory
     load_s: float
@@ -112,7 +112,7 @@ class Run:
         return bench_stats.response_latency_ms(self.frame.p50)
 
 
-def measure(subject: Subject, options: Options, gb_s: float, report: Report) -> Run:
+def measure(subject: Subject, options: Options, gb_s: float, report: TellProgress) -> Run:
     """Raises KeyboardInterrupt only where no frame was timed yet."""
     gc.collect()  # the model before
     mx.clear_cache()
@@ -147,7 +147,7 @@ def measure(subject: Subject, options: Options, gb_s: float, report: Report) -> 
     return run
 
 
-def look_closer(run: Run, moshi: Moshi, options: Options, report: Report) -> None:
+def look_closer(run: Run, moshi: Moshi, options: Options, report: TellProgress) -> None:
     """The passes after the run: split, sweep, trace and capture."""
     report("splitting the language model", 0.0)
     run.split = bench_split.split(moshi.lm, LM_FRAMES, run.floor.history_frames)

@@ -18,7 +18,7 @@ import numpy as np
 from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.moshi import Moshi, Session
 
-from .stats import Frame, Recording
+from .stats import Frame, RunTimes
 
 NOISE = 0.01  # amplitude of the input: as loud as a quiet room
 WARM_FRAMES = 10
@@ -113,9 +113,9 @@ def run(
     plan: Plan,
     warm_frames: int = WARM_FRAMES,
     progress: Callable[[float], None] | None = None,
-) -> Recording:
+) -> RunTimes:
     """Time a conversation on a model that is warm. `progress` gets the share that is done."""
-    recording, inputs = Recording(), noise_frames()
+    recording, inputs = RunTimes(), noise_frames()
     model, watch = watched(moshi)
     with model.session(seed=0) as session:
         try:
@@ -132,7 +132,7 @@ def _frames(
     watch: Stopwatch,
     inputs: list[np.ndarray],
     plan: Plan,
-    recording: Recording,
+    recording: RunTimes,
     progress: Callable[[float], None],
 ) -> None:
     begun, i = time.perf_counter(), 0

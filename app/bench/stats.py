@@ -40,7 +40,7 @@ class Frame:
 
 
 @dataclass
-class Recording:
+class RunTimes:
     """What a run collects, frame by frame; `interrupted`: it was stopped before its end."""
 
     frames: list[Frame] = field(default_factory=list)
@@ -93,7 +93,7 @@ class Drift:
         return 100.0 * (self.last_ms / self.first_ms - 1.0)
 
 
-def drift(recording: Recording) -> Drift | None:
+def drift(recording: RunTimes) -> Drift | None:
     """None for runs shorter than two minutes."""
     frames = recording.frames
     if not frames or frames[-1].started_s < 2 * MINUTE_S:
@@ -104,7 +104,7 @@ def drift(recording: Recording) -> Drift | None:
     return Drift(float(np.median(first)), float(np.median(last)))
 
 
-def typical_stages(recording: Recording) -> dict[str, float]:
+def typical_stages(recording: RunTimes) -> dict[str, float]:
     """Milliseconds of each stage in a typical frame: the mean of the middle fifth of all frames
 
     that were looked into. Medians of stages taken one by one would not add up to any frame.
@@ -141,7 +141,7 @@ class TimerCheck:
         return 100.0 * self.timer_ms / self.frame_ms
 
 
-def timer_check(recording: Recording, timer_ms: float) -> TimerCheck | None:
+def timer_check(recording: RunTimes, timer_ms: float) -> TimerCheck | None:
     """None unless both kinds of frames were seen."""
     plain, watched = recording.of(instrumented=False), recording.of(instrumented=True)
     if not plain or not watched:

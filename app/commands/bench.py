@@ -37,7 +37,7 @@ from ..bench import (
 )
 from ..bench.document import Bench
 from ..bench.floor import bandwidth
-from ..bench.measure import Options, Report, Run, measure
+from ..bench.measure import Options, Run, TellProgress, measure
 from ..bench.runner import Plan
 from ..bench.subject import DEFAULT_RECIPE, DEFAULT_SHAPE, Subject
 from ..machine import facts as platform_facts
@@ -159,7 +159,7 @@ def measure_all(bench: Bench, subjects: list[Subject], options: Options) -> Benc
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str], Report]]:
+def progress() -> Iterator[Callable[[str], TellProgress]]:
     """Gives a reporter for a title: a bar on stderr, or a line for each phase in a log."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
@@ -167,7 +167,7 @@ def progress() -> Iterator[Callable[[str], Report]]:
         task = p.add_task("", total=1.0)
         said = [""]
 
-        def reporter(title: str) -> Report:
+        def reporter(title: str) -> TellProgress:
             def report(what: str, done: float) -> None:
                 description = f"{title}: {what}"
                 p.update(task, description=description, completed=done)

@@ -14,7 +14,7 @@ from moshi_mlx.errors import MoshiError
 
 from ..events import Settings
 from ..talk.engine import MakeEngine
-from ..talk.session import Session
+from ..talk.session import TalkSession
 from ..web.line import Line
 from ..web.recordings import Recordings
 from ..web.security import Guard, is_loopback
@@ -110,7 +110,7 @@ class Host:
         self, place: Place, settings: Settings, make_engine: MakeEngine, signals: Signals
     ) -> None:
         self._place, self._settings = place, settings
-        self._session, self._signals = Session(make_engine), signals
+        self._session, self._signals = TalkSession(make_engine), signals
         self._stop = asyncio.Event()
 
     async def serve(self) -> int:

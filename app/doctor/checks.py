@@ -20,7 +20,7 @@ SETTINGS_MICROPHONE = "System Settings > Privacy & Security > Microphone"
 
 
 @dataclass(frozen=True)
-class Line:
+class Finding:
     """One line of the report. `personal`: the text names a device or a program."""
 
     level: str
@@ -30,32 +30,32 @@ class Line:
     personal: bool = False
 
 
-def check(facts: Facts) -> list[Line]:
+def check(facts: Facts) -> list[Finding]:
     """Every line but the speed test, in the order of the screen."""
     return [line for part in CHECKS for line in part(facts)]
 
 
-def system(facts: Facts) -> list[Line]:
+def system(facts: Facts) -> list[Finding]:
     chip = (facts.chip or "unknown chip").strip()
     cores = f", {facts.gpu_cores} GPU cores" if facts.gpu_cores else ""
     memory = f", {facts.memory_gb:.0f} GB" if facts.memory_gb else ""
     text = f"{chip}{cores}{memory}, "
     if facts.system != "Darwin" and facts.mlx.backend == "cuda":
-        return [Line(OK, "machine", f"{text}{facts.system} {facts.os_version}")]
+        return [Finding(OK, "machine", f"{text}{facts.system} {facts.os_version}")]
     if facts.system != "Darwin":
         advice = "Moshi runs here; the 7B in real time needs a Mac or an NVIDIA card"
-        return [Line(WARNING, "machine", f"{text}{facts.system} {facts.os_version}", advice)]
+        return [Finding(WARNING, "machine", f"{text}{facts.system} {facts.os_version}", advice)]
     text += f"macOS {facts.os_version}"
     if version_of(facts.os_version) < OLDEST_MACOS:
         advice = "MLX needs macOS 14 or newer: update in System Settings > General"
-        return [Line(PROBLEM, "machine", text, advice)]
+        return [Finding(PROBLEM, "machine", text, advice)]
     if facts.virtual_machine:
         advice = "speed and Metal differ from the Mac itself: run it outside of the machine"
-        return [Line(WARNING, "machine", f"{text}, virtual machine", advice)]
-    return [Line(OK, "machine", text)]
+        return [Finding(WARNING, "machine", f"{text}, virtual machine", advice)]
+    return [Finding(OK, "machine", text)]
 
 
-def python(facts: Facts) -> list[Line]:
+def python(facts: Facts) -> list[Finding]:
     text = f"{facts.python}, {facts.machine}"
     if facts.system == "Darwin" and (facts.rosetta or facts.machine != "arm64"):
         how = "runs under Rosetta" if facts.rosetta else "is built for Intel"
@@ -63,16 +63,17 @@ def python(facts: Facts) -> list[Line]:
             f"this Python {how}, and MLX needs a native one: `uv python install 3.12` in a "
             "terminal that isn't opened with Rosetta"
         )
-        return [Line(PROBLEM, "python", text, advice)]
+        return [Finding(PROBLEM, "python", text, advice)]
     if not (3, 11) <= version_of(facts.python) < (3, 15):
-        return [Line(PROBLEM, "python", text, "use Python 3.11 to 3.14: `uv python install 3.12`")]
-    return [Line(OK, "python", text)]
+        advice = "use Python 3.11 to 3.14: `uv python install 3.12`"
+        return [Finding(PROBLEM, "python", text, advice)]
+    return [Finding(OK, "python", text)]
 
 
-def mlx(facts: Facts) -> list[Line]:
+def mlx(facts: Facts) -> list[Finding]:
     found = facts.mlx
     if found.version is None:
-        return [Line(PROBLEM, "mlx", "not installed", "install it: `pip install mlx`")]
+        return [Finding(PROBLEM, "mlx", "not installed", "install it: `pip install mlx`")]
     text = f"{found.version} on {found.backend or 'nothing'}"
     if found.device:
         text += f" ({found.device})"
@@ -81,13 +82,14 @@ def mlx(facts: Facts) -> list[Line]:
             "Metal isn't visible in virtual machines and in sessions without a screen (ssh, cron): "
             "start it in a terminal on the Mac itself"
         )
-        return [Line(PROBLEM, "mlx", f"{found.version}: {found.why or 'could not start'}", advice)]
+        text = f"{found.version}: {found.why or 'could not start'}"
+        return [Finding(PROBLEM, "mlx", text, advice)]
     if found.backend == "cpu" and facts.system == "Darwin":
         advice = "no Metal device was found, and the CPU is too slow: is this a virtual machine?"
-        return [Line(PROBLEM, "mlx", text, advice)]
+        return [Finding(PROBLEM, "mlx", text, advice)]
     if found.backend == "cpu":
-        return [Line(WARNING, "mlx", text, "the CPU is too slow for the 7B; `nano` runs on it")]
-    return [Line(OK, "mlx", text)]
+        return [Finding(WARNING, "mlx", text, "the CPU is too slow for the 7B; `nano` runs on it")]
+    return [Finding(OK, "mlx", text)]
 
 
 def usable_memory_bytes(facts: Facts) -> float | None:
@@ -97,10 +99,10 @@ def usable_memory_bytes(facts: Facts) -> float | None:
     return facts.memory_bytes * CPU_MEMORY_SHARE if facts.memory_bytes else None
 
 
-def memory(facts: Facts) -> list[Line]:
+def memory(facts: Facts) -> list[Finding]:
     usable = usable_memory_bytes(facts)
     if usable is None:
-        return [Line(WARNING, "memory", "could not be read", "q4 needs a Mac with 16 GB")]
+        return [Finding(WARNING, "memory", "could not be read", "q4 needs a Mac with 16 GB")]
     config = parse_config(raw_preset("moshi-7b"))
     needs = {recipe: verdict.memory_need_bytes(config, recipe) for recipe in RECIPES}
     fits = [
@@ -109,98 +111,99 @@ def memory(facts: Facts) -> list[Line]:
     text = f"{_gb(usable)} usable: {', '.join(fits)}"
     if needs["q4"] > usable:
         advice = "the 7B doesn't fit in this machine; `--model nano` runs anywhere"
-        return [Line(PROBLEM, "memory", text, advice)]
+        return [Finding(PROBLEM, "memory", text, advice)]
     if facts.memory_free_bytes is not None and facts.memory_free_bytes < needs["q4"]:
         advice = f"only {_gb(facts.memory_free_bytes)} are free now: close other programs first"
-        return [Line(WARNING, "memory", text, advice)]
-    return [Line(OK, "memory", text)]
+        return [Finding(WARNING, "memory", text, advice)]
+    return [Finding(OK, "memory", text)]
 
 
-def pressure(facts: Facts) -> list[Line]:
+def pressure(facts: Facts) -> list[Finding]:
     names = ", ".join(f"{name} {_gb(size)}" for name, size in facts.big_processes)
     swap = facts.swap_used_bytes or 0
     text = f"swap {_gb(swap)}" + (f", largest: {names}" if names else "")
     if facts.memory_pressure in ("warning", "critical"):
         text = f"memory pressure {facts.memory_pressure}, {text}"
         advice = "the Mac is short of memory and would stutter: close the programs named"
-        return [Line(WARNING, "other programs", text, advice, personal=True)]
+        return [Finding(WARNING, "other programs", text, advice, personal=True)]
     if swap > SWAP_WARNING_BYTES:
         advice = "memory has been moved to disk: close programs, or restart before talking"
-        return [Line(WARNING, "other programs", text, advice, personal=True)]
-    return [Line(OK, "other programs", text, personal=True)]
+        return [Finding(WARNING, "other programs", text, advice, personal=True)]
+    return [Finding(OK, "other programs", text, personal=True)]
 
 
-def disk(facts: Facts) -> list[Line]:
+def disk(facts: Facts) -> list[Finding]:
     free = facts.disk_free_bytes
     need = verdict.download_bytes(parse_config(raw_preset("moshi-7b")), "q4")
     if free is None:
-        return [Line(WARNING, "disk", "could not be read", f"the q4 download is {_gb(need)}")]
+        return [Finding(WARNING, "disk", "could not be read", f"the q4 download is {_gb(need)}")]
     text = f"{_gb(free)} free, the q4 download is {_gb(need)}"
     if free < need and "complete" not in facts.models.values():
-        return [Line(PROBLEM, "disk", text, "make room, or set HF_HOME to another disk")]
-    return [Line(OK, "disk", text)]
+        return [Finding(PROBLEM, "disk", text, "make room, or set HF_HOME to another disk")]
+    return [Finding(OK, "disk", text)]
 
 
-def packages(facts: Facts) -> list[Line]:
+def packages(facts: Facts) -> list[Finding]:
     if facts.kyutai_package is None:
-        return [Line(OK, "packages", f"moshi-local {facts.moshi_local or 'from a checkout'}")]
+        return [Finding(OK, "packages", f"moshi-local {facts.moshi_local or 'from a checkout'}")]
     text = f"Kyutai's moshi_mlx {facts.kyutai_package} is in the same environment"
     advice = (
         "both are imported as moshi_mlx: `pip uninstall moshi_mlx`, then install moshi-local again"
     )
-    return [Line(PROBLEM, "packages", text, advice)]
+    return [Finding(PROBLEM, "packages", text, advice)]
 
 
-def microphone(facts: Facts) -> list[Line]:
+def microphone(facts: Facts) -> list[Finding]:
     device = facts.audio.input
     if device is None:
         text = facts.audio.why or "no microphone"
-        return [Line(PROBLEM, "microphone", text, "connect a microphone or a headset", True)]
+        return [Finding(PROBLEM, "microphone", text, "connect a microphone or a headset", True)]
     text = _device(device)
     if facts.microphone == "denied":
         advice = f"this terminal may not use it: allow it in {SETTINGS_MICROPHONE}, then restart it"
-        return [Line(PROBLEM, "microphone", text, advice, True)]
+        return [Finding(PROBLEM, "microphone", text, advice, True)]
     if facts.microphone == "not asked":
         advice = "macOS will ask at the first talk: allow it, or Moshi hears silence"
-        return [Line(WARNING, "microphone", text, advice, True)]
+        return [Finding(WARNING, "microphone", text, advice, True)]
     if device.is_headphones and int(device.rate_hz) in BLUETOOTH_RATES:
         advice = "a Bluetooth microphone lowers the sound of both sides: the built-in one is better"
-        return [Line(WARNING, "microphone", text, advice, True)]
-    return [Line(OK, "microphone", text, personal=True)]
+        return [Finding(WARNING, "microphone", text, advice, True)]
+    return [Finding(OK, "microphone", text, personal=True)]
 
 
-def speaker(facts: Facts) -> list[Line]:
+def speaker(facts: Facts) -> list[Finding]:
     device = facts.audio.output
     if device is None:
         text = facts.audio.why or "no output"
-        return [Line(PROBLEM, "speaker", text, "connect speakers or headphones", True)]
+        return [Finding(PROBLEM, "speaker", text, "connect speakers or headphones", True)]
     if device.is_headphones:
-        return [Line(OK, "speaker", f"{_device(device)}, headphones", personal=True)]
+        return [Finding(OK, "speaker", f"{_device(device)}, headphones", personal=True)]
     text = f"{_device(device)}, open speakers: echo cancellation will be on"
-    return [Line(OK, "speaker", text, personal=True)]
+    return [Finding(OK, "speaker", text, personal=True)]
 
 
-def network(facts: Facts) -> list[Line]:
+def network(facts: Facts) -> list[Finding]:
     here = ", ".join(f"{name} {state}" for name, state in facts.models.items())
     lines = []
     if facts.offline:
-        lines = [Line(WARNING, "network", "HF_HUB_OFFLINE is set", "unset it to download models")]
+        advice = "unset it to download models"
+        lines = [Finding(WARNING, "network", "HF_HUB_OFFLINE is set", advice)]
     elif facts.network is None:
-        lines = [Line(WARNING, "network", "not asked", "")]
+        lines = [Finding(WARNING, "network", "not asked", "")]
     elif not facts.network:
         advice = "a download isn't possible now; complete models and `nano` work without"
-        lines = [Line(WARNING, "network", "Hugging Face can't be reached", advice)]
+        lines = [Finding(WARNING, "network", "Hugging Face can't be reached", advice)]
     else:
-        lines = [Line(OK, "network", "Hugging Face can be reached")]
+        lines = [Finding(OK, "network", "Hugging Face can be reached")]
     if "partial" in facts.models.values():
         return [
             *lines,
-            Line(WARNING, "models", here, "a partial download goes on where it stopped"),
+            Finding(WARNING, "models", here, "a partial download goes on where it stopped"),
         ]
-    return [*lines, Line(OK, "models", here or "none downloaded yet; `nano` is in the package")]
+    return [*lines, Finding(OK, "models", here or "none downloaded yet; `nano` is in the package")]
 
 
-CHECKS: tuple[Callable[[Facts], list[Line]], ...] = (
+CHECKS: tuple[Callable[[Facts], list[Finding]], ...] = (
     *(system, python, mlx, memory, pressure, disk, packages, microphone, speaker, network),
 )
 
@@ -210,7 +213,7 @@ def version_of(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
 
 
-def worst(lines: list[Line]) -> str:
+def worst(lines: list[Finding]) -> str:
     order: Mapping[str, int] = {OK: 0, WARNING: 1, PROBLEM: 2}
     return max((line.level for line in lines), key=order.__getitem__, default=OK)
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from ..audio.device import Device
 from ..machine.facts import Facts
 from ..machine.verdict import Verdict, summary
-from .checks import OK, PROBLEM, Line, worst
+from .checks import OK, PROBLEM, Finding, worst
 from .speed import Speed
 
 SCHEMA = "moshi-doctor"
@@ -18,7 +18,7 @@ SCHEMA_VERSION = 1
 MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "problem": ("problem", "red")}
 
 
-def show(lines: Sequence[Line], console: Console) -> None:
+def show(lines: Sequence[Finding], console: Console) -> None:
     """Each line with its mark, what to do indented below it, and a last line that sums up."""
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", no_wrap=True)
@@ -34,7 +34,7 @@ def show(lines: Sequence[Line], console: Console) -> None:
     console.print(Text(conclusion(lines), style=f"bold {MARKS[worst(list(lines))][1]}"))
 
 
-def conclusion(lines: Sequence[Line]) -> str:
+def conclusion(lines: Sequence[Finding]) -> str:
     problems = sum(line.level == PROBLEM for line in lines)
     warnings = sum(line.level == "warning" for line in lines)
     if problems:
@@ -44,7 +44,7 @@ def conclusion(lines: Sequence[Line]) -> str:
     return "Ready: `moshi chat`."
 
 
-def as_json(facts: Facts, lines: Sequence[Line], speed: Speed | None) -> dict[str, Any]:
+def as_json(facts: Facts, lines: Sequence[Finding], speed: Speed | None) -> dict[str, Any]:
     """What a bug report needs and nothing that names a person: only fields listed here leave."""
     audio = facts.audio
     return {
@@ -99,14 +99,15 @@ def machine(facts: Facts) -> dict[str, Any]:
     }
 
 
-def speed_line(speed: Speed | None, why_not: str = "") -> Line:
+def speed_line(speed: Speed | None, why_not: str = "") -> Finding:
     """The five-second benchmark as a line of the screen."""
     if speed is None:
-        return Line("warning", "speed", f"not measured: {why_not}", "measure it with `moshi bench`")
+        text, advice = f"not measured: {why_not}", "measure it with `moshi bench`"
+        return Finding("warning", "speed", text, advice)
     verdicts = speed.verdicts
     frames = _count(speed.frames, "frame")
     text = f"{summary(verdicts)} (predicted from {frames} of a part of the 7B)"
-    return Line(_level(verdicts), "speed", text, _advice(verdicts))
+    return Finding(_level(verdicts), "speed", text, _advice(verdicts))
 
 
 def _level(verdicts: Sequence[Verdict]) -> str:

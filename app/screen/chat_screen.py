@@ -17,7 +17,7 @@ from moshi_mlx.errors import MoshiError
 from ..talk.chat import Chat, Inbox
 from .dialogs import DevicePicker, Keys
 from .theme import DARK, LIGHT
-from .transcript import Line, Transcript
+from .transcript import Transcript, TranscriptLine
 from .widgets import Banner, Figures, Meter, Words, clock
 
 PICTURES_HZ = 12.5
@@ -85,7 +85,7 @@ class ChatScreen(App[None]):
         if self._chat.over:
             self.exit()
 
-    def _put(self, line: Line, new: bool) -> None:
+    def _put(self, line: TranscriptLine, new: bool) -> None:
         self.screen_stack[0].query_one(Words).put(line, new)
 
     def action_mute(self) -> None:
@@ -98,15 +98,15 @@ class ChatScreen(App[None]):
         try:
             on = self._chat.record()
         except MoshiError as error:
-            self._put(Line("alarm", str(error)), True)
+            self._put(TranscriptLine("alarm", str(error)), True)
             return
         where = f"recording to {self._chat.folder}" if on else "recording ended"
-        self._put(Line("note", where), True)
+        self._put(TranscriptLine("note", where), True)
 
     def action_devices(self) -> None:
         devices = self._chat.devices()
         if not devices:
-            self._put(Line("note", "the devices of this talk can't be changed"), True)
+            self._put(TranscriptLine("note", "the devices of this talk can't be changed"), True)
             return
         chosen = self._chat.snapshot().sound.chosen
         self.push_screen(DevicePicker(devices, chosen), self._choose)

@@ -53,7 +53,7 @@ def run_plain(chat: Chat) -> None:
     """Until the talk is over, or nobody reads any more. Raises AudioError: no device."""
     text, inbox = PlainText(sys.stdout, sys.stderr), chat.inbox()
     chat.start()
-    keys = Keys(chat, text) if sys.stdin is not None and sys.stdin.isatty() else None
+    keys = KeyReader(chat, text) if sys.stdin is not None and sys.stdin.isatty() else None
     try:
         while not chat.over:
             if (event := inbox.get(POLL_S)) is not None:
@@ -70,7 +70,7 @@ def run_plain(chat: Chat) -> None:
         os.close(nowhere)
 
 
-class Keys:
+class KeyReader:
     """Lines typed in a plain talk: n, m, r, q and Return."""
 
     def __init__(self, chat: Chat, text: PlainText) -> None:

@@ -22,7 +22,7 @@ ALARMS = ("too-slow", "device-lost", "microphone-silent", "recording-failed")
 
 
 @dataclass
-class Line:
+class TranscriptLine:
     """`kind`: "moshi", "you", "note" or "alarm"; `at_s` into the conversation, None for none."""
 
     kind: str
@@ -46,14 +46,14 @@ def bar(level_db: float) -> str:
 class Transcript:
     """Takes events and snapshots. `changed(line, new)` is called for each line made or changed."""
 
-    def __init__(self, changed: Callable[[Line, bool], None]) -> None:
+    def __init__(self, changed: Callable[[TranscriptLine, bool], None]) -> None:
         self._changed = changed
         self._forget()
 
     def _forget(self) -> None:
-        self._moshi: Line | None = None  # the paragraph under way
+        self._moshi: TranscriptLine | None = None  # the paragraph under way
         self._last_word = 0
-        self._you: Line | None = None
+        self._you: TranscriptLine | None = None
         self._speech_since: int | None = None
         self._levels_db: list[float] = []
 
@@ -73,13 +73,13 @@ class Transcript:
 
     def _note(self, text: str, kind: str = "note") -> None:
         self._moshi = None
-        self._changed(Line(kind, text), True)
+        self._changed(TranscriptLine(kind, text), True)
 
     def _word(self, done: FrameDone) -> None:
         paused = done.index - self._last_word > PAUSE_FRAMES
         self._last_word = done.index
         if self._moshi is None or paused:
-            self._moshi = Line("moshi", done.text.lstrip(), done.index * FRAME_SECONDS)
+            self._moshi = TranscriptLine("moshi", done.text.lstrip(), done.index * FRAME_SECONDS)
             self._changed(self._moshi, True)
             return
         self._moshi.text += done.text
@@ -98,7 +98,7 @@ class Transcript:
             return
         new = self._you is None
         if self._you is None:
-            self._you = Line("you", "", self._speech_since * FRAME_SECONDS)
+            self._you = TranscriptLine("you", "", self._speech_since * FRAME_SECONDS)
             self._moshi = None  # what Moshi says next stands below
         self._you.text = f"{self._bars()}  {spoken * FRAME_SECONDS:.1f} s"
         self._changed(self._you, new)

@@ -13,7 +13,7 @@ from textual.widgets import Static
 from moshi_mlx.clock import FRAME_MS, FRAME_SECONDS
 
 from ..talk.chat import Snapshot
-from .transcript import LINES_KEPT, Line
+from .transcript import LINES_KEPT, TranscriptLine
 
 FLOOR_DB = -60.0  # the meters' left end; the right one is full scale
 FALL_DB = 2.0  # how far a meter falls in one picture: 25 dB a second
@@ -75,7 +75,7 @@ class Words(VerticalScroll, can_focus=True):
     def on_mount(self) -> None:
         self.anchor()
 
-    def put(self, line: Line, new: bool) -> None:
+    def put(self, line: TranscriptLine, new: bool) -> None:
         """Add a line, or draw a changed one again; the oldest of very many goes."""
         if not new:
             next(row for row in reversed(self._rows) if row.line is line).draw()
@@ -104,7 +104,7 @@ class Paragraph(Horizontal):
 
     WHO: ClassVar = {"moshi": ("Moshi", "primary"), "you": ("You", "secondary")}
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: TranscriptLine) -> None:
         super().__init__(classes=line.kind)
         self.line = line
         self._text = Static(Content(line.text), classes="text")

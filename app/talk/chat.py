@@ -48,7 +48,7 @@ from ..events import (
 )
 from ..recording.recorder import Recorder
 from .engine import MakeEngine
-from .session import Session
+from .session import TalkSession
 
 REPORT = "a bug: please report it with what `moshi doctor --json` says"
 LAST_STEP_S = 0.25  # the model's last step, whose sound is still played
@@ -118,7 +118,7 @@ class Chat:
 
     def __init__(self, make_engine: MakeEngine, sound: Sound, options: ChatOptions) -> None:
         """Raises MoshiError for an unknown echo mode, AudioError for a folder of no use."""
-        self.session = Session(make_engine)
+        self.session = TalkSession(make_engine)
         self.sound, self.options = sound, options
         self.folder = options.record or options.folder
         self._settings = options.settings

@@ -17,16 +17,15 @@ import numpy as np
 from moshi_mlx.clock import FRAME_SAMPLES
 
 from ..audio.port import Capture, EndOfInput, Port
+from ..echo.choice import Clean
 from ..events import FrameDone, Settings, Status
-from .engine import Engine, Reply, Talk
+from .engine import Engine, EngineReply, EngineTalk
 from .meters import SpeechDetector, StepTimes, peak_db
 from .pace import PaceWatch
 
 FADE_SAMPLES = 120  # 5 ms, where input was cut out
 MEMORY_EVERY_FRAMES = 12  # how often the model is asked for its memory
 GREETING_HOLD_FRAMES = 375  # 30 s: the longest that `greeting=False` keeps Moshi silent
-
-Clean = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def splice(heard: np.ndarray) -> np.ndarray:
@@ -53,7 +52,7 @@ class Stepped:
     """A frame that the model is through with; its sound may be still to come."""
 
     heard: Heard
-    reply: Reply
+    reply: EngineReply
     index: int
     start_s: float
     end_s: float
@@ -69,7 +68,7 @@ class Conversation:
     def __init__(
         self,
         number: int,
-        talk: Talk,
+        talk: EngineTalk,
         settings: Settings,
         port: Port,
         clean: Clean | None,
@@ -135,7 +134,7 @@ class Conversation:
         else:
             reply.later.add_done_callback(partial(self._finish_later, stepped))
 
-    def _step(self, heard: np.ndarray) -> Reply:
+    def _step(self, heard: np.ndarray) -> EngineReply:
         if self._holding:
             self._holding = not self._hears_speech and self._stepped < GREETING_HOLD_FRAMES
         following = None if self._following is None else self._following.frame

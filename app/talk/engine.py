@@ -15,7 +15,7 @@ from ..events import Settings
 
 
 @dataclass(frozen=True, eq=False)
-class Reply:
+class EngineReply:
     """What the model says to one frame of the user's.
 
     `later`: the sound is being decoded on another thread, in order, and `pcm` is None; this tells
@@ -28,7 +28,7 @@ class Reply:
     later: Future[np.ndarray | None] | None = None
 
 
-class Talk(Protocol):
+class EngineTalk(Protocol):
     """One conversation: its state, its seed."""
 
     seed: int
@@ -40,7 +40,7 @@ class Talk(Protocol):
 
     def step(
         self, frame: np.ndarray, hold: bool = False, following: np.ndarray | None = None
-    ) -> Reply:
+    ) -> EngineReply:
         """frame float32 [1920] -> the reply; `hold` keeps Moshi silent in this frame.
 
         May wait for sound of earlier frames, so that no more than a few are to come.
@@ -59,7 +59,7 @@ class Engine(Protocol):
     name: str
     recipe: str
 
-    def begin(self, settings: Settings) -> Talk:
+    def begin(self, settings: Settings) -> EngineTalk:
         """A conversation with clean state. MoshiError for settings it can't honour."""
         ...
 

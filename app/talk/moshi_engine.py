@@ -9,7 +9,7 @@ import mlx.nn as nn
 import numpy as np
 
 from ..events import Settings
-from .engine import Reply
+from .engine import EngineReply
 
 if TYPE_CHECKING:
     from moshi_mlx.moshi import Moshi, Session
@@ -31,12 +31,12 @@ class MoshiTalk:
 
     def step(
         self, frame: np.ndarray, hold: bool = False, following: np.ndarray | None = None
-    ) -> Reply:
+    ) -> EngineReply:
         if not self._decodes_behind:
             reply = self._session.step(frame, hold_silence=hold)
-            return Reply(reply.pcm, reply.text, reply.text_token)
+            return EngineReply(reply.pcm, reply.text, reply.text_token)
         early = self._session.step_early(frame, hold_silence=hold, following=following)
-        return Reply(None, early.text, early.text_token, later=early.sound)
+        return EngineReply(None, early.text, early.text_token, later=early.sound)
 
     def close(self) -> None:
         self._session.close()

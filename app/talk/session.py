@@ -4,7 +4,7 @@ The thread loads the model, waits for `begin`, and steps frame by frame. It may 
 never for a screen or a speaker. Any exception in it, or in decoding beside it, ends the session
 with one `Failed` event.
 
-    session = Session(make_engine)
+    session = TalkSession(make_engine)
     session.subscribe(print)              # events, one at a time and in order, see `events`
     session.start()
     session.begin(port, Settings())       # and again for the next conversation
@@ -73,7 +73,7 @@ def wait_for_the_system(thread: threading.Thread) -> None:
         time.sleep(0.002)
 
 
-class Session:
+class TalkSession:
     """See the module. Methods may be called from any thread; only `stop` and `join` wait."""
 
     def __init__(self, make_engine: MakeEngine) -> None:

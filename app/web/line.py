@@ -13,7 +13,7 @@ from aiohttp import WSCloseCode
 from moshi_mlx.errors import AudioError, MoshiError
 
 from ..events import ConversationEnded, Event, Failed, Notice, Ready, Refused, Stopped
-from ..talk.session import Session
+from ..talk.session import TalkSession
 from .recordings import Recordings
 from .visit import LeftError, Visit
 
@@ -32,7 +32,7 @@ class Line:
     """Hands one session to one visitor at a time."""
 
     def __init__(
-        self, session: Session, recordings: Recordings | None = None, record_s: float = RECORD_S
+        self, session: TalkSession, recordings: Recordings | None = None, record_s: float = RECORD_S
     ) -> None:
         """`recordings`: where conversations are kept for those who ask for it; None: nowhere.
         `record_s`: what a disk may take to begin one."""

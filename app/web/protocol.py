@@ -73,7 +73,7 @@ def split(message: bytes) -> tuple[Kind | None, bytes]:
         return None, message[1:]
 
 
-class Codec(Protocol):
+class WireCodec(Protocol):
     """Sound of one conversation on the wire."""
 
     kind: Kind
@@ -156,4 +156,4 @@ class PcmCodec:
         return bytes([Kind.PCM]) + header + samples.tobytes()
 
 
-CODECS: dict[str, type[Codec]] = {"opus": OpusCodec, "pcm": PcmCodec}
+CODECS: dict[str, type[WireCodec]] = {"opus": OpusCodec, "pcm": PcmCodec}

@@ -10,13 +10,13 @@ from pathlib import Path
 from ..config.model_files import part_path, weight_paths
 from ..config.reading import read_config
 from ..weights.formats import Quantization
-from ..weights.packing import Tensors, stack
+from ..weights.packing import NamedTensors, stack
 from ..weights.safetensors import check_tensors, read_all
 from .config import HeliumConfig
 
 
 @dataclass(frozen=True)
-class Layer:
+class Weight:
     """One weight: its name here and in Kyutai's files, its parts (name, rows) in transformers'."""
 
     name: str
@@ -29,14 +29,14 @@ class Layer:
         return {f"{name}.weight": (n, *tail) for name, n in rows}
 
 
-def layers_of(config: HeliumConfig) -> Iterator[Layer]:
+def layers_of(config: HeliumConfig) -> Iterator[Weight]:
     """Every weight of a Helium, in both layouts."""
     t = config.transformer
     kv, hidden = config.kv_heads * t.head_dim, t.hidden[0]
-    yield Layer("text_emb", (("model.embed_tokens", config.vocab_size),), t.dim)
-    yield Layer("out_norm", (("model.norm", t.dim),), None)
+    yield Weight("text_emb", (("model.embed_tokens", config.vocab_size),), t.dim)
+    yield Weight("out_norm", (("model.norm", t.dim),), None)
     if not config.tied:
-        yield Layer("text_linear", (("lm_head", config.vocab_size),), t.dim)
+        yield Weight("text_linear", (("lm_head", config.vocab_size),), t.dim)
     for i in range(t.num_layers):
         ours, theirs = f"transformer.layers.{i}", f"model.layers.{i}"
         attention = f"{theirs}.self_attn"
@@ -46,27 +46,27 @@ def layers_of(config: HeliumConfig) -> Iterator[Layer]:
             (f"{attention}.v_proj", kv),
         )
         gate_up = ((f"{theirs}.mlp.gate_proj", hidden), (f"{theirs}.mlp.up_proj", hidden))
-        yield Layer(f"{ours}.norm1", ((f"{theirs}.input_layernorm", t.dim),), None)
-        yield Layer(f"{ours}.self_attn.in_proj", qkv, t.dim)
-        yield Layer(f"{ours}.self_attn.out_proj", ((f"{attention}.o_proj", t.dim),), t.dim)
-        yield Layer(f"{ours}.norm2", ((f"{theirs}.post_attention_layernorm", t.dim),), None)
-        yield Layer(f"{ours}.gating.linear_in", gate_up, t.dim)
-        yield Layer(f"{ours}.gating.linear_out", ((f"{theirs}.mlp.down_proj", t.dim),), hidden)
+        yield Weight(f"{ours}.norm1", ((f"{theirs}.input_layernorm", t.dim),), None)
+        yield Weight(f"{ours}.self_attn.in_proj", qkv, t.dim)
+        yield Weight(f"{ours}.self_attn.out_proj", ((f"{attention}.o_proj", t.dim),), t.dim)
+        yield Weight(f"{ours}.norm2", ((f"{theirs}.post_attention_layernorm", t.dim),), None)
+        yield Weight(f"{ours}.gating.linear_in", gate_up, t.dim)
+        yield Weight(f"{ours}.gating.linear_out", ((f"{theirs}.mlp.down_proj", t.dim),), hidden)
 
 
 def is_transformers_layout(names: set[str]) -> bool:
     return "model.norm.weight" in names
 
 
-def read_weights(folder: Path) -> tuple[Tensors, str]:
+def read_weights(folder: Path) -> tuple[NamedTensors, str]:
     """All tensors of a folder's weights, read lazily, and the file to name in errors."""
     raw = read_config(folder) if (folder / "config.json").exists() else {}
     return read_all(weight_paths(folder, raw)), str(part_path(folder, raw, "weights"))
 
 
 def packed(
-    tensors: Tensors, path: str, config: HeliumConfig
-) -> tuple[Tensors, dict[str, Quantization]]:
+    tensors: NamedTensors, path: str, config: HeliumConfig
+) -> tuple[NamedTensors, dict[str, Quantization]]:
     """Tensors of either layout -> the model's parameters and its layers' quantization.
 
     Raises WeightsError for a missing, unknown or misshapen tensor. Parts that a file quantizes
@@ -76,7 +76,7 @@ def packed(
     layers = list(layers_of(config))
     shapes = {name: s for layer in layers for name, s in layer.shapes(transformers).items()}
     quantized = check_tensors(tensors, shapes, path)
-    found: Tensors = {}
+    found: NamedTensors = {}
     modes: dict[str, Quantization] = {}
     for layer in layers:
         members = [name for name, _ in layer.parts] if transformers else [layer.name]

@@ -55,7 +55,7 @@ class QuantizerConfig:
 
 
 @dataclass(frozen=True)
-class TransformerConfig:
+class MimiTransformerConfig:
     """The encoder's and the decoder's transformer. `context` counts positions, itself included."""
 
     d_model: int = 512
@@ -87,7 +87,7 @@ class MimiConfig:
     frame_rate: float = 12.5
     seanet: SeanetConfig = field(default_factory=SeanetConfig)
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
-    transformer: TransformerConfig = field(default_factory=TransformerConfig)
+    transformer: MimiTransformerConfig = field(default_factory=MimiTransformerConfig)
 
     def __post_init__(self) -> None:
         for what, value, allowed in _only(self):
@@ -143,7 +143,7 @@ def _strict(cls: type[T], raw: Any, where: str) -> T:
 
 def _value(kind: Any, value: Any, where: str) -> Any:
     """`value` as the field type `kind`, or a ConfigError that names `where` it stands."""
-    if kind in (SeanetConfig, QuantizerConfig, TransformerConfig):
+    if kind in (SeanetConfig, QuantizerConfig, MimiTransformerConfig):
         return _strict(kind, value, where + ".")
     if kind == tuple[int, ...]:
         if isinstance(value, list | tuple) and all(_is_int(item) for item in value):

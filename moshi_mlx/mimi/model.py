@@ -21,11 +21,11 @@ from .quantizer import Quantizer
 from .seanet import SeanetDecoder, SeanetEncoder
 from .state import POSITION, State, StateLayout
 from .tensors import Tensors
-from .transformer import Transformer
+from .transformer import MimiTransformer
 
 CHUNK_FRAMES = 16  # frames of a file that go through the model at once
 
-Step = Callable[[mx.array, State], tuple[mx.array, State]]
+StreamStep = Callable[[mx.array, State], tuple[mx.array, State]]
 
 
 class Mimi:
@@ -55,14 +55,18 @@ class Mimi:
         self._quantizer = Quantizer(config.quantizer, tensors, num_codebooks)
         tensors.finish()
         compiled = on_gpu() if compiled is None else compiled
-        self._encode_frames: Step = mx.compile(self.encode_step) if compiled else self.encode_step
-        self._decode_frames: Step = mx.compile(self.decode_step) if compiled else self.decode_step
+        self._encode_frames: StreamStep = (
+            mx.compile(self.encode_step) if compiled else self.encode_step
+        )
+        self._decode_frames: StreamStep = (
+            mx.compile(self.decode_step) if compiled else self.decode_step
+        )
 
     def _build_encoder(self, tensors: Tensors) -> None:
         config, layout = self.config, self._encoder_layout
         width, stride = config.seanet.dimension, config.frame_positions
         self._encoder = SeanetEncoder(config.seanet, tensors, layout)
-        self._encoder_transformer = Transformer(
+        self._encoder_transformer = MimiTransformer(
             config.transformer, tensors, layout, "encoder_transformer"
         )
         self._downsample = None
@@ -86,7 +90,7 @@ class Mimi:
             self._upsample = DepthwiseUpsample(
                 tensors, layout, "upsample.convtr.convtr.convtr", width, stride
             )
-        self._decoder_transformer = Transformer(
+        self._decoder_transformer = MimiTransformer(
             config.transformer, tensors, layout, "decoder_transformer"
         )
         self._decoder = SeanetDecoder(config.seanet, tensors, layout)

@@ -13,7 +13,7 @@ from .convolution import Convolution, TransposedConvolution
 from .state import State, StateLayout
 from .tensors import Tensors
 
-Layer = Callable[[mx.array, State], mx.array]
+SeanetLayer = Callable[[mx.array, State], mx.array]
 
 
 def elu(x: mx.array) -> mx.array:
@@ -28,7 +28,7 @@ class _Builder:
         self, config: SeanetConfig, tensors: Tensors, layout: StateLayout, part: str
     ) -> None:
         self.config, self.tensors, self.layout, self.part = config, tensors, layout, part
-        self.layers: list[Layer] = []
+        self.layers: list[SeanetLayer] = []
         self.place = 0
 
     def convolution(self, channels: tuple[int, int], kernel: int, stride: int = 1) -> None:
@@ -60,7 +60,7 @@ class _Builder:
     def activation(self) -> None:
         self._add(lambda x, state: elu(x))
 
-    def _add(self, layer: Layer) -> None:
+    def _add(self, layer: SeanetLayer) -> None:
         self.layers.append(layer)
         self.place += 1
 
@@ -98,7 +98,7 @@ class ResidualBlock:
         return y + (x if self.shortcut is None else self.shortcut(x, state))
 
 
-def _chain(layers: list[Layer], x: mx.array, state: State) -> mx.array:
+def _chain(layers: list[SeanetLayer], x: mx.array, state: State) -> mx.array:
     for layer in layers:
         x = layer(x, state)
     return x

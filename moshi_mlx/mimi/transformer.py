@@ -10,7 +10,7 @@ import math
 
 import mlx.core as mx
 
-from .config import TransformerConfig
+from .config import MimiTransformerConfig
 from .state import POSITION, State, StateLayout
 from .tensors import Tensors, evaluated
 
@@ -38,11 +38,11 @@ def qkv_rotations(batch: int, steps: int, position: mx.array) -> mx.array:
     return mx.broadcast_to(at, (batch, steps, 3)).flatten()
 
 
-class Layer:
+class MimiLayer:
     """Pre-norm attention and GELU feed-forward: [B, T, H * D] -> the same."""
 
     def __init__(
-        self, config: TransformerConfig, tensors: Tensors, layout: StateLayout, name: str
+        self, config: MimiTransformerConfig, tensors: Tensors, layout: StateLayout, name: str
     ) -> None:
         width, hidden = config.d_model, config.dim_feedforward
 
@@ -93,11 +93,11 @@ class Layer:
         return y.transpose(0, 2, 1, 3).reshape(B, T, width)
 
 
-class Transformer:
+class MimiTransformer:
     """All layers of `part`, with projections where its width is not SEANet's: [B, T, width]."""
 
     def __init__(
-        self, config: TransformerConfig, tensors: Tensors, layout: StateLayout, part: str
+        self, config: MimiTransformerConfig, tensors: Tensors, layout: StateLayout, part: str
     ) -> None:
         self.context = config.context
         width, outer = config.d_model, config.input_dimension
@@ -106,7 +106,7 @@ class Transformer:
             self.into = evaluated(tensors.take(f"{part}.input_proj.weight", width, outer).T)
             self.back = evaluated(tensors.take(f"{part}.output_projs.0.weight", outer, width).T)
         self.layers = [
-            Layer(config, tensors, layout, f"{part}.transformer.layers.{index}")
+            MimiLayer(config, tensors, layout, f"{part}.transformer.layers.{index}")
             for index in range(config.num_layers)
         ]
 

@@ -11,7 +11,7 @@ WORD_START = "▁"  # SentencePiece writes a leading space as this
 BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
-class Words(Protocol):
+class TokenReader(Protocol):
     """A stream of tokens being read: the text that each completes, "" where it completes none."""
 
     def push(self, token: int) -> str: ...
@@ -21,7 +21,7 @@ class Tokenizer(Protocol):
     """Text to ids, and streams of ids to text."""
 
     def encode(self, text: str) -> list[int]: ...
-    def stream(self, silent: tuple[int, ...] = ()) -> Words: ...
+    def stream(self, silent: tuple[int, ...] = ()) -> TokenReader: ...
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

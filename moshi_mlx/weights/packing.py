@@ -13,7 +13,7 @@ from ..config.lm_config import LmConfig
 from .formats import Quantization
 from .tensor_names import expected
 
-Tensors = dict[str, mx.array]
+NamedTensors = dict[str, mx.array]
 SLICE = re.compile(r"depformer\.slices\.(\d+)\.(.+)")
 STACKED_AUDIO, STACKED_INPUTS = "audio_emb.emb", "depth.linear_in"
 
@@ -58,9 +58,9 @@ def stacks(config: LmConfig) -> dict[str, list[str]]:
 
 def pack(
     tensors: Mapping[str, mx.array], quantized: Mapping[str, Quantization], config: LmConfig
-) -> tuple[Tensors, dict[str, Quantization]]:
+) -> tuple[NamedTensors, dict[str, Quantization]]:
     """Kyutai's MLX layout -> the model's own parameters, and its layers' quantization."""
-    packed: Tensors = {}
+    packed: NamedTensors = {}
     for name, tensor in tensors.items():
         layer, _, kind = name.rpartition(".")
         if (ours := layer_name(layer, config)) is not None:
@@ -78,7 +78,7 @@ def pack(
 
 def stack(
     tensors: Mapping[str, mx.array], quantized: Mapping[str, Quantization], members: list[str]
-) -> tuple[Tensors, Quantization | None]:
+) -> tuple[NamedTensors, Quantization | None]:
     """Members one below the other; dequantized first where they are quantized differently."""
     modes = {quantized.get(layer) for layer in members}
     if len(modes) > 1:
@@ -113,7 +113,7 @@ def with_zero_row(table: mx.array) -> mx.array:
     return mx.concatenate([table, mx.zeros((1, table.shape[1]), table.dtype)])
 
 
-def unpack(packed: Mapping[str, mx.array], config: LmConfig) -> Tensors:
+def unpack(packed: Mapping[str, mx.array], config: LmConfig) -> NamedTensors:
     """The inverse: the model's parameters -> every tensor of Kyutai's MLX layout."""
     members = {
         layer: (ours, i)

@@ -83,7 +83,7 @@ def _transformer(prefix: str, t: TransformerConfig, hidden: int) -> Iterator[tup
 
 
 @dataclass(frozen=True)
-class Source:
+class TensorOrigin:
     """Where a tensor lies in a PyTorch file: the first of `names` that is there (with how many
     equal parts along the first axis it has, and which part is meant); [1, 1, D] is flattened."""
 
@@ -128,7 +128,7 @@ SOURCES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
-def source_of(name: str, config: LmConfig) -> Source:
+def source_of(name: str, config: LmConfig) -> TensorOrigin:
     """Where PyTorch's layout has the MLX tensor `name`; the same name by default."""
     for pattern, targets in SOURCES:
         match = re.fullmatch(pattern, name)
@@ -140,7 +140,7 @@ def source_of(name: str, config: LmConfig) -> Source:
             s = int(words["s"])
             w, sets = config.depth.schedule[s], config.depth.num_weight_sets
             words |= {"w": str(w), "before": str(s - 1)}
-        return Source(
+        return TensorOrigin(
             tuple(
                 (target.format(**words).rstrip("/"), sets, w)
                 if target.endswith("/")
@@ -148,7 +148,7 @@ def source_of(name: str, config: LmConfig) -> Source:
                 for target in targets
             )
         )
-    return Source(((name, 1, 0),))
+    return TensorOrigin(((name, 1, 0),))
 
 
 def is_pytorch_layout(names: set[str]) -> bool:

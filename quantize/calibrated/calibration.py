@@ -12,7 +12,7 @@ from moshi_mlx.clock import FRAME_SECONDS
 from moshi_mlx.config.lm_config import LmConfig
 
 from ..checkpoint.checkpoint import Checkpoint
-from ..checkpoint.convert import Ready
+from ..checkpoint.convert import Rounded
 from ..checkpoint.entries import Entry, entries_of
 from ..checkpoint.plan import Planned
 from ..checkpoint.target import Prepare
@@ -63,7 +63,7 @@ class Calibration:
     def prepare(self, progress: Callable[[int], object]) -> Prepare:
         """For `make_target`: round by GPTQ; `progress` is told how many weights are done."""
 
-        def run(plan: list[Planned], folder: Path) -> Ready:
+        def run(plan: list[Planned], folder: Path) -> Rounded:
             staged = Staged(folder, self.config)
             calibrate(self.streamed(), plan, self.tokens(), staged.keep, progress)
             return staged.ready

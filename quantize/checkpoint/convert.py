@@ -24,7 +24,8 @@ BLOCKS_AHEAD = 2 * THREADS  # bounds the memory
 
 
 Parts = tuple[np.ndarray, ...]  # the tensors of one Planned, as the file holds them
-Ready = Callable[[str], Callable[[], Parts] | None]  # module -> how to get its parts, if it is made
+# module -> how to get its parts, None for one that isn't rounded yet
+Rounded = Callable[[str], Callable[[], Parts] | None]
 Blocks = list[Parts]  # the same, rows by rows
 
 
@@ -35,7 +36,7 @@ def convert(
     metadata: dict[str, str],
     rounding: Rounding = nearest,
     progress: Callable[[int], object] = lambda num_weights: None,
-    ready: Ready = lambda module: None,
+    ready: Rounded = lambda module: None,
 ) -> None:
     """Write the planned tensors to `path`, going on with what an interrupted run left there.
 
@@ -60,7 +61,7 @@ def _rounded(
     todo: list[Planned],
     rounding: Rounding,
     progress: Callable[[int], object],
-    ready: Ready,
+    ready: Rounded,
 ) -> Iterator[tuple[Planned, Blocks]]:
     """Each planned tensor with its rounded blocks, in order."""
     with ThreadPoolExecutor(THREADS) as pool:
@@ -89,7 +90,7 @@ def _rounded(
 
 
 def _work(
-    source: Source, planned: Planned, rounding: Rounding, ready: Ready
+    source: Source, planned: Planned, rounding: Rounding, ready: Rounded
 ) -> Iterator[tuple[int, bool, Callable[[], Parts]]]:
     """Weights, whether it is the last, and the work itself, of every block of a tensor."""
     if planned.chosen is not None and (made := ready(planned.entry.module)) is not None:

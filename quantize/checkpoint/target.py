@@ -20,7 +20,7 @@ from ..errors import QuantizeError
 from ..recipe.recipes import Recipe
 from ..recipe.rounding import Rounding, nearest
 from .checkpoint import Checkpoint, fingerprint, plan_of
-from .convert import Ready, convert
+from .convert import Rounded, convert
 from .place import (
     LOCK,
     check_target,
@@ -34,7 +34,7 @@ from .plan import Planned, bits_per_weight, fallbacks
 
 SMALL_PARTS = ("mimi", "tokenizer", "mimi_config")  # copied as they are
 PREPARED = "prepared"  # the folder in the partial one where modules wait that were rounded first
-Prepare = Callable[[list[Planned], Path], Ready]
+Prepare = Callable[[list[Planned], Path], Rounded]
 Papers = Mapping[str, Callable[[Path], str]]  # name -> its text, when the rest is in the folder
 NO_PAPERS: Papers = MappingProxyType({})
 

@@ -6,7 +6,7 @@ from moshi_mlx.report.html_page import BOTTOM, LEFT, WIDTH, Scale, document, svg
 
 from . import tables
 from .report import Report
-from .weight_error import Layer
+from .weight_error import LayerError
 
 HEIGHT = 260
 COLOURS = ("temporal", "depth", "encode", "decode", "host")  # of the page's style
@@ -50,7 +50,7 @@ def kind_of(name: str) -> int:
     return 3 if name.startswith(("text_linear", "extra_heads")) else 4
 
 
-def bars(layers: list[Layer]) -> str:
+def bars(layers: list[LayerError]) -> str:
     """One bar a tensor that isn't kept; its name shows under the pointer."""
     shown = [layer for layer in layers if layer.relative_error > 0]
     if not shown:

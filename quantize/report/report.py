@@ -17,8 +17,8 @@ from ..checkpoint.checkpoint import Checkpoint, open_checkpoint
 from ..checkpoint.target import tool_version
 from ..errors import QuantizeError
 from .repetition import Repetition
-from .talk_error import FreeRun, Stream, Talk, compare_talk
-from .weight_error import Layer, layer_errors
+from .talk_error import FreeRun, TalkError, TokenStream, compare_talk
+from .weight_error import LayerError, layer_errors
 
 FILE = "quantize_report.json"  # in the target folder, for `moshi quantize push`
 
@@ -31,8 +31,8 @@ class Report:
     quantized: str
     made: dict[str, Any]
     original_bytes: int
-    layers: list[Layer]
-    talk: Talk | None
+    layers: list[LayerError]
+    talk: TalkError | None
     tool: str
 
     @property
@@ -52,7 +52,7 @@ class Report:
         """Relative error of the tensors, each counted by its weights."""
         return sum(x.relative_error * x.num_weights for x in self.layers) / self.num_weights
 
-    def worst(self, count: int) -> list[Layer]:
+    def worst(self, count: int) -> list[LayerError]:
         return sorted(self.layers, key=lambda layer: -layer.relative_error)[:count]
 
     @property
@@ -111,7 +111,7 @@ def from_json(path: Path) -> Report:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         fields = {name: raw[name] for name in Report.__dataclass_fields__}
-        fields["layers"] = [Layer(**layer) for layer in raw["layers"]]
+        fields["layers"] = [LayerError(**layer) for layer in raw["layers"]]
         fields["talk"] = None if raw["talk"] is None else _talk(raw["talk"])
         return Report(**fields)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -121,10 +121,12 @@ def from_json(path: Path) -> Report:
         ) from error
 
 
-def _talk(raw: dict[str, Any]) -> Talk:
-    streams = [Stream(**s | {"entropy_nats": tuple(s["entropy_nats"])}) for s in raw["streams"]]
+def _talk(raw: dict[str, Any]) -> TalkError:
+    streams = [
+        TokenStream(**s | {"entropy_nats": tuple(s["entropy_nats"])}) for s in raw["streams"]
+    ]
     first, second = (
         Repetition(**r | {"distinct": tuple(r["distinct"])}) for r in raw["free_run"]["repetition"]
     )
     run = FreeRun(**raw["free_run"] | {"repetition": (first, second)})
-    return Talk(**raw | {"streams": streams, "free_run": run})
+    return TalkError(**raw | {"streams": streams, "free_run": run})

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from .repetition import Repetition
 from .report import Report
-from .talk_error import Talk
+from .talk_error import TalkError
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # heads, rows
 
@@ -32,7 +32,7 @@ def layers(report: Report, count: int | None = None) -> Table:
     return ("tensor", "format", "size", "error"), rows
 
 
-def streams(talk: Talk) -> Table:
+def streams(talk: TalkError) -> Table:
     heads = ("stream", "predictions", "KL (nats)", "same top-1", "entropy before", "after (nats)")
     rows = [
         (
@@ -44,7 +44,7 @@ def streams(talk: Talk) -> Table:
     return heads, rows
 
 
-def texts(talk: Talk) -> Table:
+def texts(talk: TalkError) -> Table:
     """Both texts of the free run."""
     heads = ("text of the free run", "tokens", "entropy", "different 1-, 2-, 3-grams", "loop")
     names = ("original", "quantized")
@@ -65,7 +65,7 @@ def loop(r: Repetition) -> str:
     return f"{r.loop_period} tokens, {r.loop_repeats:.1f} times"
 
 
-def free_line(talk: Talk) -> str:
+def free_line(talk: TalkError) -> str:
     run = talk.free_run
     first = "never" if run.first_difference is None else f"at frame {run.first_difference}"
     return (
@@ -74,7 +74,7 @@ def free_line(talk: Talk) -> str:
     )
 
 
-def material_line(talk: Talk) -> str:
+def material_line(talk: TalkError) -> str:
     return f"{talk.conversations} conversations, {talk.frames} frames, teacher-forced"
 
 

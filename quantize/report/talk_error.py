@@ -25,7 +25,7 @@ POSITIONS = 256  # compared at once: bounds memory
 
 
 @dataclass(frozen=True)
-class Stream:
+class TokenStream:
     """The text or one of the model's own codebooks, over `positions` predictions of both models.
 
     entropy_nats: mean entropy of the predictions, of the original and of the other.
@@ -50,16 +50,16 @@ class FreeRun:
 
 
 @dataclass(frozen=True)
-class Talk:
+class TalkError:
     conversations: int
     frames: int
-    streams: list[Stream]
+    streams: list[TokenStream]
     free_run: FreeRun
 
 
 def compare_talk(
     original: str, other: str, audio: Path, config: LmConfig, free_frames: int, offline: bool | None
-) -> Talk:
+) -> TalkError:
     """Two models on the material of a folder. Raises QuantizeError, AudioError, WeightsError."""
     moshi: list[moshi_mlx.Moshi] = []
 
@@ -84,7 +84,7 @@ def compare_talk(
             for k, logits in enumerate(stream_logits(lm, conversation.codes)):
                 totals.add(k, np.load(folder / f"{number}-{k}.npy", mmap_mode="r"), logits)
         free = compare_runs(first, greedy_run(lm, heard), config)
-    return Talk(len(material), sum(c.frames for c in material), totals.streams(), free)
+    return TalkError(len(material), sum(c.frames for c in material), totals.streams(), free)
 
 
 def stream_logits(lm: Lm, codes: np.ndarray) -> list[np.ndarray]:
@@ -107,12 +107,12 @@ class Totals:
             found = (kl_divergence(a, b).sum(), equal, entropy(a).sum(), entropy(b).sum())
             self._sums[stream] += (a.shape[0], *(float(x) for x in found))
 
-    def streams(self) -> list[Stream]:
+    def streams(self) -> list[TokenStream]:
         found = []
         for k, (positions, *sums) in enumerate(self._sums):
             kl, equal, *entropies = (float(x) / max(positions, 1) for x in sums)
             name = f"codebook {k}" if k else "text"
-            found.append(Stream(name, int(positions), kl, equal, (entropies[0], entropies[1])))
+            found.append(TokenStream(name, int(positions), kl, equal, (entropies[0], entropies[1])))
         return found
 
 

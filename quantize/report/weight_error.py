@@ -22,7 +22,7 @@ from ..recipe.rounding import exactly, to_mlx
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerError:
     """One tensor of both models. relative_error: |B - A| / |A|, Euclidean norms."""
 
     name: str
@@ -36,7 +36,7 @@ def layer_errors(
     original: Checkpoint,
     other: Path,
     progress: Callable[[int], object] = lambda num_weights: None,
-) -> list[Layer]:
+) -> list[LayerError]:
     """Every tensor of `original` against the folder `other`, in the order of the file.
 
     Raises QuantizeError for models that don't fit each other, WeightsError for damaged files.
@@ -63,7 +63,7 @@ def _tensors_of(other: Path, original: Checkpoint) -> dict[str, mx.array]:
 
 def _layer(
     original: Checkpoint, entry: Entry, tensors: Mapping[str, mx.array], other: Path
-) -> Layer:
+) -> LayerError:
     if entry.name not in tensors:
         raise QuantizeError(
             f"{other} and {original.label} are different models: the former lacks {entry.name}"
@@ -83,7 +83,7 @@ def _layer(
         start += len(rows)
         difference = mx.square(there.astype(mx.float32) - rows).sum()
         off, norm = off + float(difference), norm + float(mx.square(rows).sum())
-    return Layer(
+    return LayerError(
         entry.name,
         said,
         int(np.prod(entry.shape)),

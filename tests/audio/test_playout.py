@@ -12,7 +12,7 @@ from app.audio.playout import FADE_SAMPLES, Playout
 from app.audio.virtual_port import VirtualPort
 from app.events import ConversationEnded, FrameDone, Notice, Settings
 from app.talk.pace import PaceWatch, advice
-from app.talk.session import Session
+from app.talk.session import TalkSession
 from moshi_mlx.clock import FRAME_SAMPLES, SAMPLE_RATE_HZ
 from tests.support.fake_engine import FakeEngine
 
@@ -41,7 +41,7 @@ class Run:
         self.port = VirtualPort(
             source or Numbers(seconds), lambda b: self.blocks.append(b.copy()), **port_options
         )
-        session = Session(lambda: FakeEngine(step_seconds, self.port.advance))
+        session = TalkSession(lambda: FakeEngine(step_seconds, self.port.advance))
         session.subscribe(self.events.append)
         session.subscribe(lambda e: session.finish() if isinstance(e, ConversationEnded) else None)
         session.begin(self.port, Settings(seed=1))
@@ -184,7 +184,7 @@ def test_every_sample_is_heard_once_and_played_once_for_an_hour():
 
     memory = []
     port = VirtualPort(Numbers(3600), sink)
-    session = Session(lambda: FakeEngine(jitter(4, 40, 59), port.advance))
+    session = TalkSession(lambda: FakeEngine(jitter(4, 40, 59), port.advance))
     session.subscribe(listen)
     session.begin(port, Settings())
     session.run()

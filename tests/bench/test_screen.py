@@ -12,7 +12,7 @@ from app.bench.floor import Bandwidth, Floor
 from app.bench.measure import Run
 from app.bench.runner import Memory, Plan
 from app.bench.split import Split
-from app.bench.stats import Frame, Recording, TimerCheck
+from app.bench.stats import Frame, RunTimes, TimerCheck
 from app.bench.subject import Subject
 from app.commands import bench as cli_bench
 from tests.support.doctor_machines import ALL, LINUX, M4_MAX
@@ -24,7 +24,7 @@ def made_up(recipe: str, p50: float, floor_ms: float, extra: float = 3.0) -> Run
     frames = [Frame(i * 0.08, p50 + (i % 7) * 0.4, stages if i % 2 else None) for i in range(200)]
     return Run(
         Subject("moshi-7b", recipe, True, lambda: pytest.fail("built")),
-        Recording(frames),
+        RunTimes(frames),
         Floor(int(floor_ms * 1e8), 0, 110, floor_ms),
         Memory(5 * 10**9, 6 * 10**9, 10**9),
         load_s=3.1,

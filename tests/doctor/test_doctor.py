@@ -11,7 +11,7 @@ from app import cli
 from app.commands import doctor
 from app.doctor import report as doctor_screen
 from app.doctor import speed as doctor_speed
-from app.doctor.checks import OK, PROBLEM, WARNING, Line, check
+from app.doctor.checks import OK, PROBLEM, WARNING, Finding, check
 from app.doctor.speed import Speed
 from app.machine import facts as platform_facts
 from app.machine.facts import Audio
@@ -36,7 +36,7 @@ def levels(facts) -> dict[str, str]:
     return {line.title: line.level for line in check(facts)}
 
 
-def line_of(facts, title: str) -> Line:
+def line_of(facts, title: str) -> Finding:
     return next(line for line in check(facts) if line.title == title)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from app.events import Failed, Notice, Ready
-from app.screen.transcript import Line, Transcript, bar
+from app.screen.transcript import Transcript, TranscriptLine, bar
 from tests.support.screen_events import TALKING, sentence, word
 
 
@@ -11,7 +11,7 @@ class Shown:
     """Collects a Transcript's lines."""
 
     def __init__(self):
-        self.lines: list[Line] = []
+        self.lines: list[TranscriptLine] = []
         self.transcript = Transcript(lambda line, new: self.lines.append(line) if new else None)
 
     def texts(self, kind: str) -> list[str]:

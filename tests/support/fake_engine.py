@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from app.events import Settings
-from app.talk.engine import Reply
+from app.talk.engine import EngineReply
 from moshi_mlx.codec.cpu_threads import DecodeBehind
 from moshi_mlx.errors import MoshiError
 
@@ -17,7 +17,7 @@ class FakeTalk:
 
     def step(
         self, frame: np.ndarray, hold: bool = False, following: np.ndarray | None = None
-    ) -> Reply:
+    ) -> EngineReply:
         self.engine.holds.append(hold)
         self.engine.followings.append(following)
         return self.engine.step(frame)
@@ -42,11 +42,11 @@ class FakeEngine:
         self.talks.append(FakeTalk(self, settings))
         return self.talks[-1]
 
-    def step(self, frame: np.ndarray) -> Reply:
+    def step(self, frame: np.ndarray) -> EngineReply:
         seconds = self.step_seconds()
         if seconds:
             self.sleep(seconds)
-        return Reply(pcm=-frame, text="", text_token=3)
+        return EngineReply(pcm=-frame, text="", text_token=3)
 
     def memory_bytes(self) -> int:
         return 0
@@ -59,11 +59,11 @@ class BehindTalk(FakeTalk):
         super().__init__(engine, settings)
         self._behind = DecodeBehind()
 
-    def step(self, frame, hold=False, following=None) -> Reply:
+    def step(self, frame, hold=False, following=None) -> EngineReply:
         start = time.monotonic()
         reply = super().step(frame, hold, following)
         self.engine.steps.append((start, time.monotonic()))
-        return Reply(None, " word", 7, later=self._behind.begin(self, reply.pcm))
+        return EngineReply(None, " word", 7, later=self._behind.begin(self, reply.pcm))
 
     def decode(self, pcm: np.ndarray) -> np.ndarray:
         start = time.monotonic()

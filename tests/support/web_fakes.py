@@ -12,8 +12,8 @@ import aiohttp
 import numpy as np
 
 from app.events import Settings
-from app.talk.engine import Reply
-from app.talk.session import Session
+from app.talk.engine import EngineReply
+from app.talk.session import TalkSession
 from app.web.line import Line
 from app.web.recordings import Recordings
 from app.web.security import Guard
@@ -36,7 +36,7 @@ class FakeTalk:
 
     def step(
         self, frame: np.ndarray, hold: bool = False, following: np.ndarray | None = None
-    ) -> Reply:
+    ) -> EngineReply:
         if self._engine.step_s:
             time.sleep(self._engine.step_s)
         if self._engine.raises is not None:
@@ -44,12 +44,12 @@ class FakeTalk:
         self.heard.append(frame)
         n, self._steps = self._steps, self._steps + 1
         if n == 0:
-            return Reply(None)
+            return EngineReply(None)
         at = np.arange(n * FRAME, (n + 1) * FRAME)
         loud = 0.05 + float(np.abs(frame).max(initial=0.0)) / 2
         tone = (loud * np.sin(2 * np.pi * 330 * at / 24_000)).astype(np.float32)
         text = WORDS[n // 3 % len(WORDS)] if n % 3 == 0 else ""
-        return Reply(tone, text, 100 + n)
+        return EngineReply(tone, text, 100 + n)
 
     def close(self) -> None:
         self._engine.closed += 1
@@ -82,7 +82,7 @@ class Running:
     """A server on a free loopback port, in the test's event loop."""
 
     server: WebServer
-    session: Session
+    session: TalkSession
     engine: FakeEngine
     port: int
     http: aiohttp.ClientSession
@@ -105,7 +105,7 @@ async def running(
     record_s: float = 5.0,
 ) -> AsyncIterator[Running]:
     engine = engine or FakeEngine()
-    session = Session(lambda: engine)
+    session = TalkSession(lambda: engine)
     recordings = recordings or Recordings()
     line = Line(session, recordings, record_s)
     server = WebServer(line, guard or Guard.make("127.0.0.1"), recordings)

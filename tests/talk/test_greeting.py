@@ -15,7 +15,7 @@ from app.audio.virtual_port import ArraySource, VirtualPort
 from app.events import ConversationEnded, FrameDone, Settings
 from app.talk.conversation import GREETING_HOLD_FRAMES
 from app.talk.moshi_engine import MoshiEngine, MoshiTalk
-from app.talk.session import Session
+from app.talk.session import TalkSession
 from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.hub import NANO
 from tests.support.tiny_moshi import tiny_moshi
@@ -47,7 +47,7 @@ def talk(engine: MoshiEngine, source: ArraySource, settings: Settings):
             del session.step
 
     port = VirtualPort(source, lambda block: None)
-    session = Session(lambda: engine)
+    session = TalkSession(lambda: engine)
     session.subscribe(lambda e: done.append(e) if isinstance(e, FrameDone) else None)
     session.subscribe(lambda e: session.finish() if isinstance(e, ConversationEnded) else None)
     session.begin(port, settings)

@@ -18,9 +18,9 @@ import pytest
 from app.audio.playout import FADE_SAMPLES
 from app.audio.virtual_port import VirtualPort
 from app.events import ConversationEnded, Event, FrameDone, Settings
-from app.talk.engine import Engine, Reply, Talk
+from app.talk.engine import Engine, EngineReply, EngineTalk
 from app.talk.moshi_engine import MoshiEngine
-from app.talk.session import Session
+from app.talk.session import TalkSession
 from moshi_mlx.clock import FRAME_SAMPLES, SAMPLE_RATE_HZ
 from tests.support.tiny_moshi import tiny_moshi
 
@@ -33,13 +33,13 @@ WOBBLE_BYTES = 50_000  # of MLX's memory: what a step holds while it runs
 class PacedTalk:
     """A real model's talk that takes 40 to 59 ms of virtual time."""
 
-    def __init__(self, talk: Talk, port: VirtualPort) -> None:
+    def __init__(self, talk: EngineTalk, port: VirtualPort) -> None:
         self._talk, self._port, self._rng, self.seed = talk, port, random.Random(4), talk.seed
         self.encodes_ahead = talk.encodes_ahead
 
     def step(
         self, frame: np.ndarray, hold: bool = False, following: np.ndarray | None = None
-    ) -> Reply:
+    ) -> EngineReply:
         reply = self._talk.step(frame, hold, following)
         self._port.advance(self._rng.uniform(0.040, 0.059))
         return reply
@@ -69,7 +69,7 @@ class Hour:
         self._waiting: deque[np.ndarray] = deque()  # replies that the speaker must still play
         self.marks: list[tuple[int, int, int]] = []
         self.port = VirtualPort(self.speak, self.hear)
-        self.session = Session(lambda: PacedEngine(engine, self.port))
+        self.session = TalkSession(lambda: PacedEngine(engine, self.port))
         self.session.subscribe(self.listen)
 
     def run(self) -> None:

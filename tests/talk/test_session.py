@@ -18,7 +18,7 @@ from app.events import (
     Stopped,
 )
 from app.talk.conversation import splice
-from app.talk.session import Session
+from app.talk.session import TalkSession
 from moshi_mlx.clock import FRAME_SAMPLES
 from moshi_mlx.errors import MoshiError
 from tests.support.fake_engine import FakeEngine
@@ -36,7 +36,7 @@ class Talking:
 
     def __init__(self, engine=None):
         self.events, self.replies = [], []
-        self.session = Session(lambda: engine or FakeEngine())
+        self.session = TalkSession(lambda: engine or FakeEngine())
         self.session.subscribe(self.events.append)
         self.port = QueuePort(self.replies.append)
         self.session.start()
@@ -141,7 +141,7 @@ def test_an_exception_ends_the_session_with_one_line(where, error, line):
     talk.events, talk.replies = [], []
     if where == "step":
         engine.step = broken
-    talk.session = Session(broken if where == "load" else lambda: engine)
+    talk.session = TalkSession(broken if where == "load" else lambda: engine)
     talk.session.subscribe(talk.events.append)
     talk.port = QueuePort(talk.replies.append)
     talk.session.start()

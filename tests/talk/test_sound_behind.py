@@ -12,8 +12,8 @@ from app.audio.port import QueuePort
 from app.audio.virtual_port import VirtualPort
 from app.events import ConversationEnded, Failed, FrameDone, Notice, Settings, Stopped
 from app.recording.recorder import Recorder
-from app.talk.engine import Reply
-from app.talk.session import Session
+from app.talk.engine import EngineReply
+from app.talk.session import TalkSession
 from moshi_mlx.clock import FRAME_SAMPLES
 from tests.audio.test_playout import Numbers
 from tests.support.chat_process import check_take
@@ -31,7 +31,7 @@ class Talking:
         self.events, self.replies, self.at_once = [], [], 0
         self.players, self.most_at_once, self.played_s = set(), 0, []
         self.play_fails_at = -1
-        self.session = Session(lambda: engine)
+        self.session = TalkSession(lambda: engine)
         for listener in (*listeners, self.events.append):
             self.session.subscribe(listener)
         self.port = QueuePort(self._play, max_backlog_samples=10**6)
@@ -167,12 +167,12 @@ class VirtualTalk(FakeTalk):
         super().__init__(engine, settings)
         self._free_s = 0.0
 
-    def step(self, frame, hold=False, following=None) -> Reply:
+    def step(self, frame, hold=False, following=None) -> EngineReply:
         reply, port = super().step(frame, hold, following), self.engine.port
         self._free_s = max(port.now(), self._free_s) + self.engine.decode_s
         later: Future = Future()
         port.due.append((self._free_s, later, reply.pcm))
-        return Reply(None, later=later)
+        return EngineReply(None, later=later)
 
     def close(self) -> None:
         while self.engine.port.due:
@@ -199,7 +199,7 @@ def virtual_talk(step_s: float, decode_s: float, beside: bool) -> list:
     engine.sleep, engine.decode_s = engine.port.advance, decode_s
     if beside:
         engine.begin = lambda settings: VirtualTalk(engine, settings)
-    session = Session(lambda: engine)
+    session = TalkSession(lambda: engine)
     session.subscribe(events.append)
     session.subscribe(lambda e: session.finish() if isinstance(e, ConversationEnded) else None)
     session.begin(engine.port, Settings(seed=1))

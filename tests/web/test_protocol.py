@@ -31,7 +31,7 @@ def tone(samples: int, hz: float = 440.0) -> np.ndarray:
     return (0.3 * np.sin(2 * np.pi * hz * np.arange(samples) / 24_000)).astype(np.float32)
 
 
-def heard(codec: protocol.Codec, payload: bytes) -> np.ndarray:
+def heard(codec: protocol.WireCodec, payload: bytes) -> np.ndarray:
     """What a visit does with a payload."""
     codec.measure(payload)
     return codec.decode(payload)
