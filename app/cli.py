@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "devices": (".devices", "list the sound devices and say which a talk would use"),
     "demo": (".demo", "a spoken talk with the small model in the package; nothing to download"),
     "file": (".file", "let Moshi answer a recording, into a sound file and a transcript"),
+    "transcribe": (".transcribe", "write down what recordings say, with the time of each word"),
     "text": (".text", "continue a text with Helium, the language model inside Moshi"),
     "doctor": (".doctor", "tell whether this machine can talk with Moshi, and what to mend"),
     "bench": (".bench", "measure how fast a model runs here, and how far from the limit"),

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .helium import load_helium
     from .mimi import load_mimi
     from .moshi import EarlyReply, Moshi, Reply, Session, load
+    from .stt import load_stt
+    from .translation import load_translator
     from .weights.loading import load_lm, save_lm
 
 _WHERE = {
@@ -27,6 +29,8 @@ _WHERE = {
     "load_helium": ".helium",
     "load_lm": ".weights.loading",
     "load_mimi": ".mimi",
+    "load_stt": ".stt",
+    "load_translator": ".translation",
     "save_lm": ".weights.loading",
 }
 __all__ = [
@@ -39,6 +43,8 @@ __all__ = [
     "load_helium",
     "load_lm",
     "load_mimi",
+    "load_stt",
+    "load_translator",
     "save_lm",
 ]
 

@@ -1,6 +1,7 @@
 """Recordings to listen to: wav, flac or mp3 at any rate, mono or stereo -> 24 kHz mono."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -10,10 +11,9 @@ from ..clock import SAMPLE_RATE_HZ
 from ..errors import AudioError
 
 
-def read_mono(path: str | Path) -> np.ndarray:
+def read_mono(path: str | Path | BinaryIO) -> np.ndarray:
     """A recording as float32 [samples] at 24 kHz, its channels averaged. Raises AudioError."""
-    path = Path(path)
-    if not path.is_file():
+    if isinstance(path, str | Path) and not Path(path).is_file():
         raise AudioError(f"no sound file at {path}; check the path")
     try:
         samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)

@@ -23,6 +23,15 @@ class TokenEmbedding(nn.Module):
             self.out1 = nn.Linear(low_rank or dim, dim, bias=False)
             self.out2 = nn.Linear(low_rank or dim, dim, bias=False)
 
+    def copy_row(self, source: int, target: int) -> None:
+        """Make one token embed as another; exact for quantized tables too, whose rows stand alone.
+
+        For a model that is being loaded: weights don't change afterwards.
+        """
+        for name, table in self.emb.parameters().items():
+            table[target] = table[source]
+            self.emb.update({name: table})
+
     def __call__(self, ids: mx.array) -> mx.array:
         given = (ids != NO_INPUT)[..., None]
         return mx.where(given, self.lookup(mx.maximum(ids, 0)), 0)

@@ -48,6 +48,10 @@ class TextTokenizer:
     def encode(self, text: str) -> list[int]:
         return self._model.encode(text)
 
+    def pieces(self, ids: list[int]) -> str:
+        """Every piece as it stands in the vocabulary, control pieces too, "▁" as a space."""
+        return "".join(map(self._model.id_to_piece, ids)).replace(WORD_START, " ")
+
     def decode(self, ids: list[int]) -> str:
         return self._model.decode(ids)
 

@@ -1,5 +1,6 @@
 """From a folder or repository to a language model: the config says what, the file says how."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -71,6 +72,8 @@ def lm_from_files(
     check_kv_bits(kv_bits, config.transformer.head_dim, config.transformer.context or 0)
     name = str(paths[0] if len(paths) == 1 else paths[0].parent)
     raw = read_all(paths)
+    if not any(tensor.startswith("extra_heads.") for tensor in raw):
+        config = replace(config, extra_heads=0)  # Kyutai's MLX files of stt-1b leave them out
     tensors = to_mlx_layout(raw, config, name)
     quantized = check_tensors(tensors, expected(config), name)
     read_now(raw.values())

@@ -1,0 +1,106 @@
+"""`moshi transcribe`: files, formats, lists that are gone on with, and bad input in one line."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+import soundfile
+
+from app.cli import main
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "dsm_stt"
+RUN = json.loads((GOLDEN / "golden.json").read_text())["aligned"]
+SOUND = np.array(mx.load(str(GOLDEN / "golden.safetensors"))["pcm_int16"])
+MODEL = ["--model", str(GOLDEN)]
+
+
+@pytest.fixture
+def recording(tmp_path):
+    path = tmp_path / "talk.wav"
+    soundfile.write(path, SOUND, 24_000)
+    return path
+
+
+def words_of(text):
+    found = json.loads(text)
+    return [w for segment in found["segments"] for w in segment["words"]]
+
+
+def test_a_recording_is_printed(recording, capsys):
+    assert main(["transcribe", str(recording), "--format", "json", *MODEL]) == 0
+    said = capsys.readouterr()
+    words = words_of(said.out)
+    assert [w["word"] for w in words] == [word for word, _, _ in RUN["words"]]
+    assert [w["start"] for w in words] == [round(start, 3) for _, start, _ in RUN["words"]]
+    assert "x real time" in said.err
+
+
+def test_a_list_goes_on_where_it_was_left(recording, tmp_path, capsys):
+    other, out = tmp_path / "other.flac", tmp_path / "out"
+    soundfile.write(other, SOUND[:30_000], 24_000)
+    command = ["transcribe", str(recording), str(other), "--output-dir", str(out), *MODEL]
+    assert main([*command, "--format", "all"]) == 0
+    names = sorted(path.name for path in out.iterdir())
+    kinds = ("json", "srt", "tsv", "txt", "vtt")
+    assert names == sorted(f"{stem}.{kind}" for stem in ("talk", "other") for kind in kinds)
+    (out / "other.srt").unlink()
+    (out / "talk.txt").write_text("mine")
+    capsys.readouterr()
+    assert main([*command, "--format", "all"]) == 0
+    said = capsys.readouterr().err
+    assert f"{recording}: done before" in said and f"{other}: done before" not in said
+    assert (out / "other.srt").exists() and (out / "talk.txt").read_text() == "mine"
+    assert main([*command, "--format", "txt", "--force"]) == 0
+    assert (out / "talk.txt").read_text() != "mine"
+
+
+def test_stdin_is_heard(monkeypatch, recording, capsys):
+    class Given:
+        buffer = io.BytesIO(recording.read_bytes())
+
+    monkeypatch.setattr(sys, "stdin", Given())
+    assert main(["transcribe", "-", "--format", "json", *MODEL]) == 0
+    assert len(words_of(capsys.readouterr().out)) == len(RUN["words"])
+
+
+def test_one_bad_recording_of_a_list_spoils_no_other(recording, tmp_path, capsys):
+    bad, out = tmp_path / "bad.wav", tmp_path / "out"
+    bad.write_bytes(b"no sound at all")
+    command = ["transcribe", str(bad), str(recording), "--output-dir", str(out), *MODEL]
+    assert main(command) == 1
+    assert sorted(path.name for path in out.iterdir()) == ["talk.txt"]
+    said = capsys.readouterr().err
+    assert "error: " in said and "1 of 2 recordings failed" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["no.wav"], "no sound file at no.wav"),
+        (["{wav}", "--format", "doc"], "no format 'doc'"),
+        (["{wav}", "--format", "all"], "say where with --output-dir"),
+        (["{wav}", "sub/talk.mp3", "--output-dir", "{out}"], "rename one, or run them apart"),
+        (["{wav}", "--output-dir", "{wav}"], "is no folder"),
+    ],
+)
+def test_bad_arguments_are_one_line_before_a_model_is_loaded(
+    arguments, line, recording, tmp_path, capsys
+):
+    filled = [a.format(wav=recording, out=tmp_path / "out") for a in arguments]
+    assert main(["transcribe", *filled, "--model", "no/such-model", "--offline"]) == 1
+    said = capsys.readouterr().err
+    assert line in said and said.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["talk.wav"]
+
+
+def test_an_empty_stdin_is_one_line(monkeypatch, capsys):
+    class Given:
+        buffer = io.BytesIO()
+
+    monkeypatch.setattr(sys, "stdin", Given())
+    assert main(["transcribe", "-", *MODEL]) == 1
+    assert "nothing came from stdin" in capsys.readouterr().err
