@@ -1,20 +1,25 @@
-"""Which devices macOS has and which are its defaults, asked of CoreAudio directly.
+"""Which devices macOS has and what they are, asked of CoreAudio directly.
 
-PortAudio can't tell without closing every stream. Anywhere else, and whatever goes wrong with the
-framework, the answer is None: then a stream that ends is the only sign of a change, and a headset
-is known by its name and rate.
+PortAudio knows names and channels only, and its list is as old as its start. Anywhere else, and
+whatever goes wrong with the framework, the answer is None: then a stream that ends is the only sign
+of a change. Called in the sound process, since CoreAudio may keep a caller waiting.
 https://developer.apple.com/documentation/coreaudio/audioobjectgetpropertydata(_:_:_:_:_:_:)
 """
 
 import ctypes
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
+
+from .device import Device
 
 FRAMEWORK = "/System/Library/Frameworks/CoreAudio.framework/CoreAudio"
 SYSTEM_OBJECT = 1  # kAudioObjectSystemObject; 0 is kAudioObjectUnknown, "none"
 MOST_DEVICES = 256
+MOST_BYTES = 1024  # of a name in UTF-8
+UTF8 = 0x08000100  # kCFStringEncodingUTF8
 
 
 def code(four: str) -> int:
@@ -23,8 +28,26 @@ def code(four: str) -> int:
 
 
 DEVICES, DEFAULT_INPUT, DEFAULT_OUTPUT = code("dev#"), code("dIn "), code("dOut")
-RUN_LOOP, TRANSPORT, GLOBAL = code("rnlp"), code("tran"), code("glob")
-BLUETOOTH = (code("blue"), code("blea"))  # and its low energy kind
+RUN_LOOP, TRANSPORT, SOURCE = code("rnlp"), code("tran"), code("ssrc")
+RATE, NAME, UID, STREAMS = code("nsrt"), code("lnam"), code("uid "), code("stm#")
+GLOBAL, INPUT, OUTPUT = code("glob"), code("inpt"), code("outp")
+TRANSPORTS = {  # kAudioDeviceTransportType...
+    "bltn": "built-in",
+    "blue": "bluetooth",
+    "blea": "bluetooth",  # low energy
+    "usb ": "usb",
+    "hdmi": "hdmi",
+    "dprt": "displayport",
+    "airp": "airplay",
+    "grup": "aggregate",
+    "virt": "virtual",
+    "thun": "thunderbolt",
+    "pci ": "pci",
+    "1394": "firewire",
+    "ccwd": "continuity",  # an iPhone by cable, or without
+    "ccwl": "continuity",
+    "ccap": "continuity",
+}
 
 
 class Address(ctypes.Structure):
@@ -39,11 +62,25 @@ class Address(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Numbers of devices; equal when nothing has changed."""
+    """Numbers of devices and the rates of the two defaults; equal when nothing has changed."""
 
     default_input: int
     default_output: int
     devices: tuple[int, ...]
+    rates_hz: tuple[float | None, float | None] = (None, None)
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A device as CoreAudio tells of it."""
+
+    name: str
+    inputs: bool
+    outputs: bool
+    transport: str | None = None
+    uid: str | None = None
+    source: str | None = None  # where the sound of an output goes: "ispk", "hdpn", ...
+    rate_hz: float | None = None
 
 
 @cache
@@ -78,30 +115,101 @@ def own_thread(library: Any) -> None:
 
 def fingerprint(library: Any = None) -> Fingerprint | None:
     library = library or framework()
-    inputs, outputs = read(library, DEFAULT_INPUT), read(library, DEFAULT_OUTPUT)
-    devices = read(library, DEVICES)
+    inputs, outputs = numbers(library, DEFAULT_INPUT), numbers(library, DEFAULT_OUTPUT)
+    devices = numbers(library, DEVICES)
     if not inputs or not outputs or devices is None:
         return None
-    return Fingerprint(inputs[0], outputs[0], tuple(sorted(devices)))
+    rates = (rate_hz(library, inputs[0]), rate_hz(library, outputs[0]))
+    return Fingerprint(inputs[0], outputs[0], tuple(sorted(devices)), rates)
 
 
-def default_input_is_bluetooth(library: Any = None) -> bool | None:
-    """None where nobody can tell."""
+def hardware(library: Any = None) -> list[Hardware]:
+    """Every device, in CoreAudio's order, which is PortAudio's too; [] where nobody can tell."""
     library = library or framework()
-    inputs = read(library, DEFAULT_INPUT)
-    if not inputs or not inputs[0]:
-        return None
-    transport = read(library, TRANSPORT, inputs[0])
-    return transport[0] in BLUETOOTH if transport and transport[0] else None
+    return [of_device(library, number) for number in numbers(library, DEVICES) or ()]
 
 
-def read(library: Any, selector: int, of: int = SYSTEM_OBJECT) -> list[int] | None:
+def of_device(library: Any, number: int) -> Hardware:
+    transport, source = (
+        numbers(library, TRANSPORT, number),
+        numbers(library, SOURCE, number, OUTPUT),
+    )
+    return Hardware(
+        name=text(library, NAME, number) or "",
+        inputs=bool(numbers(library, STREAMS, number, INPUT)),
+        outputs=bool(numbers(library, STREAMS, number, OUTPUT)),
+        transport=TRANSPORTS.get(letters(transport[0]), "unknown") if transport else None,
+        uid=text(library, UID, number),
+        source=letters(source[0]) if source else None,
+        rate_hz=rate_hz(library, number),
+    )
+
+
+def with_hardware(devices: Sequence[Device], found: Sequence[Hardware]) -> list[Device]:
+    """PortAudio's devices with what CoreAudio says of them.
+
+    PortAudio leaves out a device that it can't make out, so the two lists are walked together, and
+    the next one of the same name and directions is meant.
+    """
+    rest, result = list(found), []
+    for device in devices:
+        same = [
+            at
+            for at, one in enumerate(rest)
+            if (one.name, one.inputs, one.outputs)
+            == (device.name, device.inputs > 0, device.outputs > 0)
+        ]
+        if not same:
+            result.append(device)
+            continue
+        one = rest[same[0]]
+        del rest[: same[0] + 1]
+        facts = {"transport": one.transport, "uid": one.uid, "source": one.source}
+        result.append(replace(device, **facts, rate_hz=one.rate_hz or device.rate_hz))
+    return result
+
+
+def letters(number: int) -> str:
+    return number.to_bytes(4, "big").decode("latin-1")
+
+
+def numbers(
+    library: Any, selector: int, of: int = SYSTEM_OBJECT, scope: int = GLOBAL
+) -> list[int] | None:
     """A property that holds 32-bit numbers, of an object; None when it can't be had."""
+    values = (ctypes.c_uint32 * MOST_DEVICES)()
+    size = _read(library, selector, of, scope, values)
+    return None if size is None else list(values)[: size // 4]
+
+
+def rate_hz(library: Any, of: int) -> float | None:
+    """The rate that a device runs at."""
+    value = ctypes.c_double()
+    size = _read(library, RATE, of, GLOBAL, value)
+    return value.value if size == ctypes.sizeof(value) and value.value > 0 else None
+
+
+def text(library: Any, selector: int, of: int) -> str | None:
+    """A property that is a CFString."""
+    reference = ctypes.c_void_p()
+    if _read(library, selector, of, GLOBAL, reference) is None or not reference.value:
+        return None
+    buffer = ctypes.create_string_buffer(MOST_BYTES)
+    try:
+        filled = library.CFStringGetCString(
+            reference, buffer, ctypes.c_long(MOST_BYTES), ctypes.c_uint32(UTF8)
+        )
+        library.CFRelease(reference)
+    except (AttributeError, ctypes.ArgumentError):
+        return None
+    return buffer.value.decode("utf-8", "replace") if filled & 0xFF else None
+
+
+def _read(library: Any, selector: int, of: int, scope: int, into: Any) -> int | None:
+    """Fill a ctypes value with a property; returns the bytes filled, None when it can't be had."""
     if library is None:
         return None
-    address = Address(selector, GLOBAL, 0)
-    values = (ctypes.c_uint32 * MOST_DEVICES)()
-    size = ctypes.c_uint32(ctypes.sizeof(values))
+    address, size = Address(selector, scope, 0), ctypes.c_uint32(ctypes.sizeof(into))
     try:
         status = library.AudioObjectGetPropertyData(
             ctypes.c_uint32(of),
@@ -109,8 +217,8 @@ def read(library: Any, selector: int, of: int = SYSTEM_OBJECT) -> list[int] | No
             ctypes.c_uint32(0),
             None,
             ctypes.byref(size),
-            ctypes.byref(values),
+            ctypes.byref(into),
         )
     except (AttributeError, ctypes.ArgumentError):  # another framework than we know
         return None
-    return list(values)[: size.value // 4] if status == 0 else None
+    return size.value if status == 0 else None

@@ -1,15 +1,14 @@
 """Which devices a talk uses: names or the system's defaults -> a pair, and why. Pure."""
 
 import difflib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from moshi_mlx.errors import AudioError
 
-from .device import BLUETOOTH_RATES, Device
+from .device import Device
 
-BUILT_IN = re.compile(r"built-?in|macbook|imac|mac mini|mac studio|internal", re.IGNORECASE)
+AIRPLAY = "AirPlay plays two seconds late, too late to talk"
 
 
 @dataclass(frozen=True)
@@ -23,51 +22,84 @@ class Pair:
     @property
     def split(self) -> bool:
         same = self.input.index == self.output.index
-        return not (same or (is_built_in(self.input) and is_built_in(self.output)))
+        return not (same or (self.input.is_built_in and self.output.is_built_in))
 
     @property
-    def headphones(self) -> bool:
-        return self.output.is_headphones
+    def headset(self) -> bool:
+        return self.output.is_headset
+
+    @property
+    def names(self) -> str:
+        if self.input.name == self.output.name:
+            return self.input.name
+        return f"{self.input.name} with {self.output.name}"
 
 
-def is_built_in(device: Device) -> bool:
-    return bool(BUILT_IN.search(device.name)) and not is_bluetooth_microphone(device)
+@dataclass(frozen=True)
+class Wish:
+    """What was asked for, a part of a name or an index each; None: the system's default."""
 
-
-def is_bluetooth_microphone(device: Device) -> bool:
-    """As the system says, else by name and rate: a headset's microphone runs at 8 to 24 kHz."""
-    if not device.inputs:
-        return False
-    if device.bluetooth is not None:
-        return device.bluetooth
-    slow = int(device.rate_hz) in BLUETOOTH_RATES
-    return (slow and not BUILT_IN.search(device.name)) or device.is_headphones
+    input: str | None = None
+    output: str | None = None
+    channel: int = 1  # of the input
 
 
 def choose(
-    devices: Sequence[Device],
-    input_name: str | None = None,
-    output_name: str | None = None,
-    strict: bool = True,
+    devices: Sequence[Device], wish: Wish = Wish(), strict: bool = True, lid_closed: bool = False
 ) -> Pair:
-    """Names (a part, or an index; None: the system's default) -> what to open.
+    """What to open. `lid_closed`: the Mac's own microphone is cut off.
 
     `strict` False: a device that was chosen and has gone is replaced by the default. Raises
     AudioError that lists what there is.
     """
     notes: list[str] = []
-    output = _one(devices, output_name, _has_output, "output", strict, notes)
-    source = _one(devices, input_name, _has_input, "input", strict, notes)
-    if input_name is None and is_bluetooth_microphone(source):
-        built_in = next((d for d in devices if _has_input(d) and is_built_in(d)), None)
-        if built_in is not None:
-            notes.append(
-                f"microphone: {built_in.name} instead of {source.name}, since a Bluetooth headset "
-                f"whose microphone is on sounds worse in both directions (--input {source.name!r} "
-                "takes it all the same)"
-            )
-            source = built_in
+    output = _one(devices, wish.output, _has_output, "output", strict, notes)
+    if output.transport == "airplay":
+        output = _without_airplay(devices, output, wish.output, notes)
+    source = _one(devices, wish.input, _has_input, "input", strict, notes)
+    if wish.input is None:
+        source = _better_microphone(devices, source, lid_closed, notes)
+    if wish.channel > source.inputs:
+        raise AudioError(
+            f"--input-channel {wish.channel}: {source.name} has {source.inputs}; choose one of them"
+        )
     return Pair(source, output, tuple(notes))
+
+
+def _without_airplay(
+    devices: Sequence[Device], output: Device, wanted: str | None, notes: list[str]
+) -> Device:
+    others = [d for d in devices if _has_output(d) and d.transport != "airplay"]
+    if wanted is not None or not others:
+        raise AudioError(f"{output.name}: {AIRPLAY}: choose another output")
+    other = next((d for d in others if d.is_built_in), others[0])
+    notes.append(f"speaker: {other.name} instead of {output.name}: {AIRPLAY}")
+    return other
+
+
+def _better_microphone(
+    devices: Sequence[Device], source: Device, lid_closed: bool, notes: list[str]
+) -> Device:
+    """Than the system's default: not one that is cut off, and no Bluetooth one without need."""
+    microphones = [d for d in devices if _has_input(d)]
+    if lid_closed:
+        others = [d for d in microphones if not d.is_internal_microphone]
+        if not source.is_internal_microphone or not others:
+            return source
+        notes.append(
+            f"microphone: {others[0].name} instead of {source.name}, which is cut off while the "
+            "lid is closed"
+        )
+        return others[0]
+    built_in = next((d for d in microphones if d.is_built_in), None)
+    if not source.is_bluetooth_microphone or built_in is None:
+        return source
+    notes.append(
+        f"microphone: {built_in.name} instead of {source.name}, since a Bluetooth headset "
+        f"whose microphone is on sounds worse in both directions (--input {source.name!r} "
+        "takes it all the same)"
+    )
+    return built_in
 
 
 def _has_input(device: Device) -> bool:

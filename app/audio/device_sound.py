@@ -10,25 +10,27 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
-from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import AudioError
 
 from ..events import Notice
 from . import memory as m
-from .callbacks import LONGEST_FILL_S
+from .attempts import plans, without
 from .coreaudio import Fingerprint
 from .device import Device
-from .device_choice import Pair, choose
-from .device_watch import SLEPT, DeviceWatch
+from .device_choice import Pair, Wish, choose
+from .device_watch import SLEPT, STOPPED, DeviceWatch
 from .keep_awake import KeepAwake
-from .memory import write_ring
-from .port import Capture, EndOfInput, finite
+from .lid import lid_closed
+from .microphone_watch import MicrophoneWatch
+from .permission import PermissionAsk
+from .port import Capture
 from .portaudio import Plan
+from .rings import Rings
 from .sound import SoundState
 from .sound_process import COMMAND, CRASHED, SoundProcess, ready_devices
 from .spares import Spares
@@ -42,58 +44,60 @@ START_WAIT_S = 1.0  # what `start` gives the devices before the talk goes on wit
 OPEN_NOTICE_S = 1.0  # devices that take longer to open are told
 OPEN_LIMIT_S = 60.0  # a dialog of the system may be open
 READY_S = 10.0
-SLICE_S = 0.05  # how soon a reader sees a new process, or the end
 RETRY_S = (0.1, 0.2, 0.4, 0.8)  # then every 0.8 s
 FROZEN = "the sound system is frozen"
-ZEROS_S = 2.0  # of exact zeros: no microphone is that quiet
-MAC_ADVICE = (
-    "allow this terminal in System Settings > Privacy & Security > Microphone, then start it again"
-)
-LINUX_ADVICE = "is it muted, or is another input the right one? See `moshi devices` and --input"
+CHANGED = "the system's sound devices have changed"
+CHOSEN = "other devices were chosen"
+GONE = "the sound device has gone"
 
 
 class DeviceSound:
-    """See sound.Sound. `read` is for one thread, `play` for another; the rest for any."""
+    """See sound.Sound."""
 
     def __init__(
         self,
         input_name: str | None = None,
         output_name: str | None = None,
+        channel: int = 1,
         command: Sequence[str] = COMMAND,
+        permission: PermissionAsk | None = None,
     ) -> None:
         """Raises AudioError when there is no device, or none of that name.
 
-        `command`: what the sound process runs.
+        `channel`: of the input; `command`: what the sound process runs; `permission`: the system's
+        question, by default put where there is one.
         """
         self.on_notice: Callable[[Notice], None] = lambda notice: None
         self._processes = Spares(command)
+        wish = Wish(input_name, output_name, channel)
         try:
             self._devices = ready_devices(self._processes.serving)
-            pair = choose(self._devices, input_name, output_name)
+            self._lid_closed = lid_closed()
+            pair = choose(self._devices, wish, lid_closed=self._lid_closed)
         except BaseException:
             self._processes.close()
             raise
-        self._wanted = (input_name, output_name)
-        if input_name is not None or output_name is not None:  # numbers change with the next scan
-            self._wanted = (
-                None if input_name is None else pair.input.name,
-                None if output_name is None else pair.output.name,
-            )
-        self._process = self._processes.serving  # whose rings the talk uses
-        self._swap = threading.Lock()  # held while these rings change, and for one read or write
+        self._wish = replace(  # numbers change with the next scan
+            wish,
+            input=None if input_name is None else pair.input.name,
+            output=None if output_name is None else pair.output.name,
+        )
+        self._rings = Rings(self._processes.serving)
+        self._permission = permission or (PermissionAsk() if sys.platform == "darwin" else None)
+        self._microphone = MicrophoneWatch(self._permission, lid_closed)
         self._pair: Pair | None = None
+        self._tries: dict[str, int] = {}  # names of a pair -> which of its plans is used
+        self._dead: tuple[set[str], set[str]] = (set(), set())  # inputs, outputs without sound
         self._changed_s = 0.0  # the system's settings
         self._fingerprint: Fingerprint | None = None
-        self._open_now, self._gone, self._settled = False, False, False
-        self._ended = False
+        self._open_now = self._gone = self._settled = self._closed = False
         self._stopping, self._rechoose = threading.Event(), threading.Event()
         self._first = threading.Event()  # the devices are open, or can't be
         self._first_error: AudioError | None = None
         self._thread = threading.Thread(target=self._run, name="moshi-devices", daemon=True)
         self._awake = KeepAwake()
-        self._reopened, self._ticks, self._told_silent, self._xruns = 0, 0, False, 0
+        self._reopened = self._ticks = 0
         self._failure: str | None = None
-        self._closed = False
 
     # -- what the talk calls
 
@@ -117,67 +121,48 @@ class DeviceSound:
         if self._thread.ident is not None:
             self._thread.join()
         self._processes.close()
+        if self._permission is not None:
+            self._permission.close()
         self._awake.stop()
 
     def now(self) -> float:
-        return time.monotonic()
+        return self._rings.now()
 
     def read(self, timeout_s: float) -> Capture | None:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            process = self._process
-            with self._swap:
-                capture = self._process.ring.take()
-            if capture is not None:
-                return finite(capture)
-            if self._ended:
-                raise EndOfInput
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                return None
-            if not process.listen(min(left_s, SLICE_S)) and process.ended is not None:
-                time.sleep(0.002)  # its successor is on its way
+        return self._rings.read(timeout_s)
 
     def play(self, pcm: np.ndarray) -> float:
-        with self._swap:
-            return self._process.playout.push(pcm, self.now())
+        return self._rings.play(pcm)
 
     def buffered_s(self) -> float:
-        return self._process.playout.level() / SAMPLE_RATE_HZ
+        return self._rings.buffered_s()
 
     def flush(self) -> None:
-        with self._swap:
-            self._process.ring.flush()
-            self._process.playout.flush()
+        self._rings.flush()
 
     def state(self) -> SoundState:
         pair, lost = self._pair, not self._open_now
         names = ("", "") if pair is None else (pair.input.name, pair.output.name)
-        headphones = pair is not None and pair.headphones
-        return SoundState(*names, lost, headphones, self._reopened, self.xruns, self._wanted)
+        headset = pair is not None and pair.headset
+        chosen = (self._wish.input, self._wish.output)
+        return SoundState(*names, lost, headset, self._reopened, self._rings.xruns, chosen)
 
     @property
     def process_id(self) -> int:
         """Of the process that serves; 0: there is none just now."""
-        return self._process.pid
+        return self._rings.process.pid
 
     @property
     def heard_s(self) -> float:
         """When the microphone's newest sample arrived."""
-        return self._process.memory.get_s(m.HEARD_S)
-
-    @property
-    def xruns(self) -> int:
-        """Callbacks with a flag set: input lost, or output late."""
-        get = self._process.memory.get
-        return self._xruns + get(m.INPUT_FLAGS) + get(m.OUTPUT_FLAGS)
+        return self._rings.heard_s
 
     def devices(self) -> list[Device]:
         return list(self._devices)
 
     def choose(self, input_name: str | None, output_name: str | None) -> None:
         """Names, parts of them or indexes; None follows the system. Done within a second."""
-        self._wanted = (input_name, output_name)
+        self._wish = replace(self._wish, input=input_name, output=output_name)
         self._rechoose.set()
         self._processes.wake()
 
@@ -204,11 +189,12 @@ class DeviceSound:
             self._first.set()
 
     def _fail(self, why: str) -> None:
-        self._failure, self._ended = why, True
+        self._failure = why
+        self._rings.end_input()
 
     def _open_first(self) -> bool:
         try:
-            self._open(self._process, True, None)
+            self._open(self._rings.process, True, None)
         except AudioError as error:
             if not self._stopping.is_set():
                 self._first_error = error
@@ -218,16 +204,18 @@ class DeviceSound:
         return True
 
     def _why_reopen(self, late: bool) -> str | None:
-        process = self._process
+        process = self._rings.process
         if any([self._note(said, answer) for said, answer in process.messages()]):
-            return "the system's sound devices have changed"
+            return CHANGED
         if process.ended is not None:
             return process.ended
         if self._rechoose.is_set():
             self._rechoose.clear()
-            return "other devices were chosen"
+            for dead in self._dead:
+                dead.clear()
+            return CHOSEN
         if self._gone:
-            return "the sound device has gone"
+            return GONE
         if process.is_stopped() or (not late and process.silent_s() > FROZEN_S):
             return FROZEN
         self._ticks += 1
@@ -240,56 +228,100 @@ class DeviceSound:
 
     def _watch_device(self, process: SoundProcess) -> str | None:
         assert self._pair is not None
-        get = process.memory.get
+        get, now_s = process.memory.get, time.monotonic()
         calls, renders = get(m.CALLBACKS), get(m.RENDERS)
-        counts = (calls, renders) if self._pair.split else (calls,)
-        arrived = (process.memory.get_s(m.HEARD_S), get(m.HEARD))
+        counts = (calls, renders) if self._plan.split else (calls,)
         if not self._settled and all(counts):
             self._settled = True
             self._tell_back()
             self._processes.refill()
-        self._watch_for_silence(get(m.ZEROS))
-        return self._watch.tick(time.monotonic(), time.time(), counts, arrived)
+        arrived = (process.memory.get_s(m.HEARD_S), get(m.HEARD))
+        why = self._watch.tick(now_s, time.time(), counts, arrived)
+        if why == STOPPED and not self._settled:
+            self._try_otherwise(calls, renders)
+            return f"{self._pair.names} opens but gives no sound"
+        others = self._wish.input is None and sum(d.inputs > 0 for d in self._devices) > 1
+        zeros, flagged = get(m.ZEROS), get(m.INPUT_FLAGS)
+        unwell = self._microphone.tick(now_s, zeros, calls, flagged, others, self._tell)
+        self._rings.held = self._microphone.waits
+        return why or unwell
+
+    def _tell(self, notice: Notice) -> None:
+        self.on_notice(notice)
 
     def _tell_back(self) -> None:
         """At the first callback: a stream that is open may never call."""
         if self._reopened and self._pair is not None:
             names = f"{self._pair.input.name} and {self._pair.output.name}"
-            self.on_notice(Notice("device-back", f"sound is back: {names}"))
+            self._tell(Notice("device-back", f"sound is back: {names}"))
 
-    def _settings_changed(self, answer: dict) -> bool:
-        """A default that is followed has moved, or a device that was missed may be back."""
-        devices = tuple(answer["devices"])
-        new = Fingerprint(answer["default_input"], answer["default_output"], devices)
+    def _settings_changed(self, answer: dict[str, Any]) -> bool:
+        """A default that is followed has moved or runs at another rate, or one that was missed may
+        be back.
+        """
+        new = Fingerprint(
+            answer["default_input"],
+            answer["default_output"],
+            tuple(answer["devices"]),
+            tuple(answer["rates_hz"]),
+        )
         old, self._fingerprint = self._fingerprint, new
-        if old is None or old == new:
+        if old is None or old == new or self._pair is None:
             return False
         self._changed_s = time.monotonic()
-        wanted_input, wanted_output = self._wanted
-        moved = (wanted_input is None and old.default_input != new.default_input) or (
-            wanted_output is None and old.default_output != new.default_output
+        moved = (
+            self._wish.input is None
+            and (old.default_input, old.rates_hz[0]) != (new.default_input, new.rates_hz[0])
+        ) or (
+            self._wish.output is None
+            and (old.default_output, old.rates_hz[1]) != (new.default_output, new.rates_hz[1])
         )
-        assert self._pair is not None
         return moved or (old.devices != new.devices and bool(self._pair.notes))
+
+    # -- opening
+
+    def _try_otherwise(self, calls: int, renders: int) -> None:
+        """After a stream that was never called: the next plan, then other devices.
+
+        Raises AudioError where none is left: the talk is over.
+        """
+        pair = self._pair
+        assert pair is not None
+        tried = self._tries.get(pair.names, 0) + 1
+        self._tries[pair.names] = tried
+        if tried < len(plans(pair)):
+            return
+        if not calls:
+            self._dead[0].add(pair.input.name)
+        if self._plan.split and not renders:
+            self._dead[1].add(pair.output.name)
+        try:
+            choose(without(self._devices, *self._dead))
+        except AudioError:
+            why = "open but give no sound, whatever is tried: restart the computer's sound system"
+            raise AudioError(f"{pair.input.name} and {pair.output.name} {why}") from None
 
     def _reopen(self, why: str) -> None:
         """Until it works or the talk ends; the session just hears nothing meanwhile."""
         self._open_now = False
-        self.on_notice(Notice("device-lost", f"{why}: opening sound again"))
+        self._tell(Notice("device-lost", f"{why}: opening sound again"))
+        crashed, since_s = why in (CRASHED, FROZEN), self._rings.heard_s
         process = self._replace()
-        scan_again = why not in (CRASHED, FROZEN) or process.asked_s < self._changed_s
-        since_s = None if why == SLEPT else self._process.memory.get_s(m.HEARD_S)
+        if not crashed:
+            self._lid_closed = lid_closed()
+        scan_again = not crashed or process.asked_s < self._changed_s
         tries = 0
         while not self._stopping.is_set():
             try:
                 if process.ended is not None:
                     process = self._replace()
                 self._ready(process, scan_again or tries > 0)
-                self._hand_over(process, since_s)
-                self._open(process, False, since_s)
+                bridge_from_s = None if why == SLEPT else since_s
+                self._rings.move(process, bridge_from_s)
+                self._open(process, False, bridge_from_s)
             except AudioError as error:
                 if tries == len(RETRY_S):
-                    self.on_notice(Notice("device-missing", f"{error}; the talk waits for it"))
+                    self._tell(Notice("device-missing", f"{error}; the talk waits for it"))
                 self._stopping.wait(RETRY_S[min(tries, len(RETRY_S) - 1)])
                 tries += 1
                 continue
@@ -309,39 +341,41 @@ class DeviceSound:
         if process.trouble is not None:
             raise AudioError(process.trouble)
 
-    def _hand_over(self, process: SoundProcess, since_s: float | None) -> None:
-        """The talk uses another process's rings from now on, with what lies in the old ones."""
-        old = self._process
-        if process is old:
-            return
-        bridged = since_s is not None and self.now() - since_s < LONGEST_FILL_S
-        with self._swap:
-            if bridged:
-                mic, played = old.ring.rest()
-                write_ring(process.memory.mic, 0, mic)
-                write_ring(process.memory.played, 0, played)
-                process.ring.arrived(len(mic), since_s or 0.0)
-            process.playout.push(old.playout.waiting(), self.now())
-            self._xruns = self.xruns
-            self._process = process
-
     def _open(self, process: SoundProcess, strict: bool, since_s: float | None) -> None:
         """`since_s`: when the talk last heard something, if that was just now."""
-        pair = choose(process.devices, *self._wanted, strict=strict)
-        plan = asdict(Plan(pair.input.index, pair.output.index, pair.split))
-        names = pair.input.name + (f" with {pair.output.name}" if pair.input != pair.output else "")
-        self._gone = False
-        asked = {"plan": plan, "heard": process.ring.written, "since_s": since_s}
-        answer = self._answer(process, "open", OPEN_LIMIT_S, ask=asked, slow=names)
-        if "error" in answer:
-            why = f"{names} can't be opened ({answer['error']}); see `moshi devices` for others"
-            raise AudioError(why)
+        devices = without(process.devices, *self._dead)
+        strict = strict and not any(self._dead)
+        pair = choose(devices, self._wish, strict, self._lid_closed)
+        ways = plans(pair, self._wish.channel)
+        first = min(self._tries.get(pair.names, 0), len(ways) - 1)
+        refusals = []
+        for number in range(first, len(ways)):
+            error = self._open_so(process, pair, ways[number], since_s)
+            if error is None:
+                break
+            refusals.append(error)
+        else:
+            self._tries.pop(pair.names, None)
+            raise AudioError(
+                f"{pair.names} can't be opened ({refusals[0]}); see `moshi devices` for others"
+            )
+        self._tries[pair.names], self._plan = number, ways[number]
         self._devices, self._settled = process.devices, False
         self._watch = DeviceWatch(time.monotonic(), time.time())
+        self._microphone.opened(pair.input)
         if pair.notes and (self._pair is None or pair.notes != self._pair.notes):
             for note in pair.notes:
-                self.on_notice(Notice("device-choice", note))
-        self._pair, self._open_now, self._told_silent = pair, True, False
+                self._tell(Notice("device-choice", note))
+        self._pair, self._open_now = pair, True
+
+    def _open_so(
+        self, process: SoundProcess, pair: Pair, plan: Plan, since_s: float | None
+    ) -> str | None:
+        """Open the pair in one way; why it was refused, or None."""
+        self._gone = False
+        asked = {"plan": asdict(plan), "heard": process.ring.written, "since_s": since_s}
+        answer = self._answer(process, "open", OPEN_LIMIT_S, ask=asked, slow=pair.names)
+        return answer.get("error")
 
     def _answer(
         self,
@@ -369,21 +403,15 @@ class DeviceSound:
             if self._stopping.is_set():
                 why = "the talk is over"
                 break
-            if process.ended is not None or (
-                ask is not None and not late and process.silent_s() > STUCK_S
-            ):
+            stuck = ask is not None and not late and process.silent_s() > STUCK_S
+            if process.ended is not None or process.is_stopped() or stuck:
                 why = process.ended or FROZEN
                 break
+            self._microphone.question(now_s, self._tell)
+            self._rings.held = self._microphone.waits
             if slow is not None and now_s - start_s > OPEN_NOTICE_S:
                 line = f"{slow}: opening takes long; does the system ask for something?"
-                self.on_notice(Notice("device-slow", line))
+                self._tell(Notice("device-slow", line))
                 slow = None
         process.kill()
         raise AudioError(why)
-
-    def _watch_for_silence(self, zeros: int) -> None:
-        if zeros >= ZEROS_S * SAMPLE_RATE_HZ and not self._told_silent and self._pair is not None:
-            self._told_silent = True  # once for each time the devices are opened
-            advice = MAC_ADVICE if sys.platform == "darwin" else LINUX_ADVICE
-            line = f"the microphone ({self._pair.input.name}) gives nothing but silence: {advice}"
-            self.on_notice(Notice("microphone-silent", line))

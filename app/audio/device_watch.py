@@ -11,6 +11,7 @@ RATE_TOLERANCE = 0.02
 BASE_TICKS = 10  # a rate is measured over a second of 0.1 s ticks
 PAIRS = 25  # and the median of these counts, which one hiccup can't move
 SETTLE_S = 1.0  # streams begin with a burst
+STOPPED = "the sound device has stopped"
 SLEPT = "the computer has slept"
 SLEEP_S = 3.0  # a step of the wall clock against ours, or of ours between two ticks
 
@@ -42,7 +43,7 @@ class DeviceWatch:
             self._counts = counts
         begun = all(counts)
         if now_s - self._changed_s > (SILENCE_S if begun else FIRST_CALLBACK_S):
-            return "the sound device has stopped"
+            return STOPPED
         return self._rate_off(now_s, arrived)
 
     def _rate_off(self, now_s: float, arrived: tuple[float, int]) -> str | None:
@@ -63,3 +64,36 @@ class DeviceWatch:
             return None
         ends = zip(points, points[BASE_TICKS:], strict=False)
         return median((s1 - s0) / (t1 - t0) for (t0, s0), (t1, s1) in ends)
+
+
+FLAGGED = "the microphone's rate has changed"
+FLAGS_SHARE = 0.25  # of the callbacks of a second
+FLAGS_AGAIN_S = 60.0  # a device that is flagged again so soon after an opening is just like that
+
+
+class FlagWatch:
+    """Tells when input is lost in so many callbacks that the microphone must run at another rate.
+
+    A stream in both directions is called by the speaker's clock, so that its calls don't tell.
+    """
+
+    def __init__(self) -> None:
+        self._points: deque[tuple[int, int]] = deque(maxlen=BASE_TICKS + 1)
+        self._told_s: float | None = None
+        self.hopeless = False  # opening anew didn't help
+
+    def reopened(self) -> None:
+        self._points.clear()
+
+    def tick(self, now_s: float, calls: int, flagged: int) -> str | None:
+        """Every 0.1 s: callbacks and flagged ones so far. FLAGGED once for each time, or None."""
+        self._points.append((calls, flagged))
+        (calls0, flagged0), full = self._points[0], len(self._points) == self._points.maxlen
+        if not full or flagged - flagged0 <= FLAGS_SHARE * (calls - calls0) or calls == calls0:
+            return None
+        self._points.clear()
+        if self._told_s is not None and now_s - self._told_s < FLAGS_AGAIN_S:
+            self.hopeless = True
+            return None
+        self._told_s = now_s
+        return FLAGGED

@@ -13,12 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import AudioError
 
 from . import coreaudio
 from .callbacks import BLOCK_SAMPLES, Callbacks
 from .device import Device
+from .resampler import Resampler
 
 # Seconds, or a word of PortAudio's. On macOS "low" makes the buffers of a slow Bluetooth headset
 # longer than it can fill in one cycle: PortAudio takes the device's own latency off in samples of
@@ -35,6 +38,8 @@ class Plan:
     output: int
     split: bool  # their clocks differ: two streams
     latency: float | str = SHORT
+    channel: int = 1  # of the input
+    own_rates_hz: tuple[float, float] | None = None  # of both, resampled here; split then
 
 
 def portaudio() -> Any:
@@ -64,8 +69,7 @@ def scan(again: bool = False) -> list[Device]:
         first_in, first_out = sd.default.device
     except sd.PortAudioError as error:
         raise AudioError(f"the sound system doesn't answer: {one_line(error)}") from None
-    bluetooth = coreaudio.default_input_is_bluetooth()
-    return [
+    devices = [
         Device(
             name=device["name"],
             index=index,
@@ -74,10 +78,10 @@ def scan(again: bool = False) -> list[Device]:
             rate_hz=device["default_samplerate"],
             default_input=index == first_in,
             default_output=index == first_out,
-            bluetooth=bluetooth if index == first_in else None,
         )
         for index, device in enumerate(found)
     ]
+    return coreaudio.with_hardware(devices, coreaudio.hardware())
 
 
 class DeviceStream:
@@ -90,34 +94,18 @@ class DeviceStream:
         """`ended` is called on a PortAudio thread when the device stops. Raises AudioError."""
         sd = portaudio()
         self._streams: list[Any] = []
-        common = {
-            "samplerate": SAMPLE_RATE_HZ,
-            "channels": 1,
-            "dtype": "float32",
-            "blocksize": BLOCK_SAMPLES,
-            "latency": plan.latency,
-            "finished_callback": ended,
-        }
-
-        def exchange(mic: Any, out: Any, frames: int, when: Any, flags: Any) -> None:
-            if flags:
-                callbacks.exchange(mic[:, 0], out[:, 0], input_lost(flags), output_late(flags))
-            else:
-                callbacks.exchange(mic[:, 0], out[:, 0])
-
-        def capture(mic: Any, frames: int, when: Any, flags: Any) -> None:
-            callbacks.capture(mic[:, 0], bool(flags) and input_lost(flags))
-
-        def render(out: Any, frames: int, when: Any, flags: Any) -> None:
-            callbacks.render(out[:, 0], bool(flags) and output_late(flags))
-
+        common = {"dtype": "float32", "latency": plan.latency, "finished_callback": ended}
+        calls = Calls(callbacks, plan)
+        sides = (calls.input | common, calls.output | common)
         try:
             if plan.split:
-                self._open(sd.OutputStream(device=plan.output, callback=render, **common))
-                self._open(sd.InputStream(device=plan.input, callback=capture, **common))
+                self._open(sd.OutputStream(callback=calls.render, **sides[1]))
+                self._open(sd.InputStream(callback=calls.capture, **sides[0]))
             else:
-                both = (plan.input, plan.output)
-                self._open(sd.Stream(device=both, callback=exchange, **common))
+                both = {
+                    name: tuple(side[name] for side in sides) for name in ("device", "channels")
+                }
+                self._open(sd.Stream(callback=calls.exchange, **sides[0] | both))
         except (sd.PortAudioError, ValueError) as error:
             for stream in self._streams:
                 stream.close(ignore_errors=True)
@@ -126,6 +114,53 @@ class DeviceStream:
     def _open(self, stream: Any) -> None:
         self._streams.append(stream)
         stream.start()
+
+
+class Calls:
+    """What PortAudio calls, in its shapes: [frames, channels], flags. 24 kHz mono on our side."""
+
+    def __init__(self, callbacks: Callbacks, plan: Plan) -> None:
+        self._callbacks, self._column = callbacks, plan.channel - 1
+        ours = {"samplerate": SAMPLE_RATE_HZ, "blocksize": BLOCK_SAMPLES}
+        self.input: dict[str, Any] = {"device": plan.input, "channels": plan.channel} | ours
+        self.output: dict[str, Any] = {"device": plan.output, "channels": 1} | ours
+        self.capture, self.render = self._capture, self._render
+        if plan.own_rates_hz is not None:
+            in_hz, out_hz = plan.own_rates_hz
+            self.input |= {"samplerate": in_hz, "blocksize": 0}
+            self.output |= {"samplerate": out_hz, "blocksize": 0}
+            self._down, self._up = (
+                Resampler(in_hz, SAMPLE_RATE_HZ),
+                Resampler(SAMPLE_RATE_HZ, out_hz),
+            )
+            self._block = np.zeros(BLOCK_SAMPLES, np.float32)
+            self._ahead = np.zeros(0, np.float32)  # for the speaker, at its rate
+            self.capture, self.render = self._capture_converted, self._render_converted
+
+    def exchange(self, mic: Any, out: Any, frames: int, when: Any, flags: Any) -> None:
+        mic, out = mic[:, self._column], out[:, 0]
+        if flags:
+            self._callbacks.exchange(mic, out, input_lost(flags), output_late(flags))
+        else:
+            self._callbacks.exchange(mic, out)
+
+    def _capture(self, mic: Any, frames: int, when: Any, flags: Any) -> None:
+        self._callbacks.capture(mic[:, self._column], bool(flags) and input_lost(flags))
+
+    def _render(self, out: Any, frames: int, when: Any, flags: Any) -> None:
+        self._callbacks.render(out[:, 0], bool(flags) and output_late(flags))
+
+    def _capture_converted(self, mic: Any, frames: int, when: Any, flags: Any) -> None:
+        heard = self._down.push(mic[:, self._column])
+        self._callbacks.capture(heard, bool(flags) and input_lost(flags))
+
+    def _render_converted(self, out: Any, frames: int, when: Any, flags: Any) -> None:
+        late = bool(flags) and output_late(flags)
+        while len(self._ahead) < frames:
+            self._callbacks.render(self._block, late)
+            self._ahead = np.concatenate([self._ahead, self._up.push(self._block)])
+            late = False
+        out[:, 0], self._ahead = self._ahead[:frames], self._ahead[frames:]
 
 
 def input_lost(flags: Any) -> bool:

@@ -13,7 +13,7 @@ from ..echo.choice import MODES
 from ..events import Ready, Settings
 from ..screen.plain_text import run_plain
 from ..talk.chat import Chat, ChatOptions
-from .devices import add_device_options
+from .devices import add_device_options, checked_channel
 from .model_options import add_model_options, add_sampling_options, engine_from, sampling_from
 from .preferences import add_config_option, parse_with_preferences
 from .signals import Signals, leave
@@ -108,8 +108,8 @@ def sound_from(args: argparse.Namespace) -> Sound:
             raise MoshiError("--virtual-output needs --virtual-input too: a file that is said")
         from ..audio.device_sound import DeviceSound
 
-        return DeviceSound(args.input, args.output)
-    if args.input or args.output:
+        return DeviceSound(args.input, args.output, checked_channel(args.input_channel))
+    if args.input or args.output or args.input_channel != 1:
         raise MoshiError("--virtual-input is a device of its own: leave --input and --output out")
     if not 0 <= args.tail <= LONGEST_TAIL_S:
         raise MoshiError(f"--tail is 0 to {LONGEST_TAIL_S:g} seconds, not {args.tail:g}")

@@ -2,8 +2,11 @@
 
 import argparse
 
+from moshi_mlx.errors import AudioError
+
 from ..audio.device import Device
-from ..audio.device_choice import choose
+from ..audio.device_choice import Wish, choose
+from ..audio.lid import lid_closed
 from ..audio.sound_process import scan_devices
 
 
@@ -14,17 +17,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def add_device_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     parser.add_argument("--input", metavar="NAME", help="microphone: a part of its name, or number")
     parser.add_argument("--output", metavar="NAME", help="loudspeaker: the same")
+    parser.add_argument(
+        "--input-channel",
+        type=int,
+        default=1,
+        metavar="N",
+        help="which of the input's channels the microphone is on (default 1)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     devices = scan_devices()
     for device in devices:
         print(row(device))
-    pair = choose(devices, args.input, args.output)
+    wish = Wish(args.input, args.output, checked_channel(args.input_channel))
+    pair = choose(devices, wish, lid_closed=lid_closed())
     print(f"\na talk would use: {pair.input.name} (in), {pair.output.name} (out)")
     for note in pair.notes:
         print(note)
     return 0
+
+
+def checked_channel(number: int) -> int:
+    """Raises AudioError."""
+    if number < 1:
+        raise AudioError(f"--input-channel {number}: channels are counted from 1")
+    return number
 
 
 def row(device: Device) -> str:
@@ -34,6 +52,5 @@ def row(device: Device) -> str:
     )
     marks = ["default in"] * device.default_input + ["default out"] * device.default_output
     rate = f"{device.rate_hz / 1000:g} kHz"
-    return f"{device.index:>3}  {device.name:<40} {', '.join(ways):<16} {rate:<9}" + ", ".join(
-        marks
-    )
+    row = f"{device.index:>3}  {device.name:<40} {', '.join(ways):<16} {rate:<9}"
+    return f"{row}{device.transport or '':<11} {', '.join(marks)}".rstrip()

@@ -14,7 +14,7 @@ from moshi_mlx.hub import NANO
 from ..audio.duplex import Duplex
 from ..audio.sound import Sound
 from ..echo.measure import Found, advice, measure
-from .devices import add_device_options
+from .devices import add_device_options, checked_channel
 
 SPEECH = ("who_made_you", "sing_for_me", "say_the_days_of_the_week", "what_is_your_hobby")
 CHIRP_S, CHIRP_HZ, LOUDNESS = 1.0, (200.0, 8000.0), 0.3
@@ -28,10 +28,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..audio.device_sound import DeviceSound
 
-    sound = DeviceSound(args.input, args.output)
+    sound = DeviceSound(args.input, args.output, checked_channel(args.input_channel))
     print("Please be quiet for ten seconds.", file=sys.stderr)
-    sound.start()
     try:
+        sound.start()
         mic, played = exchange(sound, stimulus())
         names = sound.state()
     finally:

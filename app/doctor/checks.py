@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from moshi_mlx.config.presets import raw_preset
 from moshi_mlx.config.reading import parse_config
 
-from ..audio.device import BLUETOOTH_RATES, Device
+from ..audio.device import Device
 from ..machine import verdict
 from ..machine.facts import Facts
 
@@ -165,7 +165,7 @@ def microphone(facts: Facts) -> list[Finding]:
     if facts.microphone == "not asked":
         advice = "macOS will ask at the first talk: allow it, or Moshi hears silence"
         return [Finding(WARNING, "microphone", text, advice, True)]
-    if device.is_headphones and int(device.rate_hz) in BLUETOOTH_RATES:
+    if device.is_bluetooth_microphone:
         advice = "a Bluetooth microphone lowers the sound of both sides: the built-in one is better"
         return [Finding(WARNING, "microphone", text, advice, True)]
     return [Finding(OK, "microphone", text, personal=True)]
@@ -176,9 +176,12 @@ def speaker(facts: Facts) -> list[Finding]:
     if device is None:
         text = facts.audio.why or "no output"
         return [Finding(PROBLEM, "speaker", text, "connect speakers or headphones", True)]
-    if device.is_headphones:
+    if device.is_headset:
         return [Finding(OK, "speaker", f"{_device(device)}, headphones", personal=True)]
-    text = f"{_device(device)}, open speakers: echo cancellation will be on"
+    if device.transport == "airplay":
+        advice = "AirPlay plays two seconds late, too late to talk: choose another output"
+        return [Finding(PROBLEM, "speaker", _device(device), advice, True)]
+    text = f"{_device(device)}, echo cancellation will be on"
     return [Finding(OK, "speaker", text, personal=True)]
 
 

@@ -124,7 +124,9 @@ def _advice(verdicts: Sequence[Verdict]) -> str:
 def _device(device: Device) -> dict[str, Any]:
     """Names of devices hold names of people ("Ada's AirPods"): only the kind leaves the machine."""
     return {
-        "kind": "headphones" if device.is_headphones else "other",
+        "kind": "headphones" if device.is_headset else "other",
+        "transport": device.transport,
+        "source": device.source,
         "channels": device.inputs or device.outputs,
         "rate_hz": device.rate_hz,
         "default": device.default_input or device.default_output,

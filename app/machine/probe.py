@@ -4,8 +4,6 @@ All can take their process down with them (MLX without a Metal device, PortAudio
 server, a wrong call into AVFoundation), and a doctor must live on to say so.
 """
 
-import ctypes
-import ctypes.util
 import json
 import sys
 from dataclasses import asdict
@@ -44,26 +42,10 @@ def audio() -> dict[str, Any]:
 
 
 def microphone() -> dict[str, Any]:
-    """What macOS lets this terminal do, without asking the person: AVCaptureDevice says it.
+    """What macOS lets this terminal do, without asking the person."""
+    from ..audio.permission import frameworks
 
-    https://developer.apple.com/documentation/avfoundation/avcapturedevice
-    """
-    states = {0: "not asked", 1: "denied", 2: "denied", 3: "granted"}
-    objc = ctypes.CDLL(ctypes.util.find_library("objc"))
-    for framework in ("Foundation", "AVFoundation"):
-        ctypes.CDLL(f"/System/Library/Frameworks/{framework}.framework/{framework}")
-    objc.objc_getClass.restype = objc.sel_registerName.restype = ctypes.c_void_p
-    objc.objc_getClass.argtypes = objc.sel_registerName.argtypes = [ctypes.c_char_p]
-    pointer, send = ctypes.c_void_p, ctypes.cast(objc.objc_msgSend, ctypes.c_void_p).value
-    assert send is not None
-    make_string = ctypes.CFUNCTYPE(pointer, pointer, pointer, ctypes.c_char_p)(send)
-    ask_status = ctypes.CFUNCTYPE(ctypes.c_long, pointer, pointer, pointer)(send)
-    media_type = make_string(
-        objc.objc_getClass(b"NSString"), objc.sel_registerName(b"stringWithUTF8String:"), b"soun"
-    )  # AVMediaTypeAudio
-    selector = objc.sel_registerName(b"authorizationStatusForMediaType:")
-    code = ask_status(objc.objc_getClass(b"AVCaptureDevice"), selector, media_type)
-    return {"permission": states.get(code)}
+    return {"permission": frameworks().state()}
 
 
 if __name__ == "__main__":

@@ -1,131 +1,104 @@
-"""What macOS is asked about its sound devices, against a stand-in that reads memory as it would.
+"""What macOS is asked about its sound devices and its permission, against a stand-in in C.
 
-The layout and the numbers are those of AudioHardwareBase.h and AudioHardware.h: a property's
-address is three UInt32, and four-character codes are big-endian numbers.
+The layout and the numbers are those of AudioHardwareBase.h, AudioHardware.h and clang's block ABI:
+a property's address is three UInt32, and four-character codes are big-endian numbers.
 """
 
 import ctypes
 import sys
+import threading
 
 import pytest
 
 from app.audio import coreaudio
+from app.audio.coreaudio import Fingerprint, Hardware, hardware, with_hardware
+from app.audio.device import Device
+from app.audio.permission import AvFoundation
+from tests.support.c_stub import build, needs_compiler
 
-PODS, SPEAKERS, MICROPHONE = 71, 64, 99
-SYSTEM = 1
-MAC = {
-    (SYSTEM, "dIn "): [PODS],
-    (SYSTEM, "dOut"): [SPEAKERS],
-    (SYSTEM, "dev#"): [PODS, SPEAKERS, MICROPHONE],
-    (PODS, "tran"): [int.from_bytes(b"blue", "big")],
-    (MICROPHONE, "tran"): [int.from_bytes(b"bltn", "big")],
-}
-NO_SUCH_PROPERTY = int.from_bytes(b"who?", "big")
+PODS = "Anna’s AirPods"
 
 
-def asked_for(address) -> tuple[str, str, int]:
-    """Selector, scope and element, as C reads them."""
-    held = ctypes.string_at(ctypes.addressof(address._obj), 12)
-    raw = (ctypes.c_uint32 * 3).from_buffer_copy(held)
-    selector, scope = (code.to_bytes(4, "big").decode() for code in raw[:2])
-    return selector, scope, raw[2]
-
-
-class FakeCoreAudio:
-    """Answers as AudioObjectGetPropertyData does, out of (object, selector) -> UInt32s."""
-
-    def __init__(self, answers, status=0):
-        self.answers, self.status, self.set = answers, status, []
-
-    def AudioObjectGetPropertyData(self, obj, address, qualifier_size, qualifier, size, data):  # noqa: N802
-        selector, scope, element = asked_for(address)
-        assert (scope, element) == ("glob", 0)
-        assert (qualifier_size.value, qualifier) == (0, None)
-        values = self.answers.get((obj.value, selector))
-        if self.status or values is None:
-            return self.status or NO_SUCH_PROPERTY
-        room = size._obj
-        fitting = values[: room.value // 4]
-        ctypes.memmove(data, (ctypes.c_uint32 * len(fitting))(*fitting), 4 * len(fitting))
-        room.value = 4 * len(fitting)
-        return 0
-
-    def AudioObjectSetPropertyData(self, obj, address, qualifier_size, qualifier, size, data):  # noqa: N802
-        held = ctypes.string_at(ctypes.addressof(data._obj), size.value)
-        self.set.append((obj.value, *asked_for(address), held))
-        return self.status
-
-
-class NoSymbols:
-    """A framework in which nothing is called as we know it: ctypes raises AttributeError."""
+@pytest.fixture(scope="module")
+def mac(tmp_path_factory):
+    return ctypes.CDLL(str(build("mac_stub.c", tmp_path_factory.mktemp("mac") / "libmac.so")))
 
 
 def test_the_codes_are_apples_numbers():
     assert coreaudio.DEVICES == 0x64657623 and coreaudio.DEFAULT_INPUT == 0x64496E20
     assert coreaudio.DEFAULT_OUTPUT == 0x644F7574 and coreaudio.GLOBAL == 0x676C6F62
     assert coreaudio.TRANSPORT == 0x7472616E and coreaudio.RUN_LOOP == 0x726E6C70
-    assert coreaudio.BLUETOOTH == (0x626C7565, 0x626C6561)
+    assert coreaudio.RATE == 0x6E737274 and coreaudio.SOURCE == 0x73737263
+    assert coreaudio.UID == 0x75696420 and coreaudio.NAME == 0x6C6E616D
     assert ctypes.sizeof(coreaudio.Address) == 12
 
 
-def test_the_fingerprint_of_a_macs_sound_settings():
-    assert coreaudio.fingerprint(FakeCoreAudio(MAC)) == coreaudio.Fingerprint(
-        PODS, SPEAKERS, (SPEAKERS, PODS, MICROPHONE)
-    )
-    without = FakeCoreAudio(MAC | {(SYSTEM, "dIn "): [0]})
-    assert coreaudio.fingerprint(without) is not None, "a Mac mini without a microphone"
-    assert coreaudio.default_input_is_bluetooth(without) is None
+@needs_compiler
+def test_the_fingerprint_of_a_macs_sound_settings_knows_the_rates_of_the_defaults(mac):
+    expected = Fingerprint(71, 64, (64, 65, 71, 72, 98, 99), (24_000.0, 44_100.0))
+    assert coreaudio.fingerprint(mac) == expected
 
 
-def test_the_default_microphones_transport_is_known():
-    assert coreaudio.default_input_is_bluetooth(FakeCoreAudio(MAC)) is True
-    low_energy = MAC | {(PODS, "tran"): [int.from_bytes(b"blea", "big")]}
-    assert coreaudio.default_input_is_bluetooth(FakeCoreAudio(low_energy)) is True
-    built_in = MAC | {(SYSTEM, "dIn "): [MICROPHONE]}
-    assert coreaudio.default_input_is_bluetooth(FakeCoreAudio(built_in)) is False
+@needs_compiler
+def test_every_device_tells_its_transport_source_and_rate_and_no_string_is_left(mac):
+    found = hardware(mac)
+    assert found[0] == Hardware(PODS, True, False, "bluetooth", "AA-BB:input", None, 24_000.0)
+    assert found[2].transport == "built-in" and found[2].uid == "BuiltInMicrophoneDevice"
+    assert (found[4].source, found[4].rate_hz) == ("hdpn", 44_100.0)
+    assert found[3].rate_hz is None and found[5].transport == "airplay"
+    assert ctypes.c_int.in_dll(mac, "strings").value == 0
 
 
-@pytest.mark.parametrize(
-    "library",
-    [
-        FakeCoreAudio(MAC, status=560947818),  # "!obj"
-        FakeCoreAudio({}),
-        FakeCoreAudio({key: [] for key in MAC}),
-        NoSymbols(),
-    ],
-    ids=["refused", "unknown", "empty", "no symbols"],
-)
+@needs_compiler
+def test_portaudios_devices_get_what_coreaudio_says_though_one_is_missing_there(mac):
+    """Both directions of a headset have one name; "Broken" isn't in PortAudio's list."""
+    names = [(PODS, 1, 0), (PODS, 0, 2), ("MacBook Pro Microphone", 1, 0)]
+    names += [("External Headphones", 0, 2), ("Other", 1, 0), ("Living Room", 0, 2)]
+    devices = [Device(n, i, inputs, outputs, 1.0) for i, (n, inputs, outputs) in enumerate(names)]
+    found = with_hardware(devices, hardware(mac))
+    transports = ["bluetooth", "bluetooth", "built-in", "built-in", None, "airplay"]
+    assert [device.transport for device in found] == transports
+    assert [device.rate_hz for device in found] == [24e3, 48e3, 48e3, 44.1e3, 1.0, 44.1e3]
+    assert found[2].is_internal_microphone and not found[0].is_internal_microphone
+    assert found[1].is_headset and not found[3].is_headset
+    assert with_hardware(devices, []) == devices, "anywhere else"
+
+
+@needs_compiler
+def test_changes_are_heard_on_a_thread_of_coreaudios_own(mac):
+    coreaudio.own_thread(mac)
+    assert ctypes.c_void_p.in_dll(mac, "run_loop").value is None
+
+
+@needs_compiler
+@pytest.mark.parametrize(("grants", "expected"), [(1, "granted"), (0, "denied")])
+def test_the_system_is_asked_for_the_microphone_and_answers_through_a_block(mac, grants, expected):
+    ctypes.c_int.in_dll(mac, "grants").value = grants
+    ctypes.c_long.in_dll(mac, "status").value = 0
+    system, answers, answered = AvFoundation(mac, mac), [], threading.Event()
+    assert system.state() == "not asked"
+    system.ask(lambda granted: (answers.append(granted), answered.set()))
+    assert answered.wait(20) and answers == [bool(grants)]
+    assert system.state() == expected
+
+
+class NoSymbols:
+    """A framework in which nothing is called as we know it: ctypes raises AttributeError."""
+
+
+class Refusing:
+    """CoreAudio that knows no object."""
+
+    def AudioObjectGetPropertyData(self, *_):  # noqa: N802
+        return 560947818  # "!obj"
+
+
+@pytest.mark.parametrize("library", [Refusing(), NoSymbols()], ids=["refused", "no symbols"])
 def test_whatever_goes_wrong_is_unknown_and_no_more(library):
     assert coreaudio.fingerprint(library) is None
-    assert coreaudio.default_input_is_bluetooth(library) is None
-
-
-def test_a_device_without_a_transport_is_unknown():
-    for transport in ([0], []):
-        library = FakeCoreAudio(MAC | {(PODS, "tran"): transport})
-        assert coreaudio.default_input_is_bluetooth(library) is None
-
-
-def test_more_devices_than_there_is_room_for_are_cut_off():
-    library = FakeCoreAudio(MAC | {(SYSTEM, "dev#"): list(range(2 * coreaudio.MOST_DEVICES))})
-    found = coreaudio.fingerprint(library)
-    assert found is not None and len(found.devices) == coreaudio.MOST_DEVICES
-
-
-def test_changes_are_heard_on_a_thread_of_coreaudios_own():
-    library = FakeCoreAudio(MAC)
-    coreaudio.own_thread(library)
-    null = bytes(ctypes.sizeof(ctypes.c_void_p))
-    assert library.set == [(SYSTEM, "rnlp", "glob", 0, null)]
-    coreaudio.own_thread(FakeCoreAudio(MAC, status=1))  # a no changes nothing
+    assert hardware(library) == []
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="there it is")
-def test_elsewhere_there_is_no_framework(monkeypatch):
-    assert coreaudio.fingerprint() is None and coreaudio.default_input_is_bluetooth() is None
-    coreaudio.framework.cache_clear()
-    monkeypatch.setattr(coreaudio.sys, "platform", "darwin")  # a Mac whose framework is missing
-    try:
-        assert coreaudio.fingerprint() is None
-    finally:
-        coreaudio.framework.cache_clear()
+def test_elsewhere_there_is_no_framework():
+    assert coreaudio.fingerprint() is None and hardware() == []

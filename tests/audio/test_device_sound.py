@@ -171,3 +171,78 @@ time.sleep(60)
     parent.kill()
     parent.wait()
     wait_for(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))
+
+
+def test_a_pair_that_is_never_called_is_opened_in_other_ways_until_it_gives_sound(card, sounds):
+    card.whims(silent=True)
+    sound, notices = sounds()
+    sound.start()
+    wait_for(lambda: len(card.opened) == 2)
+    card.whims()
+    wait_for(lambda: told(notices, "sound is back"), 30)
+    ways = [(plan["split"], plan["latency"]) for *_, plan in card.opened]
+    assert ways[0][1] != "high" and ways[-1] == (True, "high")
+    assert told(notices, "Other Mic with Speakers opens but gives no sound")
+    assert sum("sound is back" in notice.message for notice in notices) == 1, "only once it is"
+
+
+def test_a_pair_that_refuses_our_rate_is_opened_at_its_own(card, sounds):
+    card.whims(takes_only_own_rates=True)
+    sound, _ = sounds()
+    sound.start()
+    wait_for(lambda: sound.read(0.5) is not None)
+    assert card.opened[-1][2]["own_rates_hz"] == [48_000.0, 48_000.0]
+
+
+@pytest.mark.long
+def test_a_microphone_without_sound_gives_way_to_another_and_none_at_all_ends_the_talk(
+    card, sounds
+):
+    card.whims(silent=True, only=["Other Mic"])
+    sound, notices = sounds()
+    sound.start()
+    wait_for(lambda: told(notices, "sound is back: Studio Mic and Speakers"), 60)
+    card.whims(silent=True)
+    sound.choose(None, None)
+    wait_for(lambda: sound.problem() is not None, 120)
+    assert "open but give no sound, whatever is tried" in sound.problem()
+    with pytest.raises(EndOfInput):
+        sound.read(5.0)
+
+
+def test_input_lost_in_every_callback_opens_the_devices_anew(card, sounds):
+    card.whims(flags=True)
+    sound, notices = sounds()
+    sound.start()
+    wait_for(lambda: told(notices, "the microphone's rate has changed: opening sound again"))
+    wait_for(lambda: told(notices, "loses samples all the time"))
+    assert len(card.opened) == 2 and sound.state().xruns > 50
+
+
+class Answers:
+    """Stands for PermissionAsk."""
+
+    def __init__(self, state):
+        self.state = state
+
+    def look(self):
+        return self.state
+
+    def close(self):
+        pass
+
+
+def test_the_talk_hears_nothing_until_the_systems_question_is_answered(card):
+    permission = Answers("not asked")
+    sound = DeviceSound(command=card.command, permission=permission)
+    notices = []
+    sound.on_notice = notices.append
+    try:
+        sound.start()
+        wait_for(lambda: told(notices, "macOS asks"))
+        assert sound.read(0.5) is None
+        permission.state = "granted"
+        wait_for(lambda: sound.read(0.5) is not None)
+        assert told(notices, "the microphone has been allowed: opening sound again")
+    finally:
+        sound.stop()

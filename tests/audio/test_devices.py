@@ -11,8 +11,8 @@ import pytest
 from app.audio import keep_awake as awake
 from app.audio.callbacks import BLOCK_SAMPLES
 from app.audio.device import Device
-from app.audio.device_choice import choose
-from app.audio.device_watch import DeviceWatch
+from app.audio.device_choice import Wish, choose
+from app.audio.device_watch import FLAGGED, DeviceWatch, FlagWatch
 from app.audio.duplex import Duplex
 from moshi_mlx.clock import FRAME_SAMPLES
 from moshi_mlx.errors import AudioError
@@ -32,12 +32,12 @@ def test_a_bluetooth_microphone_gives_way_to_the_built_in_one_and_it_is_said_why
     assert "MacBook Pro Microphone instead of Anna’s AirPods" in pair.notes[0]
     assert "Bluetooth" in pair.notes[0] and "--input" in pair.notes[0]
     assert choose([SPEAKERS, PODS_IN]).input is PODS_IN, "where there is no other"
-    assert choose(MAC, input_name="airpods").input is PODS_IN, "where it was asked for"
+    assert choose(MAC, Wish("airpods")).input is PODS_IN, "where it was asked for"
     only_sony = [MIC, SPEAKERS, Device("WH-1000XM4", 5, 1, 0, 16_000.0, default_input=True)]
     assert choose(only_sony).input is MIC, "also when only the rate gives it away"
-    called_by_a_person = replace(PODS_IN, name="Studio", rate_hz=48_000.0, bluetooth=True)
+    called_by_a_person = replace(PODS_IN, name="Studio", rate_hz=48_000.0, transport="bluetooth")
     assert choose([MIC, SPEAKERS, called_by_a_person]).input is MIC, "or only the system does"
-    wired = replace(PODS_IN, name="Headset (USB)", rate_hz=16_000.0, bluetooth=False)
+    wired = replace(PODS_IN, name="Headset (USB)", rate_hz=16_000.0, transport="usb")
     assert choose([MIC, SPEAKERS, wired]).input is wired and not choose([SPEAKERS, wired]).notes
 
 
@@ -50,7 +50,7 @@ def test_a_bluetooth_microphone_gives_way_to_the_built_in_one_and_it_is_said_why
     ],
 )
 def test_devices_by_part_of_the_name_or_number(input_name, output_name, expected):
-    pair = choose(MAC, input_name, output_name)
+    pair = choose(MAC, Wish(input_name, output_name))
     assert (pair.input, pair.output) == expected and not pair.notes
 
 
@@ -71,12 +71,12 @@ def test_devices_by_part_of_the_name_or_number(input_name, output_name, expected
 )
 def test_what_cannot_be_chosen_is_one_line_with_what_there_is(devices, wanted, message):
     with pytest.raises(AudioError) as caught:
-        choose(devices, wanted)
+        choose(devices, Wish(wanted))
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_chosen_device_that_has_gone_is_replaced_and_it_is_said():
-    pair = choose([MIC, SPEAKERS], "Scarlett", strict=False)
+    pair = choose([MIC, SPEAKERS], Wish("Scarlett"), strict=False)
     assert pair.input is MIC and pair.notes == (
         "input: Scarlett is gone, so the system's default serves meanwhile",
     )
@@ -84,9 +84,83 @@ def test_a_chosen_device_that_has_gone_is_replaced_and_it_is_said():
 
 def test_devices_with_clocks_of_their_own_get_streams_of_their_own():
     assert not choose(MAC).split, "the Mac's own two share a clock"
-    assert not choose(MAC, "scarlett", "scarlett").split
-    assert choose(MAC, "scarlett").split and choose(MAC, "0", "airpods").split
-    assert choose(MAC, "0", "airpods").headphones and not choose(MAC).headphones
+    assert not choose(MAC, Wish("scarlett", "scarlett")).split
+    assert choose(MAC, Wish("scarlett")).split and choose(MAC, Wish("0", "airpods")).split
+
+
+@pytest.mark.parametrize(
+    ("name", "transport", "headset"),
+    [
+        ("Anna’s AirPods Pro", "bluetooth", True),
+        ("Galaxy Buds2", "bluetooth", True),
+        ("Beats Pill", "bluetooth", False),  # a loudspeaker
+        ("External Headphones", "built-in", False),  # what the jack is called, whatever is in it
+        ("外部ヘッドフォン", "built-in", False),
+        ("USB Headset", "usb", False),  # the echo canceller does no harm there
+        ("Anna’s AirPods", None, False),  # nobody but macOS tells a transport
+    ],
+)
+def test_only_what_is_surely_on_somebodys_ears_does_without_the_echo_canceller(
+    name, transport, headset
+):
+    device = Device(name, 0, 0, 2, 48_000.0, default_output=True, transport=transport)
+    assert device.is_headset is headset and choose([MIC, device]).headset is headset
+
+
+def mac_device(device, transport, uid=None):
+    return replace(device, transport=transport, uid=uid)
+
+
+INTERNAL = mac_device(MIC, "built-in", "BuiltInMicrophoneDevice")
+JACK = Device("Externes Mikrofon", 6, 1, 0, 48_000.0, transport="built-in", uid="BuiltInHeadphone")
+OUT = mac_device(SPEAKERS, "built-in", "BuiltInSpeakerDevice")
+PODS = mac_device(PODS_IN, "bluetooth")
+
+
+def test_with_the_lid_closed_the_microphone_that_is_cut_off_is_not_chosen():
+    pair = choose([INTERNAL, OUT, PODS], lid_closed=True)
+    assert pair.input is PODS and not pair.notes, "the system's default, as it should be"
+    default = replace(INTERNAL, default_input=True)
+    pair = choose([default, OUT, replace(PODS, default_input=False)], lid_closed=True)
+    assert pair.input.name == PODS.name and "lid is closed" in pair.notes[0]
+    jack = replace(JACK, default_input=True)
+    assert choose([INTERNAL, OUT, jack], lid_closed=True).input is jack, "the jack works"
+    assert choose([default, OUT], lid_closed=True).input is default, "there is no other"
+    assert choose([default, OUT, PODS], Wish("macbook"), lid_closed=True).input is default
+
+
+def test_airplay_is_refused_with_its_reason_and_no_name_makes_it_built_in():
+    receiver = Device("Anna’s MacBook Air", 7, 0, 2, 44_100.0, True, True, transport="airplay")
+    others = [INTERNAL, replace(OUT, default_output=False)]
+    pair = choose([*others, receiver])
+    assert pair.output.name == OUT.name and "two seconds late" in pair.notes[0]
+    assert not receiver.is_built_in
+    for devices, wish in (
+        ([*others, receiver], Wish(output="air")),
+        ([INTERNAL, receiver], Wish()),
+    ):
+        with pytest.raises(AudioError, match=r"AirPlay plays two seconds late.*another output"):
+            choose(devices, wish)
+
+
+def test_a_channel_of_an_interface():
+    assert choose(MAC, Wish("scarlett", channel=2)).input is USB
+    with pytest.raises(AudioError, match="--input-channel 3: Scarlett 2i2 USB has 2"):
+        choose(MAC, Wish("scarlett", channel=3))
+
+
+def test_input_lost_in_every_callback_is_another_rate_and_opened_anew_once():
+    watch = FlagWatch()
+    told = [watch.tick(t / 10, 5 * t, 5 * t) for t in range(100)]
+    assert told.index(FLAGGED) == 10, "after a second"
+    assert told.count(FLAGGED) == 1 and watch.hopeless, "it is like that: opening doesn't help"
+    calm = FlagWatch()
+    assert not any(calm.tick(t / 10, 5 * t, t // 2) for t in range(600)), "a flag now and then"
+    again = FlagWatch()
+    assert FLAGGED in [again.tick(t / 10, 5 * t, 5 * t) for t in range(12)]
+    again.reopened()
+    assert FLAGGED in [again.tick(100 + t / 10, 5 * t, 5 * t) for t in range(12)]
+    assert not again.hopeless, "much later it is another change"
 
 
 class Machine:

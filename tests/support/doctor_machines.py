@@ -7,14 +7,14 @@ from app.machine.facts import Audio, Facts, Mlx
 
 BUILT_IN = Audio(
     (
-        Device("MacBook Air Microphone", 0, 1, 0, 48_000, default_input=True),
-        Device("MacBook Air Speakers", 1, 0, 2, 48_000, default_output=True),
+        Device("MacBook Air Microphone", 0, 1, 0, 48_000, True, transport="built-in"),
+        Device("MacBook Air Speakers", 1, 0, 2, 48_000, False, True, "built-in"),
     )
 )
 AIRPODS = Audio(
     (
-        Device("Ada Lovelace's AirPods Pro", 2, 1, 0, 24_000, default_input=True),
-        Device("Ada Lovelace's AirPods Pro", 3, 0, 2, 48_000, default_output=True),
+        Device("Ada Lovelace's AirPods Pro", 2, 1, 0, 24_000, True, False, "bluetooth"),
+        Device("Ada Lovelace's AirPods Pro", 3, 0, 2, 48_000, False, True, "bluetooth"),
         *BUILT_IN.devices,
     )
 )

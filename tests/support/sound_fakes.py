@@ -28,7 +28,7 @@ class Card:
 
     def whims(self, **whims):
         """silent: never calls back; refuses: an error for it; blocks_s; stops_after: blocks;
-        zeros, flags: of each block; only: the names of devices that these whims are of."""
+        takes_only_own_rates; zeros, flags: of each block; only: the devices that are like that."""
         self._write("whims.json", whims)
 
     def _write(self, name, value):
@@ -69,6 +69,8 @@ def child(folder):
             if "only" in whims and not set(whims["only"]) & set(pair):
                 whims = {}
             time.sleep(whims.get("blocks_s", 0))
+            if whims.get("takes_only_own_rates") and plan.own_rates_hz is None:
+                raise AudioError("Invalid sample rate")
             if "refuses" in whims:
                 raise AudioError(whims["refuses"])
             self.run = (callbacks, plan, ended, whims)

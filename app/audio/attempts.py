@@ -1,0 +1,35 @@
+"""How a pair of devices is opened, from what is best to what still gives sound where that doesn't.
+
+A stream that opens and is never called is as common as one that is refused: the next way is tried
+for both.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from .device import Device
+from .device_choice import Pair
+from .portaudio import Plan
+
+
+def plans(pair: Pair, channel: int = 1) -> list[Plan]:
+    """The ways in their order: as it should be; two streams; longer buffers; the devices' rates."""
+    first = Plan(pair.input.index, pair.output.index, pair.split, channel=channel)
+    apart = replace(first, split=True)
+    long = replace(apart, latency="high")
+    own = replace(long, own_rates_hz=(pair.input.rate_hz, pair.output.rate_hz))
+    return [first, long, own] if pair.split else [first, apart, long, own]
+
+
+def without(
+    devices: Sequence[Device], dead_inputs: set[str], dead_outputs: set[str]
+) -> list[Device]:
+    """The devices, less the directions that gave no sound whatever was tried."""
+    return [
+        replace(
+            device,
+            inputs=0 if device.name in dead_inputs else device.inputs,
+            outputs=0 if device.name in dead_outputs else device.outputs,
+        )
+        for device in devices
+    ]
