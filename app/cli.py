@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": (".demo", "a spoken talk with the small model in the package; nothing to download"),
     "file": (".file", "let Moshi answer a recording, into a sound file and a transcript"),
     "transcribe": (".transcribe", "write down what recordings say, with the time of each word"),
+    "translate": (".translate", "translate a spoken recording into speech of another language"),
     "text": (".text", "continue a text with Helium, the language model inside Moshi"),
     "doctor": (".doctor", "tell whether this machine can talk with Moshi, and what to mend"),
     "bench": (".bench", "measure how fast a model runs here, and how far from the limit"),

@@ -73,10 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 def formats_from(args: argparse.Namespace) -> list[str]:
     """The formats asked for. Raises MoshiError before anything is loaded."""
-    names = list(FORMATS) if args.format == ALL else args.format.split(",")
-    for name in names:
-        if name not in FORMATS:
-            raise MoshiError(f"no format {name!r}; there are {', '.join(FORMATS)} and {ALL}")
+    names = formats_named(args.format)
     if args.output_dir is None:
         if len(names) > 1:
             raise MoshiError("several formats need files: say where with --output-dir DIR")
@@ -88,6 +85,15 @@ def formats_from(args: argparse.Namespace) -> list[str]:
         raise MoshiError(
             f"two recordings would both become {twice}.{names[0]}; rename one, or run them apart"
         )
+    return names
+
+
+def formats_named(given: str) -> list[str]:
+    """ "txt,srt" or "all" -> formats. Raises MoshiError for others."""
+    names = list(FORMATS) if given == ALL else list(dict.fromkeys(given.split(",")))
+    for name in names:
+        if name not in FORMATS:
+            raise MoshiError(f"no format {name!r}; there are {', '.join(FORMATS)} and {ALL}")
     return names
 
 

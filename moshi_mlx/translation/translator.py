@@ -25,6 +25,8 @@ from ..lm.generator import LmGenerator, Step
 from ..lm.model import Lm
 from ..memory import limit_memory
 from ..mimi import Mimi, MimiStream, load_mimi
+from ..stt import Transcript
+from ..stt.words import WordReader
 from ..text.tokenizer import TextTokenizer
 from ..weights.loading import lm_from_files, working_dtype
 
@@ -104,6 +106,13 @@ class Translator:
         run = _Run(self.generator(cfg_coef, **options), len(frames))
         said = list(run.speak(self.mimi.stream(), frames, self.lm.config.card))
         return self._translation(run, np.concatenate(said) if said else np.zeros(0, np.float32))
+
+    def transcript(self, made: Translation) -> Transcript:
+        """The words of a translation, with their times in its sound."""
+        reader = WordReader(self.tokenizer, 0.0, PAD, EPAD)
+        said = made.tokens[: made.codes.shape[1]].tolist()
+        words = [word for token in said for word in reader.push(token if token != EOS else PAD)]
+        return Transcript(made.tokens, (*words, *reader.finish()), reader.leading, None)
 
     def generator(self, cfg_coef: float | None = None, **options: Any) -> LmGenerator:
         """A conversation, conditioned as the model was trained. Raises MoshiError."""

@@ -1,0 +1,95 @@
+"""Translate a spoken recording into spoken words of another language, with the transcript."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from moshi_mlx.audio.file import read_mono
+from moshi_mlx.clock import SAMPLE_RATE_HZ
+from moshi_mlx.errors import MoshiError
+from moshi_mlx.output.whole_file import check_outputs, whole_files
+
+from ..captions.formats import FORMATS, paths_of
+from ..recording.sound_file import kind_of, write_samples
+from .model_options import (
+    add_force_option,
+    add_sampling_options,
+    add_source_options,
+    sampling_from,
+)
+from .transcribe import formats_named
+
+DEFAULT_MODEL = "kyutai/hibiki-2b-mlx-bf16"
+GUIDANCE_MAX = 10.0
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", type=Path, help="a recording: wav, flac or mp3, any rate")
+    parser.add_argument("output", type=Path, help="where the translation goes: .wav or .flac")
+    parser.add_argument(
+        "--stereo", action="store_true", help="write both: the speaker left, the translation right"
+    )
+    parser.add_argument(
+        "--format",
+        default="txt",
+        metavar="FORMAT",
+        help=f"of the transcript beside it: {', '.join(FORMATS)}, several with commas, or all "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--guidance",
+        type=float,
+        metavar="COEF",
+        help="how closely the voice follows the speaker's; 1: not guided (default: 3 where the "
+        "model can be guided)",
+    )
+    add_force_option(parser)
+    add_source_options(
+        parser, "a folder or a Hugging Face repository (default: %(default)s)", DEFAULT_MODEL
+    )
+    add_sampling_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    kind, transcripts = kind_of(args.output), transcripts_of(args)
+    check_outputs([args.output, *transcripts.values()], [args.input], args.force)
+    if args.guidance is not None and not 1 <= args.guidance <= GUIDANCE_MAX:
+        raise MoshiError(f"--guidance must lie between 1 and {GUIDANCE_MAX:g}")
+    heard = read_mono(args.input)
+    from moshi_mlx.translation import load_translator
+
+    translator = load_translator(args.model, revision=args.revision, offline=args.offline)
+    made = translator.translate(heard, args.guidance, **sampling_from(args))
+    assert made.pcm is not None
+    transcript = translator.transcript(made)
+    with whole_files(args.output, *transcripts.values()) as (sound, *texts):
+        write_samples(sound, beside(heard, made.pcm) if args.stereo else made.pcm, kind)
+        for name, temporary in zip(transcripts, texts, strict=True):
+            temporary.write_text(FORMATS[name](transcript), encoding="utf-8")
+    print(transcript.text or "(nothing was said)")
+    report(args, len(made.pcm), made.end_output is not None)
+    return 0
+
+
+def transcripts_of(args: argparse.Namespace) -> dict[str, Path]:
+    """format -> the transcript's file, beside the sound. Raises MoshiError for unknown formats."""
+    return paths_of(args.output, args.output.parent, formats_named(args.format))
+
+
+def beside(heard: np.ndarray, said: np.ndarray) -> np.ndarray:
+    """[samples, 2], the shorter one filled up with silence."""
+    both = np.zeros((max(len(heard), len(said)), 2), np.float32)
+    both[: len(heard), 0], both[: len(said), 1] = heard, said
+    return both
+
+
+def report(args: argparse.Namespace, samples: int, ended: bool) -> None:
+    """Where it lies, and whether the model came to an end."""
+    print(f"{args.output}: {samples / SAMPLE_RATE_HZ:.1f} s", file=sys.stderr)
+    if not ended:
+        print(
+            "the model did not say that it was done: the end may be missing or invented",
+            file=sys.stderr,
+        )
