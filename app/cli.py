@@ -6,6 +6,7 @@ it is called, so that `moshi --help` starts at once.
 
 import argparse
 import importlib
+import io
 import os
 import select
 import signal
@@ -95,6 +96,8 @@ def open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
             os.set_inheritable(number, True)
             setattr(sys, name, open(number, mode))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text at all
 
 
 def use_temporary_folder() -> None:

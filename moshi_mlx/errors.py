@@ -4,8 +4,21 @@ import difflib
 from collections.abc import Iterable
 
 
+def printable(text: str, keep: str = "") -> str:
+    """Control characters, direction marks and bytes that are no text, as Python writes them.
+
+    Names in files that others made may hold escape codes, which a terminal would obey.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
 class MoshiError(Exception):
     """Something the user can fix. The message says what is wrong and what to do next."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ConfigError(MoshiError):

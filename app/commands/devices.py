@@ -2,7 +2,7 @@
 
 import argparse
 
-from moshi_mlx.errors import AudioError
+from moshi_mlx.errors import AudioError, printable
 
 from ..audio.device import Device
 from ..audio.device_choice import Wish, choose
@@ -52,5 +52,5 @@ def row(device: Device) -> str:
     )
     marks = ["default in"] * device.default_input + ["default out"] * device.default_output
     rate = f"{device.rate_hz / 1000:g} kHz"
-    row = f"{device.index:>3}  {device.name:<40} {', '.join(ways):<16} {rate:<9}"
+    row = f"{device.index:>3}  {printable(device.name):<40} {', '.join(ways):<16} {rate:<9}"
     return f"{row}{device.transport or '':<11} {', '.join(marks)}".rstrip()

@@ -9,6 +9,7 @@ from ..errors import WeightsError
 
 WORD_START = "▁"  # SentencePiece writes a leading space as this
 BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line end: no text
 
 
 class TokenReader(Protocol):
@@ -63,7 +64,7 @@ class TextTokenizer:
 class TextStream:
     """Turns tokens into text one at a time; bytes of one character are held until it is whole.
 
-    Bytes that make no character are left out.
+    Bytes that make no character, and characters that a terminal would obey, are left out.
     """
 
     def __init__(self, model, silent: tuple[int, ...]) -> None:
@@ -76,11 +77,11 @@ class TextStream:
             return ""
         piece = self._model.id_to_piece(token)
         if match := BYTE_PIECE.fullmatch(piece):
-            return self._bytes.decode(bytes([int(match[1], 16)]))
+            return CONTROLS.sub("", self._bytes.decode(bytes([int(match[1], 16)])))
         self._bytes.reset()
         if self._model.is_control(token) or self._model.is_unknown(token):
             return ""
-        return piece.replace(WORD_START, " ")
+        return CONTROLS.sub("", piece.replace(WORD_START, " "))
 
 
 class JsonTokenizer:
@@ -113,4 +114,4 @@ class JsonStream:
     def push(self, token: int) -> str:
         if token in self._silent or self._model.id_to_token(token) is None:
             return ""
-        return self._decode.step(self._model, token) or ""
+        return CONTROLS.sub("", self._decode.step(self._model, token) or "")

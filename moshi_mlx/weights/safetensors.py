@@ -71,6 +71,8 @@ def check_safetensors(path: Path) -> dict[str, dict]:
         raise WeightsError(f"{path} can't be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise WeightsError(damaged.format("its safetensors header can't be read")) from None
+    if strange := next((name for name in header if not name.isprintable()), None):
+        raise WeightsError(damaged.format(f"a tensor is called {strange!r}"))
     have = path.stat().st_size - 8 - length
     if have != end:
         raise WeightsError(damaged.format(f"it holds {have} bytes of tensors, should hold {end}"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from moshi_mlx.config.reading import read_config
-from moshi_mlx.errors import DownloadError
+from moshi_mlx.errors import DownloadError, printable
 from moshi_mlx.hub import REPOSITORY
 
 from ..errors import QuantizeError
@@ -46,7 +46,7 @@ def read_report(target: Path, path: Path | None) -> Report:
 def model_card(repository: str, report: Report, licence: str | None, text_only: bool) -> str:
     """README.md of the repository: YAML front matter and Markdown."""
     command = "text" if text_only else "chat"
-    source = str(report.made.get("source", report.original))
+    source = plain(report.made.get("source", report.original))
     front = {"library_name": "moshi-local", "tags": ["mlx", "moshi", "speech", "quantized"]}
     if REPOSITORY.fullmatch(source):
         front |= {"base_model": source, "base_model_relation": "quantized"}
@@ -54,14 +54,14 @@ def model_card(repository: str, report: Report, licence: str | None, text_only: 
         front["license"] = licence
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items()]
     revision = report.made.get("revision")
-    origin = f"`{source}`" + (f" at revision `{revision}`" if revision else "")
+    origin = f"`{source}`" + (f" at revision `{plain(revision)}`" if revision else "")
     rules = report.made.get("recipe", {}).get("rules", [])
-    shown = [(f"`{pattern}`", _format(chosen)) for pattern, chosen in rules]
+    shown = [(f"`{plain(pattern)}`", _format(chosen)) for pattern, chosen in rules]
     parts = [
         "---\n" + "\n".join(lines) + "\n---",
         f"# {repository.partition('/')[2]}",
-        f"{origin}, quantized by `{report.made.get('tool', report.tool)}`, recipe "
-        f"`{report.recipe}`, rounding {report.made.get('rounding', 'unknown')}.",
+        f"{origin}, quantized by `{plain(report.made.get('tool', report.tool))}`, recipe "
+        f"`{plain(report.recipe)}`, rounding {plain(report.made.get('rounding', 'unknown'))}.",
         f"## How to use it\n\n```\nmoshi {command} --model {repository}\n```",
         "## Recipe\n\n" + tables.markdown((("layers", "stored as"), shown)),
         f"## What it cost\n\n{tables.size_line(report)}.",
@@ -71,6 +71,11 @@ def model_card(repository: str, report: Report, licence: str | None, text_only: 
         parts += [f"{tables.free_line(talk)}.", tables.markdown(tables.texts(talk))]
     parts += ["The tensors that are furthest off:", tables.markdown(tables.layers(report, 10))]
     return "\n\n".join(parts) + "\n"
+
+
+def plain(name: object) -> str:
+    """A name from somebody's files for one line of Markdown, also between backticks."""
+    return printable(str(name)).replace("`", "'")
 
 
 def _format(chosen: Any) -> str:

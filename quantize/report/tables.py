@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from moshi_mlx.errors import printable
+
 from .repetition import Repetition
 from .report import Report
 from .talk_error import TalkError
@@ -11,7 +13,7 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # heads, rows
 
 def size_line(report: Report) -> str:
     return (
-        f"{report.recipe}: {report.quantized_bytes / 1e9:.3f} GB of "
+        f"{printable(report.recipe)}: {report.quantized_bytes / 1e9:.3f} GB of "
         f"{report.original_bytes / 1e9:.3f}, {report.bits_per_weight:.2f} bits per weight, "
         f"weights off by {report.mean_error:.2%} on average"
     )
@@ -19,7 +21,7 @@ def size_line(report: Report) -> str:
 
 def short(report: Report) -> str:
     """After each run: two lines."""
-    worst = ", ".join(f"{x.name} {x.relative_error:.1%}" for x in report.worst(3))
+    worst = ", ".join(f"{printable(x.name)} {x.relative_error:.1%}" for x in report.worst(3))
     return f"{size_line(report)}\nmost: {worst}"
 
 
@@ -27,7 +29,8 @@ def layers(report: Report, count: int | None = None) -> Table:
     """All tensors in the file's order, or the `count` that are furthest off."""
     chosen = report.layers if count is None else report.worst(count)
     rows = [
-        (x.name, x.format, f"{x.num_bytes / 1e6:.3f} MB", f"{x.relative_error:.2%}") for x in chosen
+        (printable(x.name), x.format, f"{x.num_bytes / 1e6:.3f} MB", f"{x.relative_error:.2%}")
+        for x in chosen
     ]
     return ("tensor", "format", "size", "error"), rows
 
@@ -93,5 +96,6 @@ def plain(table: Table) -> str:
 
 def markdown(table: Table) -> str:
     heads, rows = table
-    lines = (heads, ["---"] * len(heads), *rows)
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    lines = (heads, ["---"] * len(heads), *cells)
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

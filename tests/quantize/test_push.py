@@ -4,6 +4,7 @@ import base64
 import json
 import socket
 import threading
+from dataclasses import replace
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from app.cli import main
+from quantize.push.push import model_card, read_report
 from tests.support.quantize_models import write_model
 
 
@@ -164,7 +166,9 @@ def test_the_report_with_audio_is_in_the_card(hub, target, capsys, tmp_path):
     np.save(tmp_path / "codes" / "a.npy", codes)
     stored = target / "quantize_report.json"
     command = ["quantize", "report", str(tmp_path / "source"), str(target)]
-    assert main([*command, "--audio", str(tmp_path / "codes"), "--json", str(stored)]) == 0
+    assert (
+        main([*command, "--audio", str(tmp_path / "codes"), "--json", str(stored), "--force"]) == 0
+    )
     capsys.readouterr()
     assert push(target, "--dry-run") == 0
     card = capsys.readouterr().out
@@ -235,3 +239,15 @@ def test_no_network(hub, target, capsys, monkeypatch):
         assert push(target) == 1
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith("error: me/tiny-q4 couldn't be uploaded") and "network" in said
+
+
+def test_names_of_others_stay_in_their_line_of_the_card(target):
+    """A config says what it likes about where its weights come from."""
+    rules = [["a\n|b", {"bits": 4, "group_size": 32, "mode": "affine"}]]
+    made = {"source": "x`\n\n# Evil\n", "revision": "\x1b[31m", "recipe": {"rules": rules}}
+    report = replace(read_report(target, None), made=made)
+    card = model_card("me/tiny", report, "mit\nevil: true", False)
+    front, _, body = card.removeprefix("---\n").partition("---\n")
+    assert [line.partition(":")[0] for line in front.splitlines()][-1] == "license"
+    assert "# Evil" not in body.splitlines() and "\x1b" not in card
+    assert "`a\\n\\|b`" in body

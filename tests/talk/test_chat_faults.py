@@ -1,7 +1,6 @@
 """What may go wrong in a talk: one line, the right status, the recording intact, nothing left."""
 
 import os
-import pty
 import resource
 import signal
 import subprocess
@@ -130,7 +129,7 @@ def test_ctrl_c_at_any_moment(tmp_path, moment):
     assert moment in ("importing", "loading") or takes_in(tmp_path / "talks")
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_other_signals(tmp_path, number, status):
     with ChatProcess(tmp_path, *ENDLESS, "--record", str(tmp_path / "talks")) as chat:
         chat.wait_for("conversation 1")
@@ -139,25 +138,7 @@ def test_other_signals(tmp_path, number, status):
         assert chat.end() == status and "Traceback" not in chat.notes
     (take,) = takes_in(tmp_path / "talks")
     check_take(take)
-
-
-def test_a_terminal_that_is_closed(tmp_path):
-    command = [sys.executable, "-m", "app.cli", *CHAT, *ENDLESS]
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execv(sys.executable, [*command, "--record", str(tmp_path / "talks")])
-    seen = b""
-    while b"conversation 1" not in seen:
-        seen += os.read(terminal, 4096)
-    time.sleep(0.5)
-    os.close(terminal)
-    deadline = time.monotonic() + 30
-    while (ended := os.waitpid(pid, os.WNOHANG))[0] == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    assert os.waitstatus_to_exitcode(ended[1]) == 129
-    (take,) = takes_in(tmp_path / "talks")
-    check_take(take)
+    assert f"recorded: {take}" in chat.notes
 
 
 def test_a_reader_that_goes_away(tmp_path):

@@ -84,7 +84,9 @@ def test_a_talk_that_is_ended_before_it_begins_opens_no_device(tmp_path):
     assert not chat.session.join(0.0) or not chat.snapshot().talk.frames
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, CLOSED], ids=str)
+@pytest.mark.parametrize(
+    "how", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.long), CLOSED], ids=str
+)
 def test_a_screen_that_nobody_reads_any_more_holds_nothing_up(tmp_path, how):
     """The terminal is full: what the screen writes doesn't come through, and so it never ends."""
     chat = Command(tmp_path, *CHAT, "--record", tmp_path / "talks", terminal=True, reads=False)
@@ -112,8 +114,15 @@ def command_of(name, folder):
     return args, None
 
 
-@pytest.mark.parametrize("name", ["chat", "web", "bench", "file"])
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, CLOSED], ids=str)
+QUICK = (("web", signal.SIGHUP), ("bench", signal.SIGTERM), ("file", CLOSED))
+ALL = [(name, how) for name in ("chat", "web", "bench", "file") for how in STATUS]
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [pytest.param(*one, marks=() if one in QUICK else pytest.mark.long) for one in ALL],
+    ids=str,
+)
 def test_the_status_says_which_signal_it_was(tmp_path, name, how):
     args, begun = command_of(name, tmp_path)
     command = Command(tmp_path, *args, terminal=how == CLOSED)
@@ -121,7 +130,8 @@ def test_the_status_says_which_signal_it_was(tmp_path, name, how):
         time.sleep(3.0)
     else:
         until(begun)
-    assert command.end(how, SOON_S) == STATUS[how]
+    usual = {("web", signal.SIGINT): 0, ("bench", signal.SIGINT): 1}  # its report is written
+    assert command.end(how, SOON_S) == usual.get((name, how), STATUS[how])
     assert how == CLOSED or "Traceback" not in command.said, command.said
 
 
@@ -161,7 +171,7 @@ def end_at_random_moments(folder, name, times, within_s):
 
 @pytest.mark.parametrize("name", ["chat", "web", "quantize", "file"])
 def test_ended_at_a_random_moment(tmp_path, name):
-    end_at_random_moments(tmp_path, name, times=2, within_s=SOON_S)
+    end_at_random_moments(tmp_path, name, times=1, within_s=SOON_S)
 
 
 @pytest.mark.long

@@ -88,6 +88,7 @@ def test_a_port_in_use():
 @pytest.mark.parametrize(
     ("args", "said"),
     [
+        (["--host", ""], "--host is empty: give an address"),
         (["--port", "70000"], "between 0 and 65535"),
         (["--host", "no.such.host.invalid"], "can't listen"),
         (["--tls", "missing.pem,key.pem"], "no such file: missing.pem"),

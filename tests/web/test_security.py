@@ -1,11 +1,14 @@
 """Who gets in: origins, rebound names, tokens, certificates, paths and headers."""
 
+import asyncio
 import base64
 import ssl
 import stat
 
 import aiohttp
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from app.web import security, tls
 from app.web import server as web_server
@@ -13,6 +16,8 @@ from app.web.protocol import Kind
 from app.web.security import Guard
 from moshi_mlx.errors import MoshiError
 from tests.support.web_fakes import close_of, receive, running
+
+HEADERS = ("Host", "Origin", "Sec-Fetch-Site")
 
 
 def guard(loopback: bool = True, **options) -> Guard:
@@ -213,3 +218,55 @@ async def test_a_plain_request_to_the_socket_is_not_an_accident():
         async with site.chat() as socket, site.chat() as second:
             await close_of(second)
             await receive(socket, Kind.HANDSHAKE)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": "Basic é"},
+        {"Authorization": "Basic \udcff\udcfe"},
+        {"Authorization": "Basic " + base64.b64encode(b"\xff:\xfe").decode()},
+        {"Authorization": "Basic"},
+        {"Authorization": "Basic ===="},
+        {"Cookie": "a=b; =;;; \x7f[]={}"},
+        {"Cookie": "moshi-token-1=\udcff"},
+        {"Cookie": '"' * 200},
+        {"Origin": "http://[::1"},
+        {"Origin": "http://\udcff:99999999"},
+        {"Sec-Fetch-Site": "\udcff"},
+    ],
+    ids=repr,
+)
+async def test_credentials_that_cannot_be_read_are_wrong_ones(headers):
+    """As bytes on the wire, since no honest client sends them."""
+    async with running(guard=guard(loopback=False)) as site:
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+        lines = [f"{name}: {value}" for name, value in headers.items()]
+        request = "\r\n".join(["GET /api/status HTTP/1.1", "Host: 192.168.1.5", *lines])
+        writer.write(request.encode(errors="surrogateescape") + b"\r\n\r\n")
+        answer = await asyncio.wait_for(reader.readline(), 5)
+        writer.close()
+        assert answer.split()[1] in (b"403", b"400"), answer
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(st.sampled_from(HEADERS), st.text(), max_size=4), st.text(), st.text())
+def test_no_header_and_no_token_breaks_the_rules(headers, token, password):
+    basic = security.basic_password(f"Basic {password}")
+    rules = guard(loopback=False)
+    refused = rules.refusal(headers, [token, basic, security.basic_password(password)])
+    assert refused is not None and "\n" not in refused
+
+
+@pytest.mark.parametrize(
+    "path", ["//evil.com/", "/\\evil.com", "//evil.com/%2e%2e", "/a//b", "///x"]
+)
+async def test_the_token_is_moved_into_a_cookie_at_this_server_only(path):
+    async with running() as site:
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+        writer.write(f"GET {path}?token=x HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).decode()
+        writer.close()
+        place = next((x for x in head.splitlines() if x.startswith("Location: ")), "")[10:]
+        assert head.split()[1] in ("303", "400", "403", "404")
+        assert not place or (place[0] == "/" and place[1:2] not in ("/", "\\"))
