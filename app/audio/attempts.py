@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from .device import Device
 from .device_choice import Pair
-from .portaudio import Plan
+from .portaudio import StreamPlan
 
 
-def plans(pair: Pair, channel: int = 1) -> list[Plan]:
+def plans(pair: Pair, channel: int = 1) -> list[StreamPlan]:
     """The ways in their order: as it should be; two streams; longer buffers; the devices' rates."""
-    first = Plan(pair.input.index, pair.output.index, pair.split, channel=channel)
+    first = StreamPlan(pair.input.index, pair.output.index, pair.split, channel=channel)
     apart = replace(first, split=True)
     long = replace(apart, latency="high")
     own = replace(long, own_rates_hz=(pair.input.rate_hz, pair.output.rate_hz))

@@ -29,7 +29,7 @@ from .lid import lid_closed
 from .microphone_watch import MicrophoneWatch
 from .permission import PermissionAsk
 from .port import Capture
-from .portaudio import Plan
+from .portaudio import StreamPlan
 from .rings import Rings
 from .sound import SoundState
 from .sound_process import COMMAND, CRASHED, SoundProcess, ready_devices
@@ -369,7 +369,7 @@ class DeviceSound:
         self._pair, self._open_now = pair, True
 
     def _open_so(
-        self, process: SoundProcess, pair: Pair, plan: Plan, since_s: float | None
+        self, process: SoundProcess, pair: Pair, plan: StreamPlan, since_s: float | None
     ) -> str | None:
         """Open the pair in one way; why it was refused, or None."""
         self._gone = False

@@ -30,7 +30,7 @@ class BlockDescriptor(ctypes.Structure):
     _fields_ = (("reserved", ctypes.c_ulong), ("size", ctypes.c_ulong))
 
 
-class Block(ctypes.Structure):
+class ObjcBlock(ctypes.Structure):
     """A block without captured variables, as clang's Block ABI lays it out."""
 
     _fields_ = (
@@ -72,8 +72,8 @@ class AvFoundation:
         """Returns at once; `answered` is called on a thread of the system's."""
         kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_bool)
         invoke = kind(lambda block, granted: answered(granted))
-        descriptor = BlockDescriptor(0, ctypes.sizeof(Block))
-        block = Block(
+        descriptor = BlockDescriptor(0, ctypes.sizeof(ObjcBlock))
+        block = ObjcBlock(
             ctypes.addressof(ctypes.c_char.in_dll(self._blocks, "_NSConcreteGlobalBlock")),
             GLOBAL_BLOCK,
             0,

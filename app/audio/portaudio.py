@@ -31,7 +31,7 @@ NO_LIBRARY = "PortAudio is missing: install it (Debian, Ubuntu: `apt install lib
 
 
 @dataclass(frozen=True)
-class Plan:
+class StreamPlan:
     """Which devices to open, by PortAudio's numbers, and how."""
 
     input: int
@@ -90,7 +90,7 @@ class DeviceStream:
     It ends with its process: PortAudio's own ways to stop have hung on every system.
     """
 
-    def __init__(self, callbacks: Callbacks, plan: Plan, ended: Callable[[], None]) -> None:
+    def __init__(self, callbacks: Callbacks, plan: StreamPlan, ended: Callable[[], None]) -> None:
         """`ended` is called on a PortAudio thread when the device stops. Raises AudioError."""
         sd = portaudio()
         self._streams: list[Any] = []
@@ -119,7 +119,7 @@ class DeviceStream:
 class Calls:
     """What PortAudio calls, in its shapes: [frames, channels], flags. 24 kHz mono on our side."""
 
-    def __init__(self, callbacks: Callbacks, plan: Plan) -> None:
+    def __init__(self, callbacks: Callbacks, plan: StreamPlan) -> None:
         self._callbacks, self._column = callbacks, plan.channel - 1
         ours = {"samplerate": SAMPLE_RATE_HZ, "blocksize": BLOCK_SAMPLES}
         self.input: dict[str, Any] = {"device": plan.input, "channels": plan.channel} | ours

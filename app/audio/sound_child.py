@@ -36,12 +36,12 @@ from .callbacks import Callbacks
 from .device import Device
 from .gil_handover import short_handovers
 from .memory import SoundMemory, mapped
-from .portaudio import DeviceStream, Plan, scan
+from .portaudio import DeviceStream, StreamPlan, scan
 
 MEMORY, BELL, LINE = 3, 4, 5  # descriptors
 STROKE = struct.Struct("<qd")  # what the bell carries: samples ever heard, when
 Scan = Callable[[bool], list[Device]]
-OpenStream = Callable[[Callbacks, Plan, Callable[[], None]], object]
+OpenStream = Callable[[Callbacks, StreamPlan, Callable[[], None]], object]
 BEAT_EVERY_S = 0.025
 SETTINGS_EVERY_S = 1.0
 
@@ -95,7 +95,7 @@ class SoundChild:
         self.callbacks.resume(heard, since_s)
         try:
             ended = partial(self._tell, "gone", {})
-            self._stream = self._open_stream(self.callbacks, Plan(**plan), ended)
+            self._stream = self._open_stream(self.callbacks, StreamPlan(**plan), ended)
         except AudioError as error:
             return {"error": str(error)}
         gc.collect()

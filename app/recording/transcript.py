@@ -12,7 +12,7 @@ VTT_HEADER = "WEBVTT\n\n"
 
 
 @dataclass(frozen=True)
-class Cue:
+class TalkCue:
     start_s: float
     end_s: float
     text: str
@@ -40,7 +40,7 @@ class CueMaker:
         self._text = ""
         self._start_s = self._end_s = 0.0
 
-    def add(self, index: int, text: str) -> Cue | None:
+    def add(self, index: int, text: str) -> TalkCue | None:
         """The piece of frame `index` ("" for none); returns the cue that has just ended."""
         now_s = index * FRAME_SECONDS
         done = None
@@ -56,7 +56,7 @@ class CueMaker:
             self._end_s = now_s + FRAME_SECONDS
         return done
 
-    def finish(self) -> Cue | None:
+    def finish(self) -> TalkCue | None:
         """The cue that is still open, if any."""
         text, self._text = self._text.strip(), ""
-        return Cue(self._start_s, self._end_s + 0.4, text) if text else None
+        return TalkCue(self._start_s, self._end_s + 0.4, text) if text else None

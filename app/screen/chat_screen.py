@@ -17,7 +17,7 @@ from moshi_mlx.errors import MoshiError
 from ..talk.chat import Chat, Inbox
 from .dialogs import DevicePicker, Keys
 from .theme import DARK, LIGHT
-from .transcript import Transcript, TranscriptLine
+from .transcript import TalkTranscript, TranscriptLine
 from .widgets import Banner, Figures, Meter, Words, clock
 
 PICTURES_HZ = 12.5
@@ -50,7 +50,7 @@ class ChatScreen(App[None]):
     def __init__(self, chat: Chat, inbox: Inbox, light: bool = False) -> None:
         super().__init__()
         self._chat, self._inbox = chat, inbox
-        self._transcript = Transcript(self._put)
+        self._transcript = TalkTranscript(self._put)
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         self.theme = (LIGHT if light else DARK).name

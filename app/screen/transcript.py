@@ -43,7 +43,7 @@ def bar(level_db: float) -> str:
     return BARS[max(0, min(len(BARS) - 1, round(share * (len(BARS) - 1))))]
 
 
-class Transcript:
+class TalkTranscript:
     """Takes events and snapshots. `changed(line, new)` is called for each line made or changed."""
 
     def __init__(self, changed: Callable[[TranscriptLine, bool], None]) -> None:

@@ -2,10 +2,12 @@
 
 from .choice import choose_codec, frame_seconds
 from .interface import Codec, CodecStream, checked_codes, checked_frame, checked_pcm
-from .rust import BINS, RustCodec, RustStream, rust_available
+from .rust import BINS, FRAMES_MAX, OVERLAP_FRAMES, RustCodec, RustStream, rust_available
 
 __all__ = [
     "BINS",
+    "FRAMES_MAX",
+    "OVERLAP_FRAMES",
     "Codec",
     "CodecStream",
     "RustCodec",

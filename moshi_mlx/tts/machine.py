@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from .script import Entry
+from .script import ScriptEntry
 
 NEW_WORD, PAD = 0, 3
 NO_TOKEN = -1  # of the second text stream
@@ -57,7 +57,7 @@ class TextMachine:
         text_card: int,
         ahead: int,
         pace: Pace | None = None,
-        entries: Iterable[Entry] = (),
+        entries: Iterable[ScriptEntry] = (),
     ) -> None:
         pace = pace or Pace()
         self.text_card, self.ahead, self._max_padding = text_card, ahead, pace.max_padding
@@ -72,7 +72,7 @@ class TextMachine:
         """The step at which the model asked for a word and there was none left."""
         return self._state.end_step
 
-    def append(self, entries: Iterable[Entry]) -> None:
+    def append(self, entries: Iterable[ScriptEntry]) -> None:
         """Text that arrives later."""
         self._entries.extend(entries)
 
@@ -107,7 +107,7 @@ class TextMachine:
         self.step += 1
         return fed
 
-    def _waiting(self, taken: int) -> Iterator[Entry]:
+    def _waiting(self, taken: int) -> Iterator[ScriptEntry]:
         return (self._entries[i] for i in range(taken, len(self._entries)))
 
     def _after(self, token: int) -> tuple[int, _State]:

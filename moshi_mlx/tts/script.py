@@ -23,7 +23,7 @@ Encode = Callable[[str], list[int]]
 
 
 @dataclass(frozen=True)
-class Entry:
+class ScriptEntry:
     """One word: its tokens (none: a pause) and how many silent steps must follow its start."""
 
     tokens: tuple[int, ...]
@@ -45,14 +45,14 @@ class ScriptReader:
         self._padding_between = padding_between
         self._speaker: int | None = None
 
-    def turn(self, text: str, speaker: int) -> list[Entry]:
+    def turn(self, text: str, speaker: int) -> list[ScriptEntry]:
         """The entries of one turn of speaker 0 or 1. Raises MoshiError for breaks that aren't."""
         entries = []
         for part in self._parts(text):
             if isinstance(part, str):
                 entries.append(self._word(part, speaker))
             else:
-                entries.append(Entry((), "", round(part * FRAME_RATE_HZ)))
+                entries.append(ScriptEntry((), "", round(part * FRAME_RATE_HZ)))
         return entries
 
     def _parts(self, text: str) -> Iterator[str | float]:
@@ -64,7 +64,7 @@ class ScriptReader:
             end = found.end()
         yield from cleaned(text[end:]).split()
 
-    def _word(self, word: str, speaker: int) -> Entry:
+    def _word(self, word: str, speaker: int) -> ScriptEntry:
         tokens = self._encode(word)
         if self._multi_speaker and speaker != self._speaker:
             tokens = [SPEAKER_TOKENS[speaker], *tokens]
@@ -72,7 +72,7 @@ class ScriptReader:
         if len(tokens) > LONGEST_WORD_TOKENS:
             raise MoshiError(f"a word of {len(word)} characters can't be said; split it")
         padding = max(0, self._padding_between + len(tokens) - 1) if self._padding_between else 0
-        return Entry(tuple(tokens), word, padding)
+        return ScriptEntry(tuple(tokens), word, padding)
 
 
 def cleaned(text: str) -> str:
@@ -95,7 +95,7 @@ def break_seconds(written: str) -> float:
 
 def entries_of(
     turns: Sequence[str], encode: Encode, multi_speaker: bool, padding_between: int = 1
-) -> list[Entry]:
+) -> list[ScriptEntry]:
     """The entries of a whole script. Raises MoshiError for breaks that can't be read."""
     reader = ScriptReader(encode, multi_speaker, padding_between)
     return [entry for i, text in enumerate(turns) for entry in reader.turn(text, i % 2)]

@@ -5,7 +5,7 @@ import pytest
 
 from app.audio.callbacks import Callbacks
 from app.audio.memory import SoundMemory
-from app.audio.portaudio import Calls, Plan
+from app.audio.portaudio import Calls, StreamPlan
 from app.audio.resampler import Resampler
 
 RATES = [(48_000, 24_000), (44_100, 24_000), (96_000, 24_000), (16_000, 24_000), (24_000, 44_100)]
@@ -56,7 +56,7 @@ def test_devices_of_other_rates_are_converted_on_both_sides():
     bell = []
     callbacks = Callbacks(SoundMemory(), lambda heard, when_s: bell.append(heard))
     callbacks.playout.prepare()
-    calls = Calls(callbacks, Plan(0, 1, True, channel=2, own_rates_hz=(44_100.0, 96_000.0)))
+    calls = Calls(callbacks, StreamPlan(0, 1, True, channel=2, own_rates_hz=(44_100.0, 96_000.0)))
     assert (calls.input["samplerate"], calls.input["channels"]) == (44_100.0, 2)
     assert (calls.output["samplerate"], calls.output["blocksize"]) == (96_000.0, 0)
     rng, said, heard = np.random.default_rng(1), tone(24_000).astype(np.float32), []

@@ -9,7 +9,7 @@ import pytest
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.text.tokenizer import TextTokenizer
 from moshi_mlx.tts.machine import NEW_WORD, PAD, Pace, TextMachine
-from moshi_mlx.tts.script import Entry, ScriptReader, entries_of
+from moshi_mlx.tts.script import ScriptEntry, ScriptReader, entries_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "dsm_tts"
 TOKENIZER = TextTokenizer(GOLDEN / "tokenizer_spm_8k_en_fr_audio.model")
@@ -20,7 +20,7 @@ def as_json(entries):
 
 
 def of_json(entries):
-    return [Entry(tuple(e["tokens"]), e.get("text", "w"), e["padding"]) for e in entries]
+    return [ScriptEntry(tuple(e["tokens"]), e.get("text", "w"), e["padding"]) for e in entries]
 
 
 @pytest.mark.parametrize("case", json.loads((GOLDEN / "scripts.json").read_text()))
@@ -63,8 +63,10 @@ def spoken(machine, predicted, arriving=()):
 def random_entry(rng):
     """A break or a word."""
     if rng.random() < 0.2:
-        return Entry((), "", rng.randint(0, 9))
-    return Entry(tuple(rng.choices(range(1, 120), k=rng.randint(1, 4))), "w", rng.randint(0, 5))
+        return ScriptEntry((), "", rng.randint(0, 9))
+    return ScriptEntry(
+        tuple(rng.choices(range(1, 120), k=rng.randint(1, 4))), "w", rng.randint(0, 5)
+    )
 
 
 def test_text_that_arrives_piece_by_piece_is_spoken_as_the_whole_is():
@@ -73,9 +75,9 @@ def test_text_that_arrives_piece_by_piece_is_spoken_as_the_whole_is():
     for _ in range(1000):
         ahead, pace = rng.choice([0, 1, 2, 2]), Pace(rng.choice([2, 8]), rng.choice([0, 2]))
         entries = [
-            Entry((), "", rng.randint(0, 9))
+            ScriptEntry((), "", rng.randint(0, 9))
             if rng.random() < 0.2
-            else Entry(
+            else ScriptEntry(
                 tuple(rng.choices(range(1, 120), k=rng.randint(1, 4))), "w", rng.randint(0, 5)
             )
             for _ in range(rng.randint(1, 12))

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from app.events import Failed, Notice, Ready
-from app.screen.transcript import Transcript, TranscriptLine, bar
+from app.screen.transcript import TalkTranscript, TranscriptLine, bar
 from tests.support.screen_events import TALKING, sentence, word
 
 
@@ -12,7 +12,7 @@ class Shown:
 
     def __init__(self):
         self.lines: list[TranscriptLine] = []
-        self.transcript = Transcript(lambda line, new: self.lines.append(line) if new else None)
+        self.transcript = TalkTranscript(lambda line, new: self.lines.append(line) if new else None)
 
     def texts(self, kind: str) -> list[str]:
         return [line.text for line in self.lines if line.kind == kind]

@@ -1,0 +1,90 @@
+"""The house: few files at each door, one class name one meaning, names that programs know."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("app", "moshi_mlx", "quantize")
+AT_THE_DOOR = {"app": 3, "moshi_mlx": 8, "quantize": 4, "tests": 2}
+# What programs outside import; what a module exported before it became a folder stays.
+PUBLIC = {
+    "moshi_mlx": (
+        "EarlyReply Moshi MoshiError Reply Session load load_helium load_lm load_mimi save_lm"
+    ),
+    "moshi_mlx.config": (
+        "ConditionerConfig DepthConfig EMPTY FuserConfig LmConfig NOT_GENERATED NO_INPUT "
+        "SamplingConfig TransformerConfig load_config parse_config read_config suggest"
+    ),
+    "moshi_mlx.codec": (
+        "BINS Codec CodecStream FRAMES_MAX OVERLAP_FRAMES RustCodec RustStream "
+        "checked_codes checked_frame checked_pcm choose_codec frame_seconds "
+        "rust_available"
+    ),
+    "moshi_mlx.mimi": "Mimi MimiConfig MimiStream load_mimi",
+    "moshi_mlx.helium": "Helium HeliumConfig load_helium",
+    "moshi_mlx.errors": "AudioError ConfigError DownloadError MoshiError WeightsError",
+    "moshi_mlx.hub": "Download LICENCE_UNKNOWN NANO REPOSITORY plan resolve",
+    "moshi_mlx.memory": "CACHE_LIMIT_BYTES Limits limit_memory limits_for metal_info restore",
+    "moshi_mlx.moshi": "EarlyReply Moshi Reply Session check_codec check_frame load",
+    "moshi_mlx.generator": "Forced LmGenerator MAX_SEED Step Submitted check_seed override",
+    "app.cli": "COMMANDS main",
+    "quantize.cli": "configure run",
+}
+
+
+def classes() -> dict[str, list[str]]:
+    """Name -> the files that define a class, or a type under a name, of it."""
+    found = defaultdict(list)
+    for part in PARTS:
+        for path in sorted((ROOT / part).rglob("*.py")):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                for name in names_of(node):
+                    found[name].append(str(path.relative_to(ROOT)))
+    return found
+
+
+def names_of(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript | ast.BinOp):
+        targets = [t.id for t in node.targets if isinstance(t, ast.Name)]
+        return [name for name in targets if name[0].isupper() and not name.isupper()]
+    return []
+
+
+def test_one_class_name_has_one_meaning() -> None:
+    several = {name: at for name, at in classes().items() if len(at) > 1}
+    several.pop("Sound", None)
+    assert several == {}
+
+
+@pytest.mark.parametrize(("folder", "most"), AT_THE_DOOR.items())
+def test_few_files_lie_directly_in_a_part(folder: str, most: int) -> None:
+    files = [p.name for p in (ROOT / folder).iterdir() if p.is_file() and p.suffix != ".pyc"]
+    assert len(files) <= most, files
+
+
+def test_every_folder_of_modules_is_a_package() -> None:
+    bare = {p.parent for part in PARTS for p in (ROOT / part).rglob("*.py")}
+    assert [str(folder) for folder in bare if not (folder / "__init__.py").exists()] == []
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_public_names_answer(module: str) -> None:
+    found = importlib.import_module(module)
+    assert [name for name in PUBLIC[module].split() if not hasattr(found, name)] == []
+
+
+def test_importing_the_library_brings_in_no_mlx_and_no_numpy() -> None:
+    code = "import sys, moshi_mlx; print(*sorted({n.split('.')[0] for n in sys.modules}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        **{"capture_output": True, "text": True, "check": True, "cwd": ROOT},
+    )
+    assert not {"mlx", "numpy", "sentencepiece", "huggingface_hub"} & set(done.stdout.split())
