@@ -88,7 +88,7 @@ def make_engine(load: str) -> Any:
         import moshi_mlx
         from app.talk.moshi_engine import MoshiEngine
 
-        return MoshiEngine(moshi_mlx.load("nano"), "nano")
+        return MoshiEngine(moshi_mlx.load("nano"), "nano", "bf16")
     from tests.support.fake_engine import FakeEngine
 
     return FakeEngine(lambda: 0.04)

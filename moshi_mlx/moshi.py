@@ -14,6 +14,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from .audio.finite import finite
 from .clock import FRAME_SAMPLES
 from .codec.cpu_threads import DecodeBehind, EncodeAhead, Sound
 from .codec.interface import Codec, CodecStream
@@ -242,7 +243,7 @@ def check_frame(pcm: np.ndarray) -> np.ndarray:
             f"a frame is float32 [{FRAME_SAMPLES}] (80 ms, mono, 24 kHz), "
             f"not {frame.dtype} {list(frame.shape)}"
         )
-    return np.nan_to_num(frame.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    return finite(frame.astype(np.float32))
 
 
 def load(

@@ -12,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from moshi_mlx.backend.precision import exact_float32
+from moshi_mlx.weights.recipes import Recipe
 
 from .calibrated.calibration import Calibration, read_calibration
 from .checkpoint.checkpoint import Checkpoint, open_checkpoint, plan_of
@@ -20,7 +21,7 @@ from .checkpoint.plan import unused_patterns
 from .checkpoint.target import Outcome, make_target
 from .errors import QuantizeError
 from .mixed.sizing import Choice, Goal, choose_recipe
-from .recipe.recipes import RECIPES, Recipe, find_recipe
+from .recipe.recipes import RECIPES, find_recipe
 from .report.report import FILE, Report, report_of, to_json
 from .report.tables import short
 

@@ -9,7 +9,7 @@ from moshi_mlx.clock import SAMPLE_RATE_HZ
 
 from .callbacks import Callbacks
 from .memory import SoundMemory
-from .port import MAX_BACKLOG_SAMPLES, Capture, Doorbell, EndOfInput, finite
+from .port import MAX_BACKLOG_SAMPLES, Capture, Doorbell, EndOfInput, finite_capture
 
 
 class Duplex(Callbacks):
@@ -38,7 +38,7 @@ class Duplex(Callbacks):
         deadline = time.monotonic() + timeout_s
         while True:
             if (capture := self.ring.take()) is not None:
-                return finite(capture)
+                return finite_capture(capture)
             if self._ended:
                 raise EndOfInput
             if not self._arrived.wait(deadline - time.monotonic()):

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from moshi_mlx.audio.finite import finite
 from moshi_mlx.clock import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 from .memory import RING_SAMPLES, SoundMemory, fence, read_ring, write_ring
@@ -38,11 +39,11 @@ class Capture:
         return len(self.mic) - FRAME_SAMPLES
 
 
-def finite(capture: Capture) -> Capture:
-    """One NaN spoils a codec for minutes: a sample that is one is silenced."""
-    if np.isfinite(capture.mic).all():
+def finite_capture(capture: Capture) -> Capture:
+    """The same with silence for samples that are no number."""
+    mic = finite(capture.mic)
+    if mic is capture.mic:
         return capture
-    mic = np.nan_to_num(capture.mic, nan=0.0, posinf=0.0, neginf=0.0)
     return Capture(mic, capture.played, capture.captured_s)
 
 
@@ -174,8 +175,8 @@ class QueuePort:
         return time.monotonic()
 
     def push_input(self, block: np.ndarray) -> None:
-        """Add float32 samples [n] in [-1, 1], any n up to 2 s; never blocks, NaN becomes 0."""
-        block = np.nan_to_num(np.asarray(block, np.float32), posinf=1.0, neginf=-1.0)
+        """Add float32 samples [n] in [-1, 1], any n up to 2 s; never blocks, NaN is silenced."""
+        block = finite(np.asarray(block, np.float32))
         self._ring.push(block, None, self.now())
         self._arrived.ring()
 

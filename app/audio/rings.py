@@ -10,7 +10,7 @@ from moshi_mlx.clock import SAMPLE_RATE_HZ
 from . import memory as m
 from .callbacks import LONGEST_FILL_S
 from .memory import write_ring
-from .port import Capture, EndOfInput, finite
+from .port import Capture, EndOfInput, finite_capture
 from .sound_process import SoundProcess
 
 SLICE_S = 0.05  # how soon a reader sees a new process, or the end
@@ -38,7 +38,7 @@ class Rings:
                     process.ring.flush()
                 capture = process.ring.take()
             if capture is not None:
-                return finite(capture)
+                return finite_capture(capture)
             if self._ended:
                 raise EndOfInput
             left_s = deadline - time.monotonic()

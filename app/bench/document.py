@@ -1,12 +1,12 @@
 """The bench as one JSON document: schema `moshi-bench`, version 1, described in docs/bench.md."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from moshi_mlx.config.json_file import read_json_object
 from moshi_mlx.errors import MoshiError
 
 from ..doctor.report import machine
@@ -102,13 +102,8 @@ def run_json(run: Run) -> dict[str, Any]:
 
 def read(path: Path) -> Mapping[str, Any]:
     """A document of `--json`. Raises MoshiError for a file that isn't one of this version."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MoshiError(f"{path} can't be read ({error.strerror})") from None
-    except ValueError:
-        raise MoshiError(f"{path} is no JSON: give what `moshi bench --json` wrote") from None
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+    found = read_json_object(path, MoshiError, "give what `moshi bench --json` wrote")
+    if found.get("schema") != SCHEMA:
         raise MoshiError(f"{path} is no report of `moshi bench --json`")
     if found.get("schema_version") != SCHEMA_VERSION:
         raise MoshiError(

@@ -3,7 +3,7 @@
 import gc
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import mlx.core as mx
@@ -32,7 +32,7 @@ from .floor import Floor
 from .runner import Memory, Plan, Stamp
 from .split import Split
 from .stats import Drift, RunTimes, Summary, TimerCheck
-from .subject import Subject, recipe_in
+from .subject import Subject
 
 TellProgress = Callable[[str, float], None]  # what is being done, and the share that is done
 TRACE_FRAMES = 300  # at most
@@ -129,7 +129,7 @@ def measure(subject: Subject, options: Options, gb_s: float, report: TellProgres
         raise KeyboardInterrupt
     history = bench_runner.WARM_FRAMES + len(recording.frames) // 2
     run = Run(
-        replace(subject, recipe=subject.recipe or recipe_in(moshi.lm)),
+        subject,
         recording,
         floor=bench_floor.of_run(moshi.lm, history, gb_s),
         memory=bench_runner.memory(),

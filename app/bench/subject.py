@@ -1,14 +1,12 @@
 """What is measured: a model by name, or one of an exact shape with random weights; does it fit."""
 
 import argparse
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.config.model_files import mimi_config_path
@@ -16,26 +14,23 @@ from moshi_mlx.config.reading import read_config
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.hub import NANO, resolve
 from moshi_mlx.lm.kv_ring import check_kv_bits
-from moshi_mlx.lm.model import Lm
 from moshi_mlx.memory import limit_memory
 from moshi_mlx.mimi import MimiConfig
 from moshi_mlx.moshi import Moshi, load
 from moshi_mlx.text.tokenizer import TextTokenizer
+from moshi_mlx.weights.recipes import name_of
 
 from ..doctor import checks, preflight
 from ..machine import verdict
 from ..machine.facts import Facts
-from ..machine.random_model import precision_of, random_lm, random_mimi, shape_config
+from ..machine.random_model import random_lm, random_mimi, recipe_of, shape_config
 
 DEFAULT_SHAPE, DEFAULT_RECIPE = "moshi-7b", "q4"
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One model to be measured. `build` loads it or makes it up (and may raise MoshiError).
-
-    `recipe` is "" where only the loaded model will tell.
-    """
+    """One model to be measured. `build` loads it or makes it up (and may raise MoshiError)."""
 
     model: str
     recipe: str
@@ -53,7 +48,7 @@ def from_random(shape: str, recipes: list[str], facts: Facts, kv_bits: int = 16)
     check_kv_bits(kv_bits, config.transformer.head_dim, config.transformer.context or 0)
     needs = {}
     for recipe in recipes:
-        precision_of(recipe)
+        recipe_of(recipe)
         needs[recipe] = verdict.memory_need_bytes(config, recipe)
     refused = {recipe: why for recipe in needs if (why := too_large(recipe, needs[recipe], facts))}
     if len(refused) == len(needs):
@@ -82,22 +77,8 @@ def from_model(args: argparse.Namespace, name: str, facts: Facts) -> Subject:
     folder = resolve(name, args.revision, args.offline)
     shown = folder.name if Path(name).is_dir() else name
     return Subject(
-        shown, recipe_of(shown), False, lambda: load(folder, args.codec, kv_bits=args.kv_bits)
+        shown, name_of(folder), False, lambda: load(folder, args.codec, kv_bits=args.kv_bits)
     )
-
-
-def recipe_of(name: str) -> str:
-    """ "kyutai/moshiko-mlx-q4" -> "q4"; "" where the name says nothing."""
-    found = re.search(r"(?:^|[-_.])(q[3-8]|bf16|mxfp4|nvfp4|mxfp8)(?:$|[-_.])", name)
-    return found[1] if found else ""
-
-
-def recipe_in(lm: Lm) -> str:
-    """What the loaded layers say: "q4", "q8+q4" for a mix, the dtype where none is quantized."""
-    bits = {m.bits for m in lm.modules() if isinstance(m, nn.QuantizedLinear)}
-    if bits:
-        return "+".join(f"q{n}" for n in sorted(bits, reverse=True))
-    return {mx.float32: "fp32", mx.float16: "fp16"}.get(lm.dtype, "bf16")
 
 
 def speech_config(shape: str) -> LmConfig:

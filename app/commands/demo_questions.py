@@ -1,6 +1,5 @@
 """The spoken questions of a model folder: `samples/*.wav`, answers in `questions.json`."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 
 from moshi_mlx.audio.file import read_mono
 from moshi_mlx.clock import SAMPLE_RATE_HZ
+from moshi_mlx.config.json_file import read_json_object
 from moshi_mlx.errors import MoshiError
 
 END_RATIO = 0.01  # of the peak: quieter than this at its end is no question any more
@@ -29,7 +29,7 @@ def bundled(folder: Path, names: Sequence[str]) -> list[Question]:
     listing = folder / "questions.json"
     if not listing.is_file():
         raise MoshiError(f"{folder} brings no spoken questions; the demo is for --model nano")
-    answers = json.loads(listing.read_text(encoding="utf-8"))["answers"]
+    answers = read_json_object(listing)["answers"]
     known = {q: a["answer"] for a in answers for q in a["questions"]}
     found = {
         path.stem: Question(path.stem.replace("_", " "), path, known[path.stem.replace("_", " ")])

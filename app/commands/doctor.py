@@ -13,10 +13,9 @@ from ..doctor import speed as doctor_speed
 from ..doctor.speed import Speed
 from ..machine import facts as platform_facts
 from ..machine.facts import Facts
-from .model_options import add_force_option
+from .model_options import KYUTAI_BITS, VOICES, add_force_option, kyutai_name
 
-VOICES, BITS = ("moshiko", "moshika"), ("q4", "q8", "bf16")
-MODELS = tuple(f"kyutai/{voice}-mlx-{bits}" for voice in VOICES for bits in BITS)
+MODELS = tuple(kyutai_name(voice, bits) for voice in VOICES for bits in KYUTAI_BITS)
 SPEED_TEST_BYTES = 2 * 10**9  # free memory that the five-second benchmark may take
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from moshi_mlx.errors import MoshiError
+from moshi_mlx.weights.recipes import KYUTAI_BITS
 
 if TYPE_CHECKING:
     from moshi_mlx import Moshi
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from ..talk.engine import MakeEngine
 
 VOICES = ("moshiko", "moshika")  # a man's and a woman's
-PRECISIONS = {4: "q4", 8: "q8", 16: "bf16"}
 DEFAULT_VOICE, DEFAULT_BITS = "moshiko", 4
 # option -> (type, help)
 SAMPLING: dict[str, tuple[type, str]] = {
@@ -47,7 +47,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--bits",
         type=int,
-        choices=tuple(PRECISIONS),
+        choices=tuple(KYUTAI_BITS),
         help=f"precision of Kyutai's models (default {DEFAULT_BITS})",
     )
     group.add_argument(
@@ -74,7 +74,7 @@ def add_force_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) 
 
 
 def kyutai_name(voice: str, bits: int) -> str:
-    return f"kyutai/{voice}-mlx-{PRECISIONS[bits]}"
+    return f"kyutai/{voice}-mlx-{KYUTAI_BITS[bits]}"
 
 
 def model_from(args: argparse.Namespace) -> str:
@@ -107,13 +107,16 @@ def engine_from(args: argparse.Namespace) -> "MakeEngine":
     """
     from moshi_mlx import load
     from moshi_mlx.hub import resolve
+    from moshi_mlx.weights.recipes import name_of
 
     from ..talk.moshi_engine import engine_maker
 
     name = model_from(args)
     announce = partial(_announce, args.kv_bits)
     folder = resolve(name, args.revision, args.offline, announce=announce)
-    return engine_maker(lambda: load(folder, codec=args.codec, kv_bits=args.kv_bits), name)
+    return engine_maker(
+        lambda: load(folder, codec=args.codec, kv_bits=args.kv_bits), name, name_of(folder)
+    )
 
 
 def _announce(kv_bits: int, download: "Download") -> None:

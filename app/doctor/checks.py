@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from moshi_mlx.config.presets import raw_preset
 from moshi_mlx.config.reading import parse_config
+from moshi_mlx.weights.recipes import ADVISED
 
 from ..audio.device import Device
 from ..machine import verdict
@@ -13,7 +14,6 @@ from ..machine.facts import Facts
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 OLDEST_MACOS = (14, 0)
-RECIPES = ("q4", "q6", "q8", "bf16")
 SWAP_WARNING_BYTES = 2 * 2**30
 CPU_MEMORY_SHARE = 0.8  # of all memory, where Metal doesn't say what it recommends
 SETTINGS_MICROPHONE = "System Settings > Privacy & Security > Microphone"
@@ -104,7 +104,7 @@ def memory(facts: Facts) -> list[Finding]:
     if usable is None:
         return [Finding(WARNING, "memory", "could not be read", "q4 needs a Mac with 16 GB")]
     config = parse_config(raw_preset("moshi-7b"))
-    needs = {recipe: verdict.memory_need_bytes(config, recipe) for recipe in RECIPES}
+    needs = {recipe: verdict.memory_need_bytes(config, recipe) for recipe in ADVISED[::-1]}
     fits = [
         f"{name} {_gb(size)} {'fits' if size <= usable else 'no'}" for name, size in needs.items()
     ]

@@ -14,11 +14,14 @@ from pathlib import Path
 import mlx.core as mx
 
 from moshi_mlx.config.lm_config import LmConfig
+from moshi_mlx.config.model_files import weight_paths
 from moshi_mlx.config.presets import raw_preset
-from moshi_mlx.config.reading import load_config, parse_config
+from moshi_mlx.config.reading import parse_config, read_config
 from moshi_mlx.errors import MoshiError
+from moshi_mlx.hub import resolve
 from moshi_mlx.lm.kv_ring import bits_per_number
 from moshi_mlx.weights import frame_cost
+from moshi_mlx.weights.recipes import RECIPES, name_of, smaller_than
 
 from ..machine import verdict as bench_verdict
 from ..machine.chips import bandwidth_gb_s, chip_name
@@ -33,7 +36,6 @@ FAMILIES: tuple[tuple[str, str], ...] = (
     (r"hibiki", "hibiki-2b"),
 )
 MOST_BYTES_ON_A_CPU = 10**9
-SMALLER = ("bf16", "q8", "q6", "q4")
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,10 @@ class ModelSize:
     @property
     def frame_bytes(self) -> int:
         """At full context; the weights that lie on the disk tell their own precision."""
-        counts = frame_cost.parameters(self.config)
-        read = self.weights_bytes * counts.per_frame // max(1, counts.total)
-        return read + self.kv_bytes
+        recipe = RECIPES.get(self.recipe, RECIPES["bf16"])  # the share differs little
+        read = frame_cost.weight_bytes_per_frame(self.config, recipe)
+        of = frame_cost.model_bytes(self.config, recipe)
+        return self.weights_bytes * read // max(1, of) + self.kv_bytes
 
     @property
     def memory_bytes(self) -> int:
@@ -120,25 +123,35 @@ def describe(model: str | Path, facts: Facts) -> ModelSize | None:
     """Sizes of a model without loading or downloading it; None where the name tells nothing."""
     folder = Path(model).expanduser()
     if folder.is_dir():
-        try:
-            config = load_config(folder)
-        except MoshiError:
-            return None
-        files = [p for p in folder.glob("*.safetensors") if "mimi" not in p.name]
-        size = sum(p.stat().st_size for p in files if not p.name.startswith("tokenizer-"))
-        return ModelSize(config, folder.name, size, 0) if size else None
-    name = str(model).lower()
+        return _of_folder(folder)
+    here = facts.models.get(str(model)) == "complete"
+    if here and (found := _of_cache(str(model))) is not None:
+        return found
+    name, recipe = str(model).lower(), name_of(str(model))
     preset = next((preset for pattern, preset in FAMILIES if re.search(pattern, name)), None)
-    recipe = re.search(r"(?:^|[-_.])(q[3-8]|bf16)(?:$|[-_.])", name)
-    if preset is None or recipe is None:
+    if preset is None or recipe not in RECIPES:
         return None
     config = parse_config(raw_preset(preset))
-    size = frame_cost.model_bytes(
-        config, frame_cost.RECIPES.get(recipe[1], frame_cost.RECIPES["q8"])
-    )
-    here = facts.models.get(str(model)) == "complete"
+    size = frame_cost.model_bytes(config, RECIPES[recipe])
     missing = 0 if here else size + bench_verdict.MIMI_BYTES
-    return ModelSize(config, recipe[1], size, missing)
+    return ModelSize(config, recipe, size, missing)
+
+
+def _of_folder(folder: Path) -> ModelSize | None:
+    try:
+        raw = read_config(folder)
+        config = parse_config(raw, str(folder / "config.json"))
+        size = sum(path.stat().st_size for path in weight_paths(folder, raw))
+        return ModelSize(config, name_of(folder), size, 0)
+    except (MoshiError, OSError):
+        return None  # loading will say what is wrong with it
+
+
+def _of_cache(repository: str) -> ModelSize | None:
+    try:
+        return _of_folder(resolve(repository, offline=True))
+    except MoshiError:
+        return None
 
 
 def room(model: ModelSize, facts: Facts) -> list[str]:
@@ -170,7 +183,9 @@ def _speed_line(verdict: Verdict, model: ModelSize, facts: Facts) -> str:
 
 def _what_then(verdict: Verdict, model: ModelSize, facts: Facts) -> str:
     """The largest recipe that would do, else what is left to try."""
-    smaller = SMALLER[SMALLER.index(model.recipe) + 1 :] if model.recipe in SMALLER else ()
+    smaller = smaller_than(model.recipe)
+    if smaller is None:  # a mix of one's own: what it could be smaller than, nobody knows
+        return "choose fewer bits" if verdict.answer == NO else "measure it with `moshi bench`"
     for recipe in smaller:
         other = estimate(recipe, bench_verdict.frame_bytes(model.config, recipe), facts)
         if other is not None and other.answer == YES:

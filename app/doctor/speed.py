@@ -16,12 +16,13 @@ from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.config.presets import raw_preset
 from moshi_mlx.config.reading import parse_config
 from moshi_mlx.weights import frame_cost
+from moshi_mlx.weights.recipes import ADVISED, RECIPES
 
 from ..machine import readers, verdict
 from ..machine.verdict import Verdict
 
 RECIPE = "q4"
-OTHER_RECIPES = ("q6", "q8", "bf16")
+FORECAST = ADVISED[::-1]  # the smallest first
 PHASE_S = 1.0  # for each model and the codec, after the first frame
 MOST_FRAMES = 40
 HOPELESS_MS = 160.0  # one layer and one slice that take two frames' time: no second look
@@ -48,29 +49,28 @@ class Speed:
     @property
     def bandwidth_gb_s(self) -> float:
         """What the layers reached: their bytes by their time."""
-        per_layer = frame_cost.weight_bytes_per_frame(_shape(1, 0), frame_cost.RECIPES[RECIPE])
-        head = frame_cost.weight_bytes_per_frame(_shape(0, 0), frame_cost.RECIPES[RECIPE])
+        per_layer = frame_cost.weight_bytes_per_frame(_shape(1, 0), RECIPES[RECIPE])
+        head = frame_cost.weight_bytes_per_frame(_shape(0, 0), RECIPES[RECIPE])
         return (per_layer - head) / max(self.layer_ms, 1e-6) / 1e6
 
     def frame_ms(self, recipe: str, history_frames: int | None = None) -> float:
         """A frame of the 7B; the bytes that q4 doesn't read cost what its own bytes did."""
         config = seven_b()
         extra = verdict.frame_bytes(config, recipe, history_frames)
-        extra -= frame_cost.weight_bytes_per_frame(config, frame_cost.RECIPES[RECIPE])
+        extra -= frame_cost.weight_bytes_per_frame(config, RECIPES[RECIPE])
         return self.lm_ms + self.codec_ms + frame_cost.floor_ms(extra, self.bandwidth_gb_s)
 
     @property
     def verdicts(self) -> list[Verdict]:
         """At full context, after four minutes of talk."""
-        recipes = (RECIPE, *OTHER_RECIPES)
-        return [verdict.of_predicted(r, self.frame_ms(r)) for r in recipes]
+        return [verdict.of_predicted(r, self.frame_ms(r)) for r in FORECAST]
 
     def as_json(self) -> dict[str, Any]:
         return {
             **asdict(self),
             "recipe": RECIPE,
             "bandwidth_gb_s": self.bandwidth_gb_s,
-            "predicted_frame_ms": {r: self.frame_ms(r) for r in (RECIPE, *OTHER_RECIPES)},
+            "predicted_frame_ms": {r: self.frame_ms(r) for r in FORECAST},
             "verdicts": {v.recipe: v.answer for v in self.verdicts},
         }
 
@@ -142,10 +142,7 @@ def _codec_ms() -> tuple[float, int]:
 
 def _hopeless(one_ms: float) -> Speed:
     """From the first model alone: its time spread over its parts by the bytes they read."""
-    of = [
-        frame_cost.weight_bytes_per_frame(_shape(*shape), frame_cost.RECIPES[RECIPE])
-        for shape in SHAPES
-    ]
+    of = [frame_cost.weight_bytes_per_frame(_shape(*shape), RECIPES[RECIPE]) for shape in SHAPES]
     layer, depth = (of[1] - of[0]) / 2, (of[2] - of[0]) / 2
     per_byte = one_ms / of[0]
     return Speed(layer * per_byte, depth * per_byte, one_ms - (layer + depth) * per_byte, 0.0, 1)

@@ -9,6 +9,8 @@ again, which learns the room from less speech.
 
 import numpy as np
 
+from moshi_mlx.audio.finite import finite
+
 from .kalman_filter import AUDIBLE, HOP_SAMPLES, PARTITION_SAMPLES, KalmanFilter, Spectra
 
 TAIL_SAMPLES = 12_000  # 500 ms: delay of the device and room together
@@ -89,8 +91,3 @@ class EchoCanceller:
         if self._after > self._before:
             return mic
         return error * np.float32(np.sqrt(before / after))
-
-
-def finite(pcm: np.ndarray) -> np.ndarray:
-    """The samples with silence for what is no number."""
-    return pcm if np.isfinite(pcm).all() else np.nan_to_num(pcm, nan=0.0, posinf=0.0, neginf=0.0)

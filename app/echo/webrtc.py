@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from moshi_mlx.audio.finite import finite
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import MoshiError
 
@@ -46,8 +47,8 @@ class WebrtcCanceller:
 
     def process(self, mic: np.ndarray, played: np.ndarray) -> np.ndarray:
         """mic and played float32 [n] -> cleaned [n]; a rest of less than 240 passes through."""
-        out = np.nan_to_num(mic, nan=0.0, posinf=0.0, neginf=0.0)
-        far = np.nan_to_num(played, nan=0.0, posinf=0.0, neginf=0.0)
+        out = finite(mic).copy()
+        far = finite(played)
         for start in range(0, len(mic) - BLOCK_SAMPLES + 1, BLOCK_SAMPLES):
             block = slice(start, start + BLOCK_SAMPLES)
             out[block] = self._block(out[block], far[block])

@@ -4,14 +4,14 @@ Quantized layers are filled with random bits, one array after the other, so that
 held in 16 bits and the peak is the model itself.
 """
 
-import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import mlx.core as mx
-import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from moshi_mlx.config.json_file import read_json_object
 from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.config.presets import PRESETS, raw_preset
 from moshi_mlx.config.reading import load_config, parse_config
@@ -19,7 +19,9 @@ from moshi_mlx.errors import ConfigError, MoshiError
 from moshi_mlx.lm.model import Lm
 from moshi_mlx.mimi import Mimi, MimiConfig
 from moshi_mlx.mimi.tensors import Tensors, evaluated
-from moshi_mlx.weights.frame_cost import RECIPES, Precision
+from moshi_mlx.weights.loading import quantize_layers
+from moshi_mlx.weights.packing import layer_name, stacks
+from moshi_mlx.weights.recipes import RECIPES, Format, Recipe, formats
 
 FLOATS = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 
@@ -34,28 +36,17 @@ def shape_config(name_or_file: str) -> LmConfig:
     if path.is_file() and path.name == "config.json":
         return load_config(path.parent)
     if path.is_file():
-        return parse_config(read_json(path), str(path))
+        return parse_config(read_json_object(path), str(path))
     raise ConfigError(
         f"{name_or_file!r} is no shape: give one of {', '.join(PRESETS)}, or a config.json"
     )
 
 
-def read_json(path: Path) -> dict:
-    """One JSON object from a file. Raises ConfigError."""
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} can't be read as JSON ({error})") from None
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path} must hold one JSON object")
-    return raw
-
-
-def precision_of(recipe: str) -> Precision:
+def recipe_of(name: str) -> Recipe:
     """A recipe by name. Raises MoshiError that lists the known ones."""
-    if recipe not in RECIPES:
-        raise MoshiError(f"unknown recipe {recipe!r}; known: {', '.join(RECIPES)}")
-    return RECIPES[recipe]
+    if name not in RECIPES:
+        raise MoshiError(f"unknown recipe {name!r}; known: {', '.join(RECIPES)}")
+    return RECIPES[name]
 
 
 def random_lm(
@@ -67,17 +58,18 @@ def random_lm(
 ) -> Lm:
     """A language model whose every array has the recipe's format; activations take `dtype`.
 
-    bf16 and fp32 as recipes set the dtype of weights and activations. Models made with the same
-    `pool` share the arrays that they have in common. Raises MoshiError for a recipe that isn't
-    known, or whose groups divide no width.
+    bf16, fp16 and fp32 as recipes set the dtype of weights and activations. Models made with the
+    same `pool` share the arrays that they have in common. Raises MoshiError for a recipe that
+    isn't known, or whose groups divide no width.
     """
-    precision = precision_of(recipe)
-    if not precision.quantized:
-        dtype = {"bf16": "bfloat16", "fp32": "float32"}[recipe]
+    chosen = recipe_of(recipe)
     lm = Lm(config)  # lazy: nothing is computed until it is replaced below
-    if precision.quantized:
-        _quantize(lm, precision)
-    fill = _Fill(FLOATS[dtype], precision, seed)
+    layers = _layer_formats(config, chosen)
+    if chosen.quantizes:
+        _quantize(lm, layers, recipe)
+    else:
+        dtype = formats(config, chosen)["out_norm.weight"].mode
+    fill = _Fill(FLOATS[dtype], layers, seed)
     pool = {} if pool is None else pool
     for name, array in tree_flatten(lm.parameters()):
         assert isinstance(array, mx.array)
@@ -90,22 +82,25 @@ def random_lm(
     return lm
 
 
-def _quantize(lm: Lm, precision: Precision) -> None:
+def _layer_formats(config: LmConfig, recipe: Recipe) -> dict[str, Format]:
+    """The model's own name of each layer that the recipe quantizes -> its format."""
+    stacked = {members[0]: ours for ours, members in stacks(config).items()}
+    found = {}
+    for name, chosen in formats(config, recipe).items():
+        layer = name.rpartition(".")[0]
+        ours = stacked.get(layer) or layer_name(layer, config)
+        if ours is not None and chosen.quantized:
+            found[ours] = chosen
+    return found
+
+
+def _quantize(lm: Lm, layers: Mapping[str, Format], recipe: str) -> None:
     """Layers whose width the groups don't divide stay as they are, as `moshi quantize` does it."""
-    quantized = []
-
-    def how(path: str, module: nn.Module) -> bool:
-        if not isinstance(module, (nn.Linear, nn.Embedding)):
-            return False
-        fits = module.weight.shape[-1] % precision.group_size == 0
-        quantized.append(fits)
-        return fits
-
-    nn.quantize(lm, precision.group_size, precision.bits, mode=precision.mode, class_predicate=how)
-    if not any(quantized):
+    if not layers:
         raise MoshiError(
-            f"no layer of this shape can be cut into groups of {precision.group_size}; choose bf16"
+            f"no layer of this shape can be cut into the groups of {recipe}; choose bf16"
         )
+    quantize_layers(lm, layers)
 
 
 class _Fill:
@@ -117,8 +112,8 @@ class _Fill:
 
     PATTERN = 4_194_301
 
-    def __init__(self, dtype: mx.Dtype, precision: Precision, seed: int) -> None:
-        self.dtype, self.precision = dtype, precision
+    def __init__(self, dtype: mx.Dtype, layers: Mapping[str, Format], seed: int) -> None:
+        self.dtype, self.layers = dtype, layers
         bits, normal = mx.random.split(mx.random.key(seed))
         words = mx.random.randint(-(2**31), 2**31 - 1, (self.PATTERN,), mx.int32, key=bits)
         self.words = words.view(mx.uint32)
@@ -126,14 +121,14 @@ class _Fill:
 
     def __call__(self, name: str, array: mx.array) -> mx.array:
         """An array of this shape and kind, not yet evaluated."""
-        kind, columns = name.rpartition(".")[2], array.shape[-1]
+        (layer, _, kind), columns = name.rpartition("."), array.shape[-1]
         if array.dtype == mx.uint32:
             return self.repeat(self.words, array)
         if array.dtype == mx.uint8:  # scales of mxfp4 and its kind: powers of two, 2^-9 here
             return mx.full(array.shape, 118, mx.uint8)
-        if kind in ("scales", "biases"):
-            half = 2 ** (self.precision.bits - 1)
-            step = (3 / (columns * self.precision.group_size)) ** 0.5 / half
+        if kind in ("scales", "biases") and layer in self.layers:
+            half = 2 ** (self.layers[layer].bits - 1)
+            step = (3 / (columns * self.layers[layer].group_size)) ** 0.5 / half
             return mx.full(array.shape, step if kind == "scales" else -step * half, self.dtype)
         if array.ndim < 2:
             return mx.ones(array.shape, self.dtype)
@@ -151,7 +146,7 @@ class _RandomTensors(Tensors):
 
     def __init__(self, dtype: mx.Dtype, seed: int) -> None:
         super().__init__({}, "random weights", dtype)
-        self._fill = _Fill(dtype, RECIPES["fp32"], seed)
+        self._fill = _Fill(dtype, {}, seed)
 
     def take(self, name: str, *shape: int, dtype: mx.Dtype | None = None) -> mx.array:
         to = dtype or self.dtype

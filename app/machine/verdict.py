@@ -1,11 +1,14 @@
 """Will it keep up: 80 ms a frame against what was measured, or against what the floor promises."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from moshi_mlx.clock import FRAME_MS
 from moshi_mlx.config.lm_config import LmConfig
+from moshi_mlx.config.presets import raw_preset
+from moshi_mlx.config.reading import parse_config
 from moshi_mlx.weights import frame_cost
+from moshi_mlx.weights.recipes import ADVISED, RECIPES, smaller_than
 
 RESERVE_MS = 8.0  # a frame that takes longer than 72 ms in 1 of 20 cases has no room for a hiccup
 # What Macs add to the floor, as people measured it on M1 Pro to M5 Max (codec included).
@@ -13,8 +16,6 @@ LEAST_OVERHEAD_MS, MOST_OVERHEAD_MS = 18.0, 47.0
 MIMI_BYTES = 385_000_000  # the file, fp32; all of it lies in memory
 RUNTIME_BYTES = 700_000_000  # Python, MLX's buffers and activations
 YES, TIGHT, NO = "yes", "tight", "no"
-GIGABYTES_PER_FRAME = {"bf16": 14.8, "q8": 7.8, "q4": 4.6}  # what a 7B reads, best recipe first
-BITS = {"bf16": 16, "q8": 8, "q4": 4}
 FIXED_MS = 15.0  # codec and overhead: the part that no recipe changes
 ROOM_MS = 4.0  # headroom a recipe must leave to be recommended
 
@@ -67,29 +68,35 @@ def summary(verdicts: Iterable[Verdict]) -> str:
 
 def memory_need_bytes(config: LmConfig, recipe: str) -> int:
     """What a conversation of any length holds in memory: weights, full context, codec, runtime."""
-    weights = frame_cost.model_bytes(config, frame_cost.RECIPES[recipe])
+    weights = frame_cost.model_bytes(config, RECIPES[recipe])
     return weights + frame_cost.kv_bytes(config) + MIMI_BYTES + RUNTIME_BYTES
 
 
 def download_bytes(config: LmConfig, recipe: str) -> int:
     """Weights and codec (the tokenizer is half a megabyte)."""
-    return frame_cost.model_bytes(config, frame_cost.RECIPES[recipe]) + MIMI_BYTES
+    return frame_cost.model_bytes(config, RECIPES[recipe]) + MIMI_BYTES
 
 
 def frame_bytes(config: LmConfig, recipe: str, history_frames: int | None = None) -> int:
     """What a frame reads; `history_frames` None: after four minutes, when the context is full."""
-    weights = frame_cost.weight_bytes_per_frame(config, frame_cost.RECIPES[recipe])
+    weights = frame_cost.weight_bytes_per_frame(config, RECIPES[recipe])
     return weights + frame_cost.kv_bytes(config, history_frames)
 
 
-def recipe_that_fits(recipe: str, step_ms: float) -> tuple[str, float] | None:
-    """The best smaller recipe expected to keep up and its step time; None when none would."""
-    here = GIGABYTES_PER_FRAME.get(recipe)
-    if here is None:
-        return None
+def recipe_that_fits(
+    recipe: str, step_ms: float, among: Sequence[str] = ADVISED
+) -> tuple[str, float] | None:
+    """The best smaller recipe expected to keep up and its step time; None when none would.
+
+    What a step takes beyond the fixed part goes with the bytes that the 7B reads in a frame.
+    """
+    config = parse_config(raw_preset("moshi-7b"))
     fixed_ms = min(FIXED_MS, step_ms / 2)
-    for other, gigabytes in GIGABYTES_PER_FRAME.items():
-        expected_ms = fixed_ms + (step_ms - fixed_ms) * gigabytes / here
-        if gigabytes < here and expected_ms < FRAME_MS - ROOM_MS:
+    for other in smaller_than(recipe, among) or ():
+        here, there = (
+            frame_cost.weight_bytes_per_frame(config, RECIPES[name]) for name in (recipe, other)
+        )
+        expected_ms = fixed_ms + (step_ms - fixed_ms) * there / here
+        if expected_ms < FRAME_MS - ROOM_MS:
             return other, expected_ms
     return None

@@ -81,7 +81,7 @@ class Conversation:
         self._talk, self._port, self._clean, self._engine = talk, port, clean, engine
         self._tell = tell
         self._speech, self._steps = SpeechDetector(), StepTimes()
-        self.pace = PaceWatch(engine.recipe)
+        self.pace = PaceWatch(engine.name, engine.recipe)
         self._stepped = self._dropped_samples = 0
         self._hears_speech = False
         self._holding = not settings.greeting

@@ -1,11 +1,9 @@
 """The real model behind a session: `moshi_mlx` as an Engine, loaded and warmed on its thread."""
 
-from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 
 from ..events import Settings
@@ -13,8 +11,6 @@ from .engine import EngineReply
 
 if TYPE_CHECKING:
     from moshi_mlx.moshi import Moshi, Session
-
-DTYPE_RECIPES = {mx.bfloat16: "bf16", mx.float16: "fp16", mx.float32: "fp32"}
 
 
 class MoshiTalk:
@@ -45,8 +41,8 @@ class MoshiTalk:
 class MoshiEngine:
     """See engine.Engine. Make and use it on one thread."""
 
-    def __init__(self, moshi: "Moshi", name: str) -> None:
-        self._moshi, self.name, self.recipe = moshi, name, recipe_of(moshi.lm)
+    def __init__(self, moshi: "Moshi", name: str, recipe: str) -> None:
+        self._moshi, self.name, self.recipe = moshi, name, recipe
         moshi.warm_up()
 
     def begin(self, settings: Settings) -> MoshiTalk:
@@ -58,18 +54,6 @@ class MoshiEngine:
         return mx.get_active_memory()
 
 
-def engine_maker(load: Callable[[], "Moshi"], name: str) -> Callable[[], MoshiEngine]:
+def engine_maker(load: Callable[[], "Moshi"], name: str, recipe: str) -> Callable[[], MoshiEngine]:
     """What `Session` takes: loads when the session's thread calls it."""
-    return lambda: MoshiEngine(load(), name)
-
-
-def recipe_of(lm: nn.Module) -> str:
-    """ "q4", "bf16", ...: the precision that most of the weights' bytes have."""
-    sizes: Counter[str] = Counter()
-    for _, module in lm.named_modules():
-        bits = getattr(module, "bits", None)
-        for name, array in module.items():
-            if isinstance(array, mx.array):
-                kind = DTYPE_RECIPES.get(array.dtype, str(array.dtype))
-                sizes[f"q{bits}" if bits and name == "weight" else kind] += array.nbytes
-    return sizes.most_common(1)[0][0]
+    return lambda: MoshiEngine(load(), name, recipe)

@@ -9,6 +9,7 @@ import soxr
 
 from ..clock import SAMPLE_RATE_HZ
 from ..errors import AudioError
+from .finite import finite
 
 
 def read_mono(path: str | Path | BinaryIO) -> np.ndarray:
@@ -23,7 +24,7 @@ def read_mono(path: str | Path | BinaryIO) -> np.ndarray:
         ) from None
     if len(samples) == 0:
         raise AudioError(f"{path} holds no sound; give a recording that is not empty")
-    mono = np.nan_to_num(samples.mean(axis=1))
+    mono = finite(samples.mean(axis=1))
     if rate_hz != SAMPLE_RATE_HZ:
         mono = soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ)
     return mono.astype(np.float32)

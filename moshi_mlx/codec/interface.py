@@ -4,6 +4,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ..audio.finite import finite
 from ..clock import SAMPLE_RATE_HZ
 from ..errors import MoshiError
 
@@ -41,8 +42,8 @@ class Codec(Protocol):
 def checked_pcm(pcm: np.ndarray) -> np.ndarray:
     """float32 [samples]. Raises MoshiError for another shape, integers, NaN or infinity."""
     pcm = _one_channel(pcm)
-    if not (finite := np.isfinite(pcm)).all():
-        where = int(np.argmin(finite)) / SAMPLE_RATE_HZ
+    if not (good := np.isfinite(pcm)).all():
+        where = int(np.argmin(good)) / SAMPLE_RATE_HZ
         raise MoshiError(
             f"the samples aren't all finite numbers (first at {where:.2f} s); mend them"
         )
@@ -57,7 +58,7 @@ def checked_frame(frame: np.ndarray, frame_samples: int) -> np.ndarray:
     frame = _one_channel(frame)
     if len(frame) != frame_samples:
         raise MoshiError(f"a frame has {frame_samples} samples, not {len(frame)}; cut or pad it")
-    return frame if np.isfinite(frame).all() else np.where(np.isfinite(frame), frame, 0)
+    return finite(frame)
 
 
 def _one_channel(pcm: np.ndarray) -> np.ndarray:

@@ -4,32 +4,38 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, MoshiError
 
+ADVICE = "fetch it again"  # of files that come from a repository
 MAX_BYTES = 100_000_000  # safetensors' own limit for a header; configs and indexes are far below
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """The object in the JSON file `path`. Raises ConfigError naming the file."""
+def read_json_object(
+    path: Path, error: type[MoshiError] = ConfigError, advice: str = ADVICE
+) -> dict[str, Any]:
+    """The object in the JSON file `path`. Raises `error`, naming the file, ending with `advice`."""
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path} can't be a config: it has more than 100 MB; fetch it again")
+            raise error(f"{path} has more than 100 MB, too much for a JSON file; {advice}")
         data = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path} can't be read ({error.strerror}); fetch it again") from None
-    return parse_json_object(data, str(path))
+    except OSError as failure:
+        raise error(f"{path} can't be read ({failure.strerror}); {advice}") from None
+    return parse_json_object(data, str(path), error, advice)
 
 
-def parse_json_object(data: bytes, source: str) -> dict[str, Any]:
-    """UTF-8, with or without a byte order mark -> the object in it. Raises ConfigError."""
+def parse_json_object(
+    data: bytes, source: str, error: type[MoshiError] = ConfigError, advice: str = ADVICE
+) -> dict[str, Any]:
+    """UTF-8, with or without a byte order mark -> the object in it. Raises as the above."""
     try:
         found = json.loads(data.decode("utf-8-sig"))
     except RecursionError:
-        raise ConfigError(f"{source} is nested too deeply to be read; fetch it again") from None
-    except ValueError as error:
-        raise ConfigError(f"{source} can't be read as JSON ({error}); fetch it again") from None
+        raise error(f"{source} is nested too deeply to be read; {advice}") from None
+    except ValueError as failure:
+        raise error(f"{source} can't be read as JSON ({failure}); {advice}") from None
     if not isinstance(found, dict):
-        raise ConfigError(f"{source} must hold one JSON object, not a {type(found).__name__}")
+        kind = type(found).__name__
+        raise error(f"{source} must hold one JSON object, not a {kind}; {advice}")
     return found
 
 

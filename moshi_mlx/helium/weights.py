@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ..config.model_files import part_path, weight_paths
 from ..config.reading import read_config
-from ..weights.formats import Quantization
 from ..weights.packing import NamedTensors, stack
+from ..weights.recipes import Format
 from ..weights.safetensors import check_tensors, read_all
 from .config import HeliumConfig
 
@@ -66,7 +66,7 @@ def read_weights(folder: Path) -> tuple[NamedTensors, str]:
 
 def packed(
     tensors: NamedTensors, path: str, config: HeliumConfig
-) -> tuple[NamedTensors, dict[str, Quantization]]:
+) -> tuple[NamedTensors, dict[str, Format]]:
     """Tensors of either layout -> the model's parameters and its layers' quantization.
 
     Raises WeightsError for a missing, unknown or misshapen tensor. Parts that a file quantizes
@@ -77,7 +77,7 @@ def packed(
     shapes = {name: s for layer in layers for name, s in layer.shapes(transformers).items()}
     quantized = check_tensors(tensors, shapes, path)
     found: NamedTensors = {}
-    modes: dict[str, Quantization] = {}
+    modes: dict[str, Format] = {}
     for layer in layers:
         members = [name for name, _ in layer.parts] if transformers else [layer.name]
         parts, mode = stack(tensors, quantized, members)

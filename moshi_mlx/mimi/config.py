@@ -1,13 +1,13 @@
 """Mimi's sizes: frozen, strict, read from `mimi_config.json` (layout of PyTorch's `loaders.py`)."""
 
 import difflib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..config.json_file import read_json_object
 from ..errors import ConfigError
 
 CONFIG_NAME = "mimi_config.json"
@@ -116,10 +116,7 @@ class MimiConfig:
     @classmethod
     def from_file(cls, path: Path) -> "MimiConfig":
         """The config in the JSON file `path`. Raises ConfigError naming the file."""
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ConfigError(f"can't read {path}: {error}") from error
+        raw = read_json_object(path)
         try:
             return cls.from_dict(raw)
         except ConfigError as error:

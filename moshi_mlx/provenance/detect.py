@@ -13,6 +13,7 @@ from math import exp, log
 import numpy as np
 import soxr
 
+from ..audio.finite import finite
 from ..clock import SAMPLE_RATE_HZ
 from ..errors import MoshiError
 from .key import PUBLIC_KEY
@@ -148,7 +149,7 @@ def joined(parts: Sequence[Sequence[Variant]]) -> list[Variant]:
 
 
 def _at_24k(pcm: np.ndarray, rate_hz: float) -> np.ndarray:
-    samples = np.nan_to_num(pcm.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    samples = finite(pcm.astype(np.float32))
     if rate_hz == SAMPLE_RATE_HZ or not len(samples):
         return samples
     return soxr.resample(samples, rate_hz, SAMPLE_RATE_HZ)

@@ -8,6 +8,7 @@ unmarked sound fits a key.
 
 import numpy as np
 
+from ..audio.finite import finite
 from .pattern import BANDS, PAIRS, bin_bands
 
 HOP_SAMPLES = 240  # 10 ms: the grid on which frames are looked for
@@ -28,7 +29,7 @@ def residual(pcm: np.ndarray) -> np.ndarray:
     """float [n] at 24 kHz -> float32 [n // 240, 16]: each 10 ms, for each pair; 0 where nothing
     can be said."""
     hops = len(pcm) // HOP_SAMPLES
-    pcm = np.nan_to_num(np.asarray(pcm, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    pcm = finite(np.asarray(pcm, np.float32))
     peak = np.abs(pcm).max(initial=0.0)
     energy = band_energy(pcm / peak if peak > 0 else pcm)
     if len(energy) <= SPAN:

@@ -14,7 +14,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import MoshiError, WeightsError
-from ..weights.safetensors import check_safetensors
+from ..weights.header import read_header
 
 TENSOR = "speaker_wavs"
 NO_VOICE = 125  # latents of a slot where no voice is given at all
@@ -28,7 +28,7 @@ def read_voice(path: str | Path, dim: int, model_id: Mapping[str, Any]) -> np.nd
     Raises WeightsError for a file that is no voice, and for a voice of another model.
     """
     path = Path(path)
-    check_safetensors(path)
+    read_header(path)  # raises for a damaged file
     tensors, said = mx.load(str(path), format="safetensors", return_metadata=True)
     assert isinstance(tensors, dict) and isinstance(said, dict)
     voice = tensors.get(TENSOR)

@@ -1,5 +1,6 @@
 """From a folder or repository to a language model: the config says what, the file says how."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from ..errors import WeightsError
 from ..lm.kv_ring import check_kv_bits
 from ..lm.model import Lm
 from ..memory import limit_memory
-from .formats import Quantization
 from .packing import pack, unpack
+from .recipes import Format
 from .safetensors import check_tensors, read_all, read_now, to_mlx_layout
 from .tensor_names import expected
 
@@ -93,7 +94,7 @@ def stored_dtype(packed: dict[str, mx.array]) -> mx.Dtype:
     return packed["out_norm.weight"].dtype
 
 
-def cast(name: str, tensor: mx.array, dtype: mx.Dtype, modes: dict[str, Quantization]) -> mx.array:
+def cast(name: str, tensor: mx.array, dtype: mx.Dtype, modes: dict[str, Format]) -> mx.array:
     """Floating point tensors to `dtype`; packed bits and byte scales stay; conditions fp32."""
     if not mx.issubdtype(tensor.dtype, mx.floating):
         return tensor
@@ -102,7 +103,7 @@ def cast(name: str, tensor: mx.array, dtype: mx.Dtype, modes: dict[str, Quantiza
     return tensor.astype(dtype)
 
 
-def quantize_layers(lm: nn.Module, modes: dict[str, Quantization]) -> None:
+def quantize_layers(lm: nn.Module, modes: Mapping[str, Format]) -> None:
     """Make the layers in `modes` (of the model's own names) quantized ones; nothing is computed."""
 
     def how(path: str, module: nn.Module) -> bool | dict:

@@ -4,17 +4,16 @@ All audio embeddings become one table (plus a row of zeros for "no input"), all 
 of the depth transformer one matrix; slices that share a set of weights share it in memory.
 """
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import mlx.core as mx
 
 from ..config.lm_config import LmConfig
-from .formats import Quantization
-from .tensor_names import expected
+from .formats import dequantize
+from .recipes import Format
+from .tensor_names import SLICE, expected, first_copy
 
 NamedTensors = dict[str, mx.array]
-SLICE = re.compile(r"depformer\.slices\.(\d+)\.(.+)")
 STACKED_AUDIO, STACKED_INPUTS = "audio_emb.emb", "depth.linear_in"
 
 
@@ -57,8 +56,8 @@ def stacks(config: LmConfig) -> dict[str, list[str]]:
 
 
 def pack(
-    tensors: Mapping[str, mx.array], quantized: Mapping[str, Quantization], config: LmConfig
-) -> tuple[NamedTensors, dict[str, Quantization]]:
+    tensors: Mapping[str, mx.array], quantized: Mapping[str, Format], config: LmConfig
+) -> tuple[NamedTensors, dict[str, Format]]:
     """Kyutai's MLX layout -> the model's own parameters, and its layers' quantization."""
     packed: NamedTensors = {}
     for name, tensor in tensors.items():
@@ -77,35 +76,32 @@ def pack(
 
 
 def stack(
-    tensors: Mapping[str, mx.array], quantized: Mapping[str, Quantization], members: list[str]
-) -> tuple[NamedTensors, Quantization | None]:
+    tensors: Mapping[str, mx.array], quantized: Mapping[str, Format], members: list[str]
+) -> tuple[NamedTensors, Format | None]:
     """Members one below the other; dequantized first where they are quantized differently."""
     modes = {quantized.get(layer) for layer in members}
     if len(modes) > 1:
-        plain = [dequantized(tensors, layer, quantized.get(layer)) for layer in members]
-        return {"weight": mx.concatenate(plain)}, None
+        parts = [plain(tensors, layer, quantized.get(layer)) for layer in members]
+        return {"weight": mx.concatenate(parts)}, None
     mode = modes.pop()
-    kinds: Iterable[str] = ("weight",)
-    if mode is not None:
-        kinds = ("weight", "scales", "biases") if mode.mode == "affine" else ("weight", "scales")
     return {
-        kind: mx.concatenate([tensors[f"{layer}.{kind}"] for layer in members]) for kind in kinds
+        kind: mx.concatenate([tensors[f"{layer}.{kind}"] for layer in members])
+        for kind in kinds(mode)
     }, mode
 
 
-def dequantized(tensors: Mapping[str, mx.array], layer: str, mode: Quantization | None) -> mx.array:
-    """A layer's weight [out, in]; a quantized one in float32, as exact as a product sees it."""
-    weight = tensors[f"{layer}.weight"]
-    if mode is None:
-        return weight
-    grid = [
-        tensors[name] for kind in ("scales", "biases") if (name := f"{layer}.{kind}") in tensors
-    ]
-    if mode.mode == "affine":
-        grid = [part.astype(mx.float32) for part in grid]
-    return mx.dequantize(
-        weight, *grid, group_size=mode.group_size, bits=mode.bits, mode=mode.mode
-    ).astype(mx.float32)
+def plain(tensors: Mapping[str, mx.array], layer: str, chosen: Format | None) -> mx.array:
+    """A layer's weight [out, in]; a quantized one in float32."""
+    if chosen is None:
+        return tensors[f"{layer}.weight"]
+    return dequantize([tensors[f"{layer}.{kind}"] for kind in kinds(chosen)], chosen)
+
+
+def kinds(chosen: Format | None) -> tuple[str, ...]:
+    """The tensors of a layer."""
+    if chosen is None:
+        return ("weight",)
+    return ("weight", "scales", "biases") if chosen.mode == "affine" else ("weight", "scales")
 
 
 def with_zero_row(table: mx.array) -> mx.array:
@@ -132,12 +128,3 @@ def unpack(packed: Mapping[str, mx.array], config: LmConfig) -> NamedTensors:
             part = tensor if i is None else tensor[i * rows : (i + 1) * rows]
             found[f"{layer}.{kind}"] = part
     return found
-
-
-def first_copy(layer: str, config: LmConfig) -> str:
-    """The first slice that holds the same weights (a schedule writes them once a slice)."""
-    match = SLICE.fullmatch(layer)
-    if match is None or config.depth is None or match[2].startswith(("emb", "linear_out", "norm")):
-        return layer
-    schedule = config.depth.schedule
-    return f"depformer.slices.{schedule.index(schedule[int(match[1])])}.{match[2]}"

@@ -3,8 +3,6 @@
 Shapes: D width. Formats: Kyutai's MLX layout (`names.expected`) and PyTorch layout.
 """
 
-import json
-import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -12,16 +10,16 @@ import mlx.core as mx
 
 from ..config.lm_config import LmConfig
 from ..errors import WeightsError, suggest
-from .formats import Quantization, read_quantization
+from .formats import read_format
+from .header import read_header
+from .recipes import Format
 from .tensor_names import expected, is_pytorch_layout, source_of
-
-MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 
 
 def read_safetensors(path: str | Path) -> dict[str, mx.array]:
     """All tensors of a safetensors file, read lazily. Raises WeightsError."""
     path = Path(path)
-    check_safetensors(path)
+    read_header(path)  # raises for a damaged file
     try:
         arrays = mx.load(str(path), format="safetensors")
     except (RuntimeError, ValueError, OSError) as error:
@@ -48,35 +46,6 @@ def read_now(tensors: Iterable[mx.array]) -> None:
     a slow disk; reading is the CPU's work, and no command is submitted until it is done.
     """
     mx.eval(list(tensors))
-
-
-def check_safetensors(path: Path) -> dict[str, dict]:
-    """The header (name -> dtype, shape, data_offsets); WeightsError if missing or damaged.
-
-    MLX reads lazily, so a truncated file would fail in the middle of a conversation otherwise.
-    """
-    damaged = f"{path} is damaged: {{}}; fetch it again"
-    if not path.is_file():
-        raise WeightsError(f"no weights at {path}; check the path, or fetch the model again")
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
-            if not 2 <= length <= min(MAX_HEADER_BYTES, path.stat().st_size - 8):
-                raise WeightsError(damaged.format("it has no safetensors header"))
-            header = json.loads(file.read(length))
-            header.pop("__metadata__", None)
-            end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    except OSError as error:
-        raise WeightsError(f"{path} can't be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        raise WeightsError(damaged.format("its safetensors header can't be read")) from None
-    if strange := next((name for name in header if not name.isprintable()), None):
-        raise WeightsError(damaged.format(f"a tensor is called {strange!r}"))
-    have = path.stat().st_size - 8 - length
-    if have != end:
-        raise WeightsError(damaged.format(f"it holds {have} bytes of tensors, should hold {end}"))
-    return header
 
 
 def to_mlx_layout(
@@ -112,7 +81,7 @@ def check_names(have: set[str], known: set[str], path: str) -> None:
 
 def check_tensors(
     tensors: Mapping[str, mx.array], shapes: Mapping[str, tuple[int, ...]], path: str
-) -> dict[str, Quantization]:
+) -> dict[str, Format]:
     """Check every tensor of an MLX layout file against the config; returns layer -> quantization.
 
     A layer is quantized exactly when the file holds its scales. Raises WeightsError for missing,
@@ -124,12 +93,12 @@ def check_tensors(
         raise WeightsError(
             f"{path} lacks {names}{more}: it does not fit its config.json; fetch both again"
         )
-    quantized: dict[str, Quantization] = {}
+    quantized: dict[str, Format] = {}
     known = set(shapes)
     for name, shape in shapes.items():
         layer, tensor = name.removesuffix(".weight"), tensors[name]
         if f"{layer}.scales" in tensors and name.endswith(".weight") and len(shape) == 2:
-            quantized[layer] = read_quantization(layer, tensors, shape, path)
+            quantized[layer] = read_format(layer, tensors, shape, path)
             known |= {f"{layer}.scales", f"{layer}.biases"}
         elif tensor.shape != shape:
             raise WeightsError(

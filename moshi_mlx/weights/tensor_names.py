@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ..config.lm_config import LmConfig, TransformerConfig
 
 Shape = tuple[int, ...]
+SLICE = re.compile(r"depformer\.slices\.(\d+)\.(.+)")
 
 
 def expected(config: LmConfig) -> dict[str, Shape]:
@@ -154,3 +155,12 @@ def source_of(name: str, config: LmConfig) -> TensorOrigin:
 def is_pytorch_layout(names: set[str]) -> bool:
     """PyTorch's files call the last norm `out_norm.alpha`, MLX's `out_norm.weight`."""
     return "out_norm.alpha" in names
+
+
+def first_copy(layer: str, config: LmConfig) -> str:
+    """The first slice that holds the same weights (a schedule writes them once a slice)."""
+    match = SLICE.fullmatch(layer)
+    if match is None or config.depth is None or match[2].startswith(("emb", "linear_out", "norm")):
+        return layer
+    schedule = config.depth.schedule
+    return f"depformer.slices.{schedule.index(schedule[int(match[1])])}.{match[2]}"

@@ -15,12 +15,13 @@ import mlx.nn as nn
 import numpy as np
 
 from moshi_mlx.config.lm_config import LmConfig
-from moshi_mlx.weights.packing import first_copy
+from moshi_mlx.weights.formats import dequantize
+from moshi_mlx.weights.tensor_names import first_copy
 
 from ..checkpoint.convert import Parts
 from ..checkpoint.entries import Entry
 from ..checkpoint.plan import Planned
-from ..recipe.rounding import exactly, nearest
+from ..recipe.rounding import nearest
 from .gptq import dequantized_arrays, gptq, inverse_factor
 from .streamed_lm import Stage, StreamedLm, Tokens
 
@@ -67,7 +68,7 @@ def calibrate(
         chosen = planned[entry.name].chosen
         if chosen is None or entry.name in by_gptq:
             return weight
-        return exactly(nearest(entry.module, weight, chosen), chosen)
+        return dequantize(nearest(entry.module, weight, chosen), chosen)
 
     layers = linear_layers(streamed, plan)
     by_gptq = {p.entry.name for members in layers.values() for p in members}

@@ -8,8 +8,10 @@ MLX's affine quantization. Shapes: R rows (outputs), C columns (inputs), N input
 import mlx.core as mx
 import numpy as np
 
-from ..recipe.recipes import Format
-from ..recipe.rounding import exactly, to_mlx, to_numpy
+from moshi_mlx.weights.formats import dequantize
+from moshi_mlx.weights.recipes import Format
+
+from ..recipe.rounding import to_mlx, to_numpy
 
 DAMPING = 0.01  # of the mean diagonal, as in the paper: directions that were hardly seen
 PACK_ROWS = 2048  # rows whose bits are spread out at once: bounds memory
@@ -96,4 +98,4 @@ def pack(steps: np.ndarray, bits: int) -> np.ndarray:
 def dequantized_arrays(parts: tuple[np.ndarray, ...], chosen: Format) -> mx.array:
     """What the file's arrays of a layer stand for, float32 [R, C]."""
     weight, *grid = parts
-    return exactly((mx.array(weight), *(to_mlx(part, "BF16") for part in grid)), chosen)
+    return dequantize((mx.array(weight), *(to_mlx(part, "BF16") for part in grid)), chosen)

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
-from ..recipe.recipes import Format, Recipe, fitting
+from moshi_mlx.weights.recipes import Format, Recipe, fitting, quantizable
+
 from .entries import Entry
 from .writer import Slot
 
@@ -48,29 +49,19 @@ class Planned:
         return sum(slot.num_bytes for slot in self.slots.values())
 
 
-def quantizable(entries: Iterable[Entry]) -> set[str]:
-    """Names that mlx.nn.quantize would quantize: matrices of leaf modules (linear, embedding).
-
-    An embedding with a low-rank projection or two output projections is not a leaf: it is kept.
-    """
-    entries = list(entries)
-    parents = {entry.module.rpartition(".")[0] for entry in entries}
-    return {
-        entry.name
-        for entry in entries
-        if entry.name.endswith(".weight") and len(entry.shape) == 2 and entry.module not in parents
-    }
-
-
 def make_plan(entries: Iterable[Entry], recipe: Recipe) -> list[Planned]:
     """Recipe and widths applied to every tensor, in the order of the file."""
     entries = list(entries)
-    matrices, num_layers = quantizable(entries), count_layers(entries)
+    matrices, num_layers = quantizable(shapes_of(entries)), count_layers(entries)
     plan = []
     for entry in entries:
         asked = recipe.format_of(entry.module, num_layers) if entry.name in matrices else None
         plan.append(Planned(entry, asked, fitting(asked, entry.shape[-1]) if asked else None))
     return plan
+
+
+def shapes_of(entries: Iterable[Entry]) -> dict[str, tuple[int, ...]]:
+    return {entry.name: entry.shape for entry in entries}
 
 
 def count_layers(entries: Iterable[Entry]) -> int:
@@ -106,6 +97,6 @@ def fallbacks(plan: Iterable[Planned]) -> list[str]:
 def unused_patterns(plan: Iterable[Planned], recipe: Recipe) -> list[str]:
     """Patterns that decide about no matrix: misspelt, or hidden behind an earlier one."""
     entries = [planned.entry for planned in plan]
-    matrices, num_layers = quantizable(entries), count_layers(entries)
+    matrices, num_layers = quantizable(shapes_of(entries)), count_layers(entries)
     used = {recipe.rule_of(e.module, num_layers) for e in entries if e.name in matrices}
     return [pattern for number, (pattern, _) in enumerate(recipe.rules) if number not in used]

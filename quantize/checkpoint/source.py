@@ -1,23 +1,18 @@
 """A checkpoint's tensors, memory-mapped: nothing is read before it is asked for, row by row."""
 
-import json
-import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from moshi_mlx.errors import WeightsError
+from moshi_mlx.weights.header import TensorEntry, read_header
 
 from .entries import Entry
-from .writer import ITEM_BYTES
 
 # safetensors' dtype -> numpy's; bf16 has none and comes as its bits
 FLOATS = {"BF16": np.dtype("<u2"), "F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
-MAX_HEADER_BYTES = 100_000_000  # as in the safetensors library
 # +infinity in bits. Finite values lie below it as signed integers, and below it with the sign's bit
 # set as unsigned ones: two reductions, nothing allocated.
 INFINITY = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F80_0000}
@@ -52,9 +47,11 @@ class Source:
         self.metadata: dict[str, str] = {}
         self.num_bytes = sum(path.stat().st_size for path in paths)
         for path in paths:
-            header, data = _read_header(path)
-            self.metadata |= header.pop("__metadata__", None) or {}  # MLX writes null
-            for name, entry in header.items():
+            header, data = read_header(path), np.zeros(0, np.uint8)
+            if path.stat().st_size > header.data_start:
+                data = np.memmap(path, np.uint8, "r", offset=header.data_start)
+            self.metadata |= header.metadata
+            for name, entry in header.tensors.items():
                 self.tensors[name] = _mapped(path, name, entry, data)
 
     @property
@@ -78,39 +75,14 @@ class Source:
                 yield tensor, rows[start : start + step]
 
 
-def _read_header(path: Path) -> tuple[dict[str, Any], np.ndarray]:
-    """Header and the mapped bytes behind it."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
-            raise WeightsError(f"{path} is not a safetensors file, or is cut short; fetch it again")
-        try:
-            header = json.loads(file.read(length))
-        except ValueError as error:
-            raise WeightsError(f"{path} has a damaged header ({error}); fetch it again") from error
-    if not isinstance(header, dict):
-        raise WeightsError(f"{path} has a damaged header; fetch it again")
-    if size == 8 + length:
-        return header, np.zeros(0, np.uint8)
-    return header, np.memmap(path, np.uint8, "r", offset=8 + length)
-
-
-def _mapped(path: Path, name: str, entry: Any, data: np.ndarray) -> Mapped:
-    try:
-        dtype, shape, (start, stop) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        expected = ITEM_BYTES[dtype] * prod(shape)
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: the entry of {name} is damaged; fetch it again") from error
-    if dtype == "U32":
+def _mapped(path: Path, name: str, entry: TensorEntry, data: np.ndarray) -> Mapped:
+    if entry.dtype == "U32":
         raise WeightsError(
             f"{path} is quantized already ({name} is packed): start from the bf16 checkpoint"
         )
-    if dtype not in FLOATS:
-        raise WeightsError(f"{path}: {name} is {dtype}; bf16, fp16 or fp32 weights are needed")
-    if start < 0 or stop > len(data):
-        raise WeightsError(f"{path} is cut short in {name}; fetch it again")
-    if stop - start != expected:
-        raise WeightsError(f"{path}: {name} has {stop - start} bytes, not {expected}: damaged")
-    return Mapped(name, dtype, shape, data[start:stop].view(FLOATS[dtype]).reshape(shape))
+    if entry.dtype not in FLOATS:
+        raise WeightsError(
+            f"{path}: {name} is {entry.dtype}; bf16, fp16 or fp32 weights are needed"
+        )
+    values = data[entry.start : entry.stop].view(FLOATS[entry.dtype])
+    return Mapped(name, entry.dtype, entry.shape, values.reshape(entry.shape))

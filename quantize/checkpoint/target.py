@@ -15,9 +15,9 @@ from types import MappingProxyType
 from typing import Any
 
 from moshi_mlx.config.safe_names import file_inside
+from moshi_mlx.weights.recipes import Recipe
 
 from ..errors import QuantizeError
-from ..recipe.recipes import Recipe
 from ..recipe.rounding import Rounding, nearest
 from .checkpoint import Checkpoint, fingerprint, plan_of
 from .convert import Rounded, convert

@@ -3,8 +3,9 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from moshi_mlx.weights.recipes import Format, Recipe
+
 from ..errors import QuantizeError
-from ..recipe.recipes import Format, Recipe
 from .sensitivity import Case
 from .units import CHOICES, Unit
 

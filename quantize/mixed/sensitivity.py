@@ -12,10 +12,12 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from moshi_mlx.weights.formats import dequantize
+from moshi_mlx.weights.recipes import Format, fitting
+
 from ..calibrated.streamed_lm import Result, Stage, StreamedLm, Tokens
 from ..checkpoint.entries import Entry
-from ..recipe.recipes import Format, fitting
-from ..recipe.rounding import exactly, nearest
+from ..recipe.rounding import nearest
 from .divergence import kl_divergence
 from .units import CHOICES, UNMEASURED, Unit
 
@@ -47,7 +49,7 @@ class Case:
         chosen = fitting(self.chosen, entry.shape[1])
         if chosen is None or entry not in self.unit.entries:
             return weight
-        return exactly(nearest(entry.module, weight, chosen), chosen)
+        return dequantize(nearest(entry.module, weight, chosen), chosen)
 
 
 def measure(

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from moshi_mlx.weights.recipes import Format, Recipe, format_to_json
+
 from ..calibrated.calibration import Calibration
 from ..checkpoint.plan import all_slots, make_plan
 from ..checkpoint.target import metadata_of, provenance
 from ..checkpoint.writer import header_of
 from ..errors import QuantizeError
-from ..recipe.recipes import Format, Recipe, format_to_json
 from .choice import choose, recipe_of
 from .sensitivity import Case, measure
 from .units import CHOICES, Unit, units_of

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from moshi_mlx.config.lm_config import LmConfig
+from moshi_mlx.weights.recipes import Format, fitting, quantizable
 
 from ..checkpoint.entries import Entry
-from ..checkpoint.plan import quantizable
-from ..recipe.recipes import Format, fitting
+from ..checkpoint.plan import shapes_of
 
 # Bits that a unit may get, one scale for 64 weights. What no logit depends on gets the last.
 CHOICES = tuple(Format(bits, 64) for bits in (2, 3, 4, 5, 6, 8))
@@ -43,7 +43,7 @@ def units_of(entries: Sequence[Entry], config: LmConfig) -> list[Unit]:
     Each linear layer of the temporal transformer, each set of weights of the depth transformer,
     each kind of embedding, and the heads.
     """
-    matrices = quantizable(entries)
+    matrices = quantizable(shapes_of(entries))
     found: dict[tuple[str, ...], list[Entry]] = {}
     for entry in entries:
         if entry.name in matrices:

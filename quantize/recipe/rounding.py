@@ -5,7 +5,7 @@ from collections.abc import Callable
 import mlx.core as mx
 import numpy as np
 
-from .recipes import Format
+from moshi_mlx.weights.recipes import Format
 
 # rows of a module's weight [rows, width] (bf16) and its name -> the tensors of MLX's quantization
 Rounding = Callable[[str, mx.array, Format], tuple[mx.array, ...]]
@@ -17,27 +17,6 @@ def nearest(name: str, weight: mx.array, chosen: Format) -> tuple[mx.array, ...]
     return tuple(
         mx.quantize(weight, group_size=chosen.group_size, bits=chosen.bits, mode=chosen.mode)
     )
-
-
-def dequantized(parts: tuple[mx.array, ...], chosen: Format) -> mx.array:
-    """The weights that a quantized tensor stands for, [rows, width]."""
-    weight, scales, *rest = parts
-    return mx.dequantize(
-        weight,
-        scales=scales,
-        biases=rest[0] if rest else None,
-        group_size=chosen.group_size,
-        bits=chosen.bits,
-        mode=chosen.mode,
-    )
-
-
-def exactly(parts: tuple[mx.array, ...], chosen: Format) -> mx.array:
-    """The same in float32, without bf16's rounding of the product: as a matrix product sees it."""
-    weight, *grid = parts
-    if chosen.mode == "affine":
-        grid = [part.astype(mx.float32) for part in grid]
-    return dequantized((weight, *grid), chosen).astype(mx.float32)
 
 
 def to_mlx(values: np.ndarray, dtype: str) -> mx.array:

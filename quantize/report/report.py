@@ -3,12 +3,12 @@
 A report is plain data: `to_json` and `from_json` are each other's inverse.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from moshi_mlx.config.json_file import read_json_object
 from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.config.reading import read_config
 from moshi_mlx.hub import resolve
@@ -108,17 +108,15 @@ def to_json(report: Report) -> dict[str, Any]:
 
 def from_json(path: Path) -> Report:
     """Raises QuantizeError for anything else than a report's file."""
+    advice = "make one with `moshi quantize report A B --json FILE`"
+    raw = read_json_object(path, QuantizeError, advice)
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
         fields = {name: raw[name] for name in Report.__dataclass_fields__}
         fields["layers"] = [LayerError(**layer) for layer in raw["layers"]]
         fields["talk"] = None if raw["talk"] is None else _talk(raw["talk"])
         return Report(**fields)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise QuantizeError(
-            f"{path} can't be read as a report ({error}): make one with `moshi quantize report A B "
-            "--json FILE`"
-        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise QuantizeError(f"{path} can't be read as a report ({error}); {advice}") from error
 
 
 def _talk(raw: dict[str, Any]) -> TalkError:

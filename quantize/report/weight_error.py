@@ -10,15 +10,14 @@ import numpy as np
 from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.config.model_files import weight_paths
 from moshi_mlx.config.reading import read_config
-from moshi_mlx.weights.formats import read_quantization
+from moshi_mlx.weights.formats import dequantize, read_format
 from moshi_mlx.weights.safetensors import read_all, to_mlx_layout
 
 from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.convert import BLOCK_BYTES
 from ..checkpoint.entries import Entry, entries_of
 from ..errors import QuantizeError
-from ..recipe.recipes import Format
-from ..recipe.rounding import exactly, to_mlx
+from ..recipe.rounding import to_mlx
 
 
 @dataclass(frozen=True)
@@ -99,8 +98,7 @@ def _restored(
     weight = tensors[entry.name]
     if f"{entry.module}.scales" not in tensors or len(entry.shape) != 2:
         return weight, str(weight.dtype).rpartition(".")[2], weight.nbytes
-    q = read_quantization(entry.module, tensors, (weight.shape[0], entry.shape[1]), str(other))
-    chosen = Format(q.bits, q.group_size, q.mode)
+    chosen = read_format(entry.module, tensors, (weight.shape[0], entry.shape[1]), str(other))
     names = (f"{entry.module}.{part}" for part in ("weight", "scales", "biases"))
     parts = tuple(tensors[name] for name in names if name in tensors)
-    return exactly(parts, chosen), str(chosen), sum(part.nbytes for part in parts)
+    return dequantize(parts, chosen), str(chosen), sum(part.nbytes for part in parts)

@@ -124,29 +124,50 @@ def test_a_model_slower_than_real_time_drops_input_and_keeps_the_lag_bounded():
 
 @pytest.mark.parametrize(
     ("recipe", "step_ms", "fits"),
-    [("q8", 104.0, "--bits 4"), ("bf16", 120.0, "--bits 8"), ("bf16", 170.0, "--bits 4")],
+    [
+        *[("q8", 104.0, "--bits 4"), ("bf16", 120.0, "--bits 8"), ("bf16", 170.0, "--bits 4")],
+        *[("q6", 90.0, "q4 should take 73 ms: moshi chat --bits 4"), ("mxfp8", 100.0, "--bits 4")],
+        *[("q8", 90.0, "--bits 4")],
+    ],
 )
 def test_the_recipe_that_would_fit_is_named(recipe, step_ms, fits):
-    assert advice(recipe, step_ms).endswith(fits)
+    assert advice("kyutai/moshiko-mlx", recipe, step_ms).endswith(fits)
+
+
+def test_a_model_that_is_not_published_in_other_recipes_is_to_be_quantized():
+    assert advice("./hibiki", "q8", 84.0).endswith(
+        "q6 should take 68 ms: moshi quantize --recipe q6"
+    )
 
 
 def test_where_no_recipe_fits_none_is_promised():
-    assert "--bits" not in advice("q4", 104.0) and "doctor" in advice("q4", 104.0)
-    assert "--bits" not in advice("q8", 400.0)
+    for recipe, step_ms in (("q4", 104.0), ("q8", 400.0), ("mixed-4-6", 104.0), ("mxfp4", 90.0)):
+        told = advice("kyutai/moshiko-mlx", recipe, step_ms)
+        assert "No smaller recipe would fit" in told and "doctor" in told
+    assert "No smaller recipe would fit" in advice("nano", "bf16", 120.0)  # not the 7B's q4
+
+
+def test_a_mix_of_ones_own_is_advised_fewer_bits():
+    for recipe in ("q8+q4", "mine", ""):
+        told = advice("folder", recipe, 104.0)
+        assert "Fewer bits" in told and "would fit" not in told
 
 
 def test_pace_is_told_again_only_after_it_had_been_good():
-    watch = PaceWatch("q8")
+    watch = PaceWatch("kyutai/moshiko-mlx-q8", "q8")
     told = [watch.add(ms, 480) for ms in [100.0] * 100 + [50.0] * 100 + [100.0] * 100]
     assert [i for i, notice in enumerate(told) if notice] == [
         29,
         219,
     ]  # 20 slow and 20 fast ones make 3 s
-    assert not any(PaceWatch("q8").add(ms, 480) for ms in [50.0] * 20 + [2000.0] + [50.0] * 40)
+    assert not any(
+        PaceWatch("kyutai/moshiko-mlx-q8", "q8").add(ms, 480)
+        for ms in [50.0] * 20 + [2000.0] + [50.0] * 40
+    )
 
 
 def test_who_drops_nothing_keeps_up():
-    watch = PaceWatch("q8")
+    watch = PaceWatch("kyutai/moshiko-mlx-q8", "q8")
     assert not any(watch.add(100.0, 0) for _ in range(100)), "encoding beside the model makes up"
     assert watch.add(100.0, 480).kind == "too-slow"
     assert not any(watch.add(100.0, n % 2) for n in range(100)), "told once"

@@ -192,8 +192,8 @@ def test_compare_prints_the_ratios(bench, tmp_path, capsys):
     ("content", "says"),
     [
         (None, "can't be read"),
-        ("{broken", "no JSON"),
-        ("[]", "no report"),
+        ("{broken", "can't be read as JSON"),
+        ("[]", "one JSON object"),
         ('{"schema": "moshi-doctor", "schema_version": 1}', "no report"),
         ('{"schema": "moshi-bench", "schema_version": 99, "runs": [{}]}', "schema version 99"),
         ('{"schema": "moshi-bench", "schema_version": 1, "runs": []}', "holds no run"),

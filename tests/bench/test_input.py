@@ -26,7 +26,7 @@ def no_work(monkeypatch):
     [
         (["--random-weights", "moshi-8b"], "moshi-7b"),
         (["--random-weights", "stt-1b"], "doesn't speak"),
-        (["--random-weights", "moshi-7b", "--recipe", "q7"], "known: q3, q4"),
+        (["--random-weights", "moshi-7b", "--recipe", "q7"], "known: q8, q6"),
         (["--recipes", "q4,q9"], "unknown recipe 'q9'"),
         (["--recipe", "q4", "--recipes", "q8"], "not both"),
         (["--model", "nano", "--random-weights", "nano"], "not both"),

@@ -18,6 +18,7 @@ from moshi_mlx.config.reading import parse_config
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.weights import frame_cost
 from moshi_mlx.weights.loading import load_lm
+from moshi_mlx.weights.recipes import RECIPES
 from tests.support.bench_shapes import SMALL, small_shape
 from tests.support.doctor_machines import ALL, LINUX, M1_8GB, M2_AIR, M4_MAX
 
@@ -36,21 +37,23 @@ def test_random_weights_have_the_shape_of_the_real_ones():
     assert shapes(made) == shapes(real)
 
 
-@pytest.mark.parametrize("recipe", ["q3", "q4", "q6", "q8", "mxfp4", "nvfp4", "mxfp8", "bf16"])
+@pytest.mark.parametrize(
+    "recipe", ["q3", "q4", "q6", "q8", "mixed-4-6", "mxfp4", "nvfp4", "mxfp8", "bf16"]
+)
 def test_bytes_in_memory_are_those_of_the_arithmetic(recipe):
     """Two counts that know nothing of each other: loaded arrays, and config times bits."""
     lm = random_lm(CONFIG, recipe)
-    precision = frame_cost.RECIPES[recipe]
-    read = frame_cost.weight_bytes_per_frame(CONFIG, precision)
+    chosen = RECIPES[recipe]
+    read = frame_cost.weight_bytes_per_frame(CONFIG, chosen)
     assert bench_floor.read_bytes(lm) == pytest.approx(read, rel=NORMS)
     total = sum(array.nbytes for _, array in tree_flatten(lm.parameters()))
-    assert total == pytest.approx(frame_cost.model_bytes(CONFIG, precision), rel=NORMS)
+    assert total == pytest.approx(frame_cost.model_bytes(CONFIG, chosen), rel=NORMS)
 
 
 def test_weights_that_slices_share_are_read_by_each():
     raw = {**SMALL, "depformer_weights_per_step_schedule": [0, 0, 1, 1]}
     config = parse_config(raw)
-    read = frame_cost.weight_bytes_per_frame(config, frame_cost.RECIPES["fp32"])
+    read = frame_cost.weight_bytes_per_frame(config, RECIPES["fp32"])
     assert bench_floor.read_bytes(random_lm(config, "fp32")) == pytest.approx(read, rel=NORMS)
 
 
@@ -71,7 +74,7 @@ def test_layers_that_groups_do_not_divide_stay_whole(tmp_path):
 def test_a_shape_that_no_group_divides_is_refused():
     narrow = parse_config({**SMALL, "dim": 40, "depformer_dim": 24, "hidden_scale": 1.5,
                            "depformer_dim_feedforward": 36})  # fmt: skip
-    with pytest.raises(MoshiError, match="groups of 32"):
+    with pytest.raises(MoshiError, match="groups of q4"):
         random_lm(narrow, "q4")
 
 
@@ -165,16 +168,3 @@ def test_a_real_model_that_does_not_fit_is_refused_before_its_download():
     with pytest.raises(MoshiError, match=r"q4 needs 7.5 GB"):
         bench_subject.from_model(ARGS, "kyutai/moshiko-mlx-q4", M1_8GB)
     assert bench_subject.from_model(ARGS, "nano", M1_8GB).model == "nano"
-
-
-@pytest.mark.parametrize(
-    ("name", "recipe"),
-    [("kyutai/moshiko-mlx-q4", "q4"), ("kyutai/moshika-mlx-bf16", "bf16"), ("nano", "")],
-)
-def test_a_recipe_is_read_off_a_name(name, recipe):
-    assert bench_subject.recipe_of(name) == recipe
-
-
-def test_a_recipe_is_read_off_a_loaded_model():
-    assert bench_subject.recipe_in(random_lm(CONFIG, "q6", "float32")) == "q6"
-    assert bench_subject.recipe_in(random_lm(CONFIG, "bf16")) == "bf16"

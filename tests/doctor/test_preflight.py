@@ -19,6 +19,7 @@ from tests.support.doctor_machines import (
     ROSETTA,
     VM_WITHOUT_METAL,
 )
+from tests.support.recipe_models import seven_b
 
 
 @pytest.mark.parametrize(
@@ -67,14 +68,13 @@ def test_a_complete_model_needs_no_disk():
 
 
 def test_preflight_of_a_folder_reads_its_config_and_its_size(tmp_path):
+    folder = seven_b(tmp_path / "x", "q8")
+    assert preflight(folder, M4_MAX).answer == "yes"
+    assert preflight(folder, M2_AIR).answer == "no"
+    (folder / "config.json").write_text("{broken")
+    assert preflight(folder, M4_MAX).answer is None
     (tmp_path / "model.q8.safetensors").write_bytes(b"")
     assert preflight(tmp_path, M4_MAX).answer is None  # nothing in it
-    with open(tmp_path / "model.q8.safetensors", "wb") as file:
-        file.truncate(8_170_000_000)  # sparse
-    assert preflight(tmp_path, M4_MAX).answer == "yes"
-    assert preflight(tmp_path, M2_AIR).answer == "no"
-    (tmp_path / "config.json").write_text("{broken")
-    assert preflight(tmp_path, M4_MAX).answer is None
 
 
 def test_preflight_asks_this_machine_itself_and_is_quick(monkeypatch, tmp_path):

@@ -166,7 +166,7 @@ def test_warm_up_leaves_nothing_to_trace(nano: Moshi, monkeypatch, settings: dic
         traces.append(1)
         return step(self, *args, **kwargs)
 
-    talk = MoshiEngine(nano, "nano").begin(Settings(seed=0, **settings))
+    talk = MoshiEngine(nano, "nano", "bf16").begin(Settings(seed=0, **settings))
     monkeypatch.setattr(type(nano.lm), "step", traced)
     for frame in noise(2 * (nano.config.transformer.context or 0) + 10):
         talk.step(frame)

@@ -12,13 +12,13 @@ from mlx_lm.quant.gptq import gptq_quantize
 
 import moshi_mlx
 from app.cli import main
+from moshi_mlx.weights.formats import dequantize
+from moshi_mlx.weights.recipes import Format
 from quantize.calibrated import calibrate as calibrate_module
 from quantize.calibrated.gptq import dequantized_arrays, gptq, inverse_factor, pack
 from quantize.calibrated.streamed_lm import StreamedLm, Tokens
 from quantize.checkpoint.checkpoint import open_checkpoint
 from quantize.checkpoint.entries import entries_of
-from quantize.recipe.recipes import Format
-from quantize.recipe.rounding import exactly
 from tests.support.lm_goldens import GOLDEN, MODELS, golden
 from tests.support.nano_talks import held_out_kl, nano, write_codes
 from tests.support.quantize_models import write_model
@@ -57,7 +57,7 @@ def test_a_layer_comes_out_as_good_as_mlx_lms(bits):
         return float(mx.square(out - want).mean())
 
     ours = dequantized_arrays(gptq(weight, inverse_factor(np.array(x.T @ x)), chosen), chosen)
-    nearest = exactly(tuple(mx.quantize(weight, 64, bits)), chosen)
+    nearest = dequantize(tuple(mx.quantize(weight, 64, bits)), chosen)
     gptq_quantize(model, x, bits, 64, bits, 64, batch_size=2000)
     theirs = error(model(x))
     assert error(x @ ours.T) < 1.1 * theirs
@@ -68,7 +68,7 @@ def test_columns_that_never_fire_are_rounded_to_the_nearest():
     _, weight = inputs_and_layer()
     chosen = Format(4, 64)
     parts = gptq(weight, inverse_factor(np.zeros((256, 256), np.float32)), chosen)
-    nearest = exactly(tuple(mx.quantize(weight, 64, 4)), chosen)
+    nearest = dequantize(tuple(mx.quantize(weight, 64, 4)), chosen)
     ours, theirs = (
         mx.abs(found - weight.astype(mx.float32))
         for found in (dequantized_arrays(parts, chosen), nearest)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from app.cli import main
+from moshi_mlx.weights.formats import dequantize
 from moshi_mlx.weights.loading import load_lm
 from quantize.checkpoint import convert as convert_module
 from quantize.checkpoint import target as target_module
 from quantize.checkpoint.checkpoint import open_checkpoint
 from quantize.checkpoint.target import make_target
 from quantize.recipe.recipes import RECIPES
-from quantize.recipe.rounding import dequantized
 from tests.support.quantize_models import RAW_CONFIG, nn_quantized, random_weights, write_model
 
 SETTINGS = {"q4": (4, 32), "q8": (8, 64)}
@@ -91,7 +91,7 @@ def test_every_recipe_loads_without_a_flag_and_keeps_the_weights_in_bounds(tmp_p
         parts = [
             made[f"{module}.{k}"] for k in ("weight", "scales", "biases") if f"{module}.{k}" in made
         ]
-        restored = dequantized(tuple(parts), chosen).astype(mx.float32)
+        restored = dequantize(parts, chosen)
         check_bounds(original, parts, restored, chosen)
 
 

@@ -7,9 +7,10 @@ import pytest
 
 from moshi_mlx.config.presets import PRESETS, raw_preset
 from moshi_mlx.config.reading import parse_config
+from moshi_mlx.weights.recipes import Format, Recipe, fitting
 from moshi_mlx.weights.tensor_names import expected
 from quantize.errors import QuantizeError
-from quantize.recipe.recipes import RECIPES, Format, Recipe, find_recipe, fitting
+from quantize.recipe.recipes import RECIPES, find_recipe
 
 
 def test_kyutais_own_choices():
@@ -127,7 +128,8 @@ def test_a_recipe_of_ones_own(tmp_path):
     ("text", "message"),
     [
         ("{", "can't be read as JSON"),
-        ("[]", "must map patterns"),
+        ("[]", "must hold one JSON object"),
+        ("{}", "must map patterns"),
         ('{"*": 4}', 'must be "keep"'),
         ('{"*": {"bits": 7}}', "bits 2, 3, 4, 5, 6, 8"),
         ('{"*": {"bits": 4, "group_size": 16}}', "group_size 128, 64, 32"),

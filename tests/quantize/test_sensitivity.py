@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import moshi_mlx
 from app.cli import main
+from moshi_mlx.weights.recipes import Recipe
 from quantize.calibrated.calibration import Calibration
 from quantize.checkpoint.checkpoint import open_checkpoint
 from quantize.checkpoint.entries import Entry, Rows
@@ -19,7 +20,6 @@ from quantize.mixed.choice import choose
 from quantize.mixed.divergence import kl_divergence
 from quantize.mixed.sensitivity import Case, measure
 from quantize.mixed.units import CHOICES, Unit, units_of
-from quantize.recipe.recipes import Recipe
 from tests.support.nano_talks import calibration_codes, held_out_kl, nano
 from tests.support.quantize_models import write_model
 

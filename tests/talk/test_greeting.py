@@ -26,12 +26,12 @@ GREEDY = Settings(seed=0, text_temperature=0.0, audio_temperature=0.0)
 
 @pytest.fixture(scope="module")
 def babbler(tmp_path_factory) -> MoshiEngine:
-    return MoshiEngine(tiny_moshi(tmp_path_factory.mktemp("tiny")), "babbler")
+    return MoshiEngine(tiny_moshi(tmp_path_factory.mktemp("tiny")), "babbler", "fp32")
 
 
 @pytest.fixture(scope="module")
 def nano() -> MoshiEngine:
-    return MoshiEngine(moshi_mlx.load("nano"), "nano")
+    return MoshiEngine(moshi_mlx.load("nano"), "nano", "bf16")
 
 
 def talk(engine: MoshiEngine, source: ArraySource, settings: Settings):
