@@ -1,0 +1,134 @@
+"""Puts a talk's generated sound into the index as it goes: a session listener that only queues.
+
+A thread of its own finds landmarks and writes them, some seconds later. An index that fails ends
+the indexing with one notice, never the talk.
+"""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from moshi_mlx.clock import FRAME_SAMPLES
+from moshi_mlx.errors import MoshiError
+from moshi_mlx.provenance.landmarks import (
+    BLOCK_TICKS,
+    FFT_SAMPLES,
+    HOP_SAMPLES,
+    landmarks,
+)
+
+from ..events import ConversationEnded, ConversationStarted, Event, FrameDone, Notice, Stopped
+from .index import Index
+
+QUEUE_FRAMES = 375  # 30 s
+FINISH_S = 0.5  # how soon the end is seen when the queue was full
+BLOCK_HOPS = 10 * BLOCK_TICKS  # 5 s: how often landmarks are sought
+# Before a block, so that pairs across its start are found and its peaks have their neighbours. Both
+# are whole blocks of landmarks, whose strongest peaks are then the same as in one go.
+OVERLAP_HOPS = 2 * BLOCK_TICKS
+BLOCK_SAMPLES, OVERLAP_SAMPLES = BLOCK_HOPS * HOP_SAMPLES, OVERLAP_HOPS * HOP_SAMPLES
+
+
+class IndexWriter:
+    """Call it with every event; `close` when the session has ended."""
+
+    def __init__(
+        self, path: Path, on_notice: Callable[[Notice], None] = lambda notice: None
+    ) -> None:
+        """Raises MoshiError for an index that can't be used."""
+        Index(path).close()  # told now, not in the middle of a talk
+        self._path, self._on_notice = path, on_notice
+        self._queue: queue.Queue[Event] = queue.Queue(QUEUE_FRAMES)
+        self._finished = threading.Event()
+        self._talk: _Talk | None = None
+        self.failure: str | None = None
+        self._thread = threading.Thread(target=self._run, name="moshi-index", daemon=True)
+        self._thread.start()
+
+    def __call__(self, event: Event) -> None:
+        """Any thread; never waits."""
+        if self.failure is None:
+            try:
+                self._queue.put_nowait(event)
+            except queue.Full:
+                self._fail(f"the disk of {self._path} does not answer")
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Write what is queued, and wait for that."""
+        self._finished.set()
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(Stopped())
+        self._thread.join(timeout_s)
+
+    def _fail(self, why: str) -> None:
+        self.failure = why
+        self._on_notice(Notice("index-failed", f"nothing more goes into the index: {why}"))
+
+    def _run(self) -> None:
+        try:
+            with Index(self._path) as index:
+                while not isinstance(event := self._next(), Stopped):
+                    self._take(index, event)
+                self._end()
+        except MoshiError as error:
+            self._fail(str(error))
+
+    def _next(self) -> Event:
+        while True:
+            try:
+                return self._queue.get(timeout=FINISH_S)
+            except queue.Empty:
+                if self._finished.is_set():
+                    return Stopped()
+
+    def _take(self, index: Index, event: Event) -> None:
+        if isinstance(event, ConversationStarted):
+            self._end()
+            self._talk = _Talk(index)
+        elif isinstance(event, FrameDone) and self._talk is not None:
+            self._talk.frame(event.reply)
+        elif isinstance(event, ConversationEnded):
+            self._end()
+
+    def _end(self) -> None:
+        talk, self._talk = self._talk, None
+        if talk is not None:
+            talk.close()
+
+
+class _Talk:
+    """One conversation's sound, on its way into the index."""
+
+    def __init__(self, index: Index) -> None:
+        self._index, self._number = index, index.begin()
+        self._sound = np.zeros(0, np.float32)
+        self._first_hop = 0  # of `_sound`
+
+    def frame(self, reply: np.ndarray | None) -> None:
+        pcm = np.zeros(FRAME_SAMPLES, np.float32) if reply is None else reply
+        self._sound = np.concatenate([self._sound, pcm])
+        if len(self._sound) >= OVERLAP_SAMPLES + BLOCK_SAMPLES + FFT_SAMPLES:
+            self._write()
+            gone = (len(self._sound) // HOP_SAMPLES - OVERLAP_HOPS) // BLOCK_TICKS * BLOCK_TICKS
+            self._sound = self._sound[gone * HOP_SAMPLES :]
+            self._first_hop += gone
+
+    def _write(self) -> None:
+        self._index.add(self._number, landmarks(self._sound), self._first_hop)
+
+    def close(self) -> None:
+        self._write()
+
+
+def add_sound(path: Path, pcm: np.ndarray) -> int:
+    """A whole recording of generated sound, float [n] at 24 kHz; returns the talk's number."""
+    with Index(path) as index:
+        talk = _Talk(index)
+        for start in range(0, len(pcm) - FRAME_SAMPLES + 1, FRAME_SAMPLES):
+            talk.frame(pcm[start : start + FRAME_SAMPLES])
+        talk.close()
+        return index.talks()[-1][0]
