@@ -15,12 +15,12 @@ from tqdm import tqdm
 
 from moshi_mlx.audio.file import read_mono
 from moshi_mlx.errors import MoshiError
+from moshi_mlx.output.whole_file import check_outputs, write_text
 from moshi_mlx.provenance import make_key, read_key
 
 from ..provenance.index import Index, default_path
 from ..provenance.tracing import Tracer
 from ..provenance.verdict import Verdict
-from .report_file import check_writable, write_report
 
 NOT_FOUND = 3
 LONG_S = 600.0  # from there on, progress is shown
@@ -30,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="sound files")
     parser.add_argument("--json", action="store_true", help="everything, as JSON on stdout")
     parser.add_argument("--html", type=Path, metavar="PAGE", help="a page with the timeline")
+    parser.add_argument("--force", action="store_true", help="replace a page that is there")
     parser.add_argument(
         "--thorough", action="store_true", help="up to 6 %% of tempo or speed instead of 2 %%"
     )
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.files:
         raise MoshiError("give a sound file: moshi trace FILE")
     if args.html is not None:
-        check_writable(args.html)
+        check_outputs([args.html], args.files, args.force)
     if args.try_codec is not None:
         return try_codec(args)
     return trace(args)
@@ -95,7 +96,7 @@ def trace(args: argparse.Namespace) -> int:
     if args.html is not None and verdicts:
         from ..provenance.timeline import page
 
-        write_report(args.html, page(verdicts))
+        write_text(args.html, page(verdicts))
     if failed:
         return 1
     return 0 if any(verdict.found for verdict in verdicts) else NOT_FOUND
