@@ -118,7 +118,7 @@ def talk(sound: DeviceSound, load: str, seconds: float, rows: np.ndarray) -> dic
     first = np.count_nonzero(rows[:, 3])
     time.sleep(seconds)
     found = rows[first : np.count_nonzero(rows[:, 3])].copy()
-    xruns, reopened = sound.xruns, sound.state().reopened
+    xruns, reopened = sound.state().xruns, sound.state().reopened
     session.stop()
     sound.stop()
     wait, own, cpu = 1000 * found[:, :3].T

@@ -145,7 +145,7 @@ class DeviceSound:
         names = ("", "") if pair is None else (pair.input.name, pair.output.name)
         headset = pair is not None and pair.headset
         chosen = (self._wish.input, self._wish.output)
-        return SoundState(*names, lost, headset, self._reopened, self._rings.xruns, chosen)
+        return SoundState(*names, lost, headset, self._reopened, *self._rings.xruns, chosen)
 
     @property
     def process_id(self) -> int:
@@ -305,7 +305,8 @@ class DeviceSound:
         """Until it works or the talk ends; the session just hears nothing meanwhile."""
         self._open_now = False
         self._tell(Notice("device-lost", f"{why}: opening sound again"))
-        crashed, since_s = why in (CRASHED, FROZEN), self._rings.heard_s
+        crashed = why.startswith((CRASHED, FROZEN))
+        since_s = self._rings.heard_s
         process = self._replace()
         if not crashed:
             self._lid_closed = lid_closed()

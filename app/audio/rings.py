@@ -23,7 +23,7 @@ class Rings:
     def __init__(self, process: SoundProcess) -> None:
         self.process = process
         self._swap = threading.Lock()  # held while the process changes, and for one read or write
-        self._ended, self._xruns = False, 0
+        self._ended, self._xruns = False, (0, 0)
         self.held = False  # True: nothing is heard, the talk waits
 
     def now(self) -> float:
@@ -69,10 +69,10 @@ class Rings:
         return self.process.memory.get_s(m.HEARD_S)
 
     @property
-    def xruns(self) -> int:
-        """Callbacks with a flag set: input lost, or output late."""
-        get = self.process.memory.get
-        return self._xruns + get(m.INPUT_FLAGS) + get(m.OUTPUT_FLAGS)
+    def xruns(self) -> tuple[int, int]:
+        """Callbacks with a flag set so far: input lost, output late."""
+        get, (before_in, before_out) = self.process.memory.get, self._xruns
+        return before_in + get(m.INPUT_FLAGS), before_out + get(m.OUTPUT_FLAGS)
 
     def move(self, process: SoundProcess, since_s: float | None) -> None:
         """To a process that has nothing open yet, with what lies in the dead one's memory.

@@ -18,8 +18,13 @@ class SoundState:
     lost: bool = False  # no device now; it is being looked for
     headphones: bool = False
     reopened: int = 0  # times a device was lost and opened again
-    xruns: int = 0  # callbacks with a PortAudio flag set
+    input_xruns: int = 0  # callbacks before which input was lost
+    output_xruns: int = 0  # and for which output came too late
     chosen: tuple[str | None, str | None] = (None, None)  # input, output; None: the system's
+
+    @property
+    def xruns(self) -> int:
+        return self.input_xruns + self.output_xruns
 
 
 class Sound(Port, Protocol):

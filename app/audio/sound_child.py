@@ -8,6 +8,7 @@ socket of JSON lines:
     -> {"scan": {}}                             <- {"scan": {"devices": [...]}} or {"error": ...}
     -> {"open": {plan, "heard", "since_s"}}     <- {"open": {}} or {"error": ...}
     <- {"gone": {}}                             a stream has ended by itself
+    <- {"failed": {"error": "..."}}             its last word
     <- {"settings": {...}}                      a Mac's devices or defaults, when they change
 
 It ends when the line does, however its parent ended, and is killed whenever something is wrong.
@@ -36,7 +37,7 @@ from .callbacks import Callbacks
 from .device import Device
 from .gil_handover import short_handovers
 from .memory import SoundMemory, mapped
-from .portaudio import DeviceStream, StreamPlan, scan
+from .portaudio import DeviceStream, StreamPlan, one_line, scan
 
 MEMORY, BELL, LINE = 3, 4, 5  # descriptors
 STROKE = struct.Struct("<qd")  # what the bell carries: samples ever heard, when
@@ -77,6 +78,9 @@ class SoundChild:
                 self._tell("scan", self._devices(again=True))
             elif what == "open":
                 self._tell("open", self._open(**asked))
+
+    def fail(self, why: str) -> None:
+        self._tell("failed", {"error": why})
 
     def _wake(self) -> None:
         """A spare that waits stirs for nothing; one that was asked for something shows its life."""
@@ -131,8 +135,10 @@ def main(scan: Scan = scan, open_stream: OpenStream = DeviceStream) -> None:
     short_handovers()
     line = socket.socket(fileno=LINE)
     child = SoundChild(mapped(MEMORY), BELL, line, scan, open_stream)
-    with contextlib.suppress(OSError):
+    try:
         child.serve()
+    except Exception as error:  # process boundary: nobody sees a traceback of it
+        child.fail(f"{type(error).__name__}: {one_line(error)}")
     sys.stdout.flush()
     os._exit(0)  # PortAudio's own end may hang; the kernel closes everything
 

@@ -111,6 +111,8 @@ class SoundProcess:
             if said in ("ready", "scan"):
                 self.ready, self.trouble = True, answer.get("error")
                 self.devices = [Device(**device) for device in answer.get("devices", ())]
+            if said == "failed":
+                self.ended = f"{CRASHED} ({answer['error']})"
         return found
 
     def answer(self, what: str, timeout_s: float) -> dict[str, Any] | None:

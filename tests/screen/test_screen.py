@@ -247,7 +247,7 @@ def test_the_talks_end_ends_the_screen(capsys, monkeypatch):
 
 def test_figures_turn_red_when_the_machine_is_too_slow():
     slow = replace(TALKING, step_ms_p50=95.0, lag_ms=500.0, dropped_frames=3.0)
-    styles = dict(figures(Snapshot(slow, SoundState(xruns=2), False, None, "linear")))
+    styles = dict(figures(Snapshot(slow, SoundState(input_xruns=2), False, None, "linear")))
     assert styles["frame 95 p95 55 of 80 ms"] == "$error"
     assert styles["lag 500 ms"] == "$error" and styles["dropped 3"] == "$warning"
     assert "xruns 2" in styles and "memory 6.4 GB" in styles
