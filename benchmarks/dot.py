@@ -3,6 +3,9 @@
 MLX's CPU backend expands `mx.fast` functions and `mx.dequantize` into parts, Metal runs each as one
 kernel; so while a graph is traced for counting each is replaced by one operation of the same shape,
 one that `mx.compile` doesn't fuse. Imported in both environments: MLX and the standard library.
+
+An update in place (of a slice, or by index) happens in place only if nobody else holds the buffer:
+one that is also read in the same graph, before the update, is copied first. Copies count, too.
 """
 
 import io
@@ -26,6 +29,8 @@ STAND_INS = {
     "Sort": "fast attention",
     "CumProd": "dequantize",
 }
+UPDATES = {"SliceUpdate", "ScatterAxis", "Scatter", "DynamicSliceUpdate"}
+COPY = "copy of a shared buffer"
 NODE = re.compile(r'\[label ="([^"]+)", shape=rectangle\]')
 
 
@@ -68,9 +73,40 @@ def stand_ins() -> Iterator[None]:
         yield
 
 
+NAMED = re.compile(r'\{ (\d+) \[label ="([^"]+)", shape=rectangle\]; \}')
+TAKEN = re.compile(r'^"([^"]+)" -> (\d+)$', re.MULTILINE)
+
+
+def copies(dot: str) -> int:
+    """Updates whose buffer, their first input, has another reader."""
+    names = dict(NAMED.findall(dot))
+    readers: dict[str, set[str]] = {}
+    updated: dict[str, str] = {}  # update -> the buffer
+    for tensor, node in TAKEN.findall(dot):
+        readers.setdefault(tensor, set()).add(node)
+        if names.get(node) in UPDATES:
+            updated.setdefault(node, tensor)
+    return sum(len(readers[buffer]) > 1 for buffer in updated.values())
+
+
 def kernels(outputs: list[mx.array]) -> dict[str, int]:
     """Operations behind lazy outputs and how often each occurs, the commonest first."""
+    dot = dot_of(outputs)
+    found = Counter(STAND_INS.get(name, name) for name in NODE.findall(dot))
+    found[COPY] = copies(dot)
+    return {name: n for name, n in found.most_common() if not is_view(name) and n}
+
+
+def views(outputs: list[mx.array]) -> int:
+    """Operations that only look at their input: no kernels, but nodes that the host builds."""
+    return sum(is_view(name) for name in NODE.findall(dot_of(outputs)))
+
+
+def is_view(name: str) -> bool:
+    return name in VIEWS or name.startswith("View ")  # its type follows
+
+
+def dot_of(outputs: list[mx.array]) -> str:
     text = io.StringIO()
     mx.export_to_dot(text, *outputs)
-    found = Counter(STAND_INS.get(name, name) for name in NODE.findall(text.getvalue()))
-    return {name: count for name, count in found.most_common() if name not in VIEWS}
+    return text.getvalue()

@@ -66,7 +66,7 @@ class DepthTransformer(nn.Module):
         """One frame: temporal [1, C], text token [1] -> codes [S] and the buffers."""
         buffers, token, tokens = list(buffers), text, []
         for s, x in enumerate(self.inputs(temporal)):
-            x = x + self.embs[s].lookup(token)
+            x = self.embs[s].plus(x, token)
             if self.config.sin_positions:
                 x = x + self.position(s, x.dtype)
             for i, block in enumerate(self.weight_sets[self.config.schedule[s]]):

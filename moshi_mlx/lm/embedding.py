@@ -8,6 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..config.lm_config import NO_INPUT
+from .joined_rows import JoinedRows
 
 
 class TokenEmbedding(nn.Module):
@@ -22,6 +23,7 @@ class TokenEmbedding(nn.Module):
         if demux:
             self.out1 = nn.Linear(low_rank or dim, dim, bias=False)
             self.out2 = nn.Linear(low_rank or dim, dim, bias=False)
+        self._joined = JoinedRows()
 
     def copy_row(self, source: int, target: int) -> None:
         """Make one token embed as another; exact for quantized tables too, whose rows stand alone.
@@ -45,8 +47,16 @@ class TokenEmbedding(nn.Module):
             heard = (second >= 0)[..., None]
             y = self.out2(self.emb(mx.maximum(second, 0)))
             return self.out1(self.emb(ids % self.num)) + mx.where(heard, y, 0)
-        y = self.emb(ids)
+        joined = self._joined.plus(None, self.emb, ids)
+        y = self.emb(ids) if joined is None else joined
         return self.low_rank(y) if "low_rank" in self else y
+
+    def plus(self, x: mx.array, ids: mx.array) -> mx.array:
+        """x [1, C] + lookup(ids [1]), in one operation where it can be."""
+        if "out1" in self or "low_rank" in self:
+            return x + self.lookup(ids)
+        joined = self._joined.plus(x, self.emb, ids)
+        return x + self.emb(ids) if joined is None else joined
 
 
 class StackedEmbedding(nn.Module):
@@ -56,6 +66,7 @@ class StackedEmbedding(nn.Module):
         super().__init__()
         self.num_codebooks, self.num = num_codebooks, num
         self.emb = nn.Embedding(num_codebooks * num + 1, dim)
+        self._joined = JoinedRows()
 
     @property
     def zero_row(self) -> int:
@@ -68,4 +79,6 @@ class StackedEmbedding(nn.Module):
 
     def __call__(self, rows: mx.array) -> mx.array:
         """Rows [..., K] -> sum over the codebooks, [..., C]; of a step, [K] -> [1, C]."""
-        return self.emb(rows).sum(axis=-2, keepdims=rows.ndim == 1)
+        joined = self._joined.plus(None, self.emb, rows)
+        found = self.emb(rows) if joined is None else joined
+        return found.sum(axis=-2, keepdims=rows.ndim == 1)
