@@ -34,8 +34,7 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "norm_emb": (False,),
     "bias_proj": (False,),
     "quantize": (False,),
-    "lora": (False,),
-    "lora_name": (None,),
+    "lora": (False, True),  # merged already, unless `lora_name` names a file of its own
     "depformer_causal": (True,),
     "depformer_layer_scale": (None,),
     "depformer_gating": ("silu",),
@@ -49,7 +48,8 @@ NORM_EPS = {"rms_norm_f32": 1e-8, "rms_norm": 1e-5}
 # Keys that say nothing about the language model's shape: files, other programs, provenance.
 BESIDE = (
     *("moshi_name", "mimi_name", "tokenizer_name", "mimi_config_name", "stt_config", "tts_config"),
-    *("model_id", "depformer_context", "depformer_max_period", "lora_rank", "lora_scaling"),
+    *("model_id", "depformer_context", "depformer_max_period"),
+    *("lora_name", "lora_rank", "lora_scaling"),
     *("quantization", "moshi_local"),  # what `moshi quantize` writes down
 )
 KNOWN = sorted({*REQUIRED, *REQUIRED_DEPTH, *DEFAULTS, *FIXED, *BESIDE})

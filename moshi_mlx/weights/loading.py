@@ -15,6 +15,7 @@ from ..errors import WeightsError
 from ..lm.kv_ring import check_kv_bits
 from ..lm.model import Lm
 from ..memory import limit_memory
+from .lora import Adaptation, LoraMode, adaptation_from, adapted, attach
 from .packing import pack, unpack
 from .recipes import Format
 from .safetensors import check_tensors, read_all, read_now, to_mlx_layout
@@ -31,14 +32,18 @@ def load_lm(
     offline: bool | None = None,
     kv_bits: int = 16,
     memory_limits: bool = True,
+    lora: str | Path | None = None,
+    lora_mode: LoraMode = "auto",
 ) -> Lm:
     """The language model alone, of a folder, a repository, "nano", or one weight file of a folder.
 
     dtype: "float32", "float16" or "bfloat16"; None as stored. Quantized layers keep their bits,
     their scales (and so all arithmetic) take the dtype. kv_bits: 8 keeps the keys and values of
     conversations in 8 bit. memory_limits: on Metal, set MLX's wired and cache limits for
-    this process (`moshi_mlx.memory`). Raises ConfigError, WeightsError, DownloadError, and
-    MoshiError for kv_bits that don't fit the model.
+    this process (`moshi_mlx.memory`). lora: a file with an adapter, or a folder or repository with
+    a `lora.safetensors`; lora_mode: "auto" merges it into layers that aren't quantized and keeps it
+    beside the others, "merged" and "beside" do one of both for all. Raises ConfigError,
+    WeightsError, DownloadError, and MoshiError for kv_bits that don't fit the model.
     """
     if memory_limits:
         limit_memory()
@@ -46,11 +51,15 @@ def load_lm(
 
     path = Path(name_or_folder).expanduser()
     if path.suffix == ".safetensors" and path.is_file():  # where several precisions lie together
-        return lm_from_files([path], load_config(path.parent), dtype, kv_bits)
+        adaptation = adaptation_from(
+            lora, lora_mode, read_config(path.parent), path.parent, offline
+        )
+        return lm_from_files([path], load_config(path.parent), dtype, kv_bits, adaptation)
     folder = resolve(name_or_folder, revision, offline, files=("weights",))
     raw = read_config(folder)
     config = parse_config(raw, str(folder / "config.json"))
-    return lm_from_files(weight_paths(folder, raw), config, dtype, kv_bits)
+    adaptation = adaptation_from(lora, lora_mode, raw, folder, offline)
+    return lm_from_files(weight_paths(folder, raw), config, dtype, kv_bits, adaptation)
 
 
 def working_dtype(dtype: str | None) -> str | None:
@@ -62,7 +71,11 @@ def working_dtype(dtype: str | None) -> str | None:
 
 
 def lm_from_files(
-    paths: list[Path], config: LmConfig, dtype: str | None = None, kv_bits: int = 16
+    paths: list[Path],
+    config: LmConfig,
+    dtype: str | None = None,
+    kv_bits: int = 16,
+    adaptation: Adaptation | None = None,
 ) -> Lm:
     """Build the model and fill it from a file (or all shards of it) in either layout.
 
@@ -78,20 +91,24 @@ def lm_from_files(
     tensors = to_mlx_layout(raw, config, name)
     quantized = check_tensors(tensors, expected(config), name)
     read_now(raw.values())
+    to = DTYPES[dtype] if dtype else stored_dtype(tensors)
+    beside = {}
+    if adaptation is not None:
+        tensors, beside = adapted(tensors, quantized, config, adaptation, to)
     packed, modes = pack(tensors, quantized, config)
     lm = Lm(config, kv_bits)
     quantize_layers(lm, modes)
-    to = DTYPES[dtype] if dtype else stored_dtype(packed)
     lm.load_weights([(name, cast(name, t, to, modes)) for name, t in packed.items()], strict=True)
+    attach(lm, beside, to)
     lm.eval()
     del raw, tensors, packed  # each is let go of as soon as the model's own array is there
     mx.eval(lm.parameters())
     return lm
 
 
-def stored_dtype(packed: dict[str, mx.array]) -> mx.Dtype:
+def stored_dtype(tensors: Mapping[str, mx.array]) -> mx.Dtype:
     """The dtype of the last norm stands for the file's."""
-    return packed["out_norm.weight"].dtype
+    return tensors["out_norm.weight"].dtype
 
 
 def cast(name: str, tensor: mx.array, dtype: mx.Dtype, modes: dict[str, Format]) -> mx.array:

@@ -1,0 +1,135 @@
+"""LoRA adapters against Kyutai's PyTorch: merged and beside, on plain and quantized weights."""
+
+import json
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+import moshi_mlx
+from moshi_mlx.config import load_config
+from moshi_mlx.errors import MoshiError, WeightsError
+from moshi_mlx.weights.lora import read_adapter
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "persona"
+LORA = GOLDEN / "lora" / "lora.safetensors"
+GREEDY = {"seed": 0, "text_temperature": 0.0, "audio_temperature": 0.0}
+
+
+def golden(name):
+    return {k: np.array(a) for k, a in mx.load(str(GOLDEN / name / "golden.safetensors")).items()}
+
+
+def check_logits(lm, arrays, prefix):
+    text, audio = lm.forward(arrays["tf.codes"])
+    for made, name in ((text, f"{prefix}text_logits"), (audio, f"{prefix}logits")):
+        want = arrays[name].reshape(made.shape)
+        assert np.nanmax(np.abs(np.array(made) - want)) < 1e-4
+        assert np.array_equal(np.isnan(np.array(made)), np.isnan(want))
+
+
+def check_greedy(lm, arrays, prefix):
+    generator = lm.generator(**GREEDY)
+    steps = [generator.step(codes) for codes in arrays["user_codes"].T]
+    assert [s.text_token for s in steps] == arrays[f"{prefix}text_tokens"].ravel().tolist()
+    assert np.array_equal([s.sampled for s in steps], arrays[f"{prefix}audio_tokens"])
+
+
+@pytest.mark.parametrize("mode", ["auto", "merged", "beside"])
+@pytest.mark.parametrize("file", ["lora.safetensors", "lora.old_names.safetensors"])
+def test_an_adapter_on_plain_weights_is_pytorchs(mode, file):
+    lm = moshi_mlx.load_lm(
+        GOLDEN / "base", dtype="float32", lora=GOLDEN / "lora" / file, lora_mode=mode
+    )
+    arrays = golden("lora")
+    check_logits(lm, arrays, "unmerged.")
+    check_greedy(lm, arrays, "gen.")
+
+
+def test_fine_tuned_embeddings_replace_the_bases():
+    file = GOLDEN / "lora" / "lora_embed.safetensors"
+    lm = moshi_mlx.load_lm(GOLDEN / "base", dtype="float32", lora=file)
+    check_logits(lm, golden("lora"), "embed.")
+
+
+@pytest.mark.parametrize("bits", ["q4", "q8"])
+def test_an_adapter_beside_quantized_weights_is_pytorchs(bits):
+    base = GOLDEN / "lora_q" / f"model.{bits}.safetensors"
+    lm = moshi_mlx.load_lm(base, dtype="float32", lora=GOLDEN / "lora_q" / "lora.safetensors")
+    arrays = golden("lora_q")
+    check_logits(lm, arrays, f"{bits}.")
+    check_greedy(lm, arrays, f"{bits}.gen.")
+
+
+def test_quantized_weights_take_no_merge():
+    with pytest.raises(WeightsError, match="is quantized: an adapter can only be kept beside"):
+        moshi_mlx.load_lm(
+            GOLDEN / "lora_q" / "model.q4.safetensors",
+            dtype="float32",
+            lora=GOLDEN / "lora_q" / "lora.safetensors",
+            lora_mode="merged",
+        )
+
+
+def spoilt(tmp_path, change):
+    tensors = dict(mx.load(str(LORA)))
+    change(tensors)
+    path = tmp_path / "spoilt.safetensors"
+    mx.save_safetensors(str(path), tensors)
+    return path
+
+
+A, B = (f"text_linear.lora_{part}.weight" for part in "AB")
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda t: t.pop(B), "but not text_linear.lora_B.weight"),
+        (lambda t: t.update({B: t[B][:, :3]}), "has rank 4, its partner 3"),
+        (lambda t: t.update({A: t[A][:, :-1]}), "is of another model"),
+        (lambda t: t.update({A: t[A].astype(mx.int32)}), "not floating point"),
+        (lambda t: t.update({"text_linea.lora_A.weight": t[A]}), "layers that this model lacks"),
+        (lambda t: (t.clear(), t.update({"x": mx.zeros(1)})), "none of its names fits a layer"),
+    ],
+)
+def test_a_bad_adapter_is_refused_by_name(tmp_path, change, line):
+    path = spoilt(tmp_path, change)
+    with pytest.raises(WeightsError, match=line):
+        read_adapter(path, load_config(GOLDEN / "base"), 2.0)
+
+
+def test_an_adapter_of_another_model_and_a_mode_that_there_is_not_are_refused():
+    with pytest.raises(WeightsError, match="is of another model"):
+        moshi_mlx.load_lm("nano", lora=LORA)
+    with pytest.raises(MoshiError, match="no lora_mode 'both'"):
+        moshi_mlx.load_lm(GOLDEN / "base", lora=LORA, lora_mode="both")
+
+
+def test_the_scaling_is_that_of_the_adapters_config(tmp_path):
+    raw = json.loads((GOLDEN / "lora" / "config.json").read_text()) | {"lora_scaling": 0.0}
+    for name in ("lora", "lora_name", "moshi_name"):
+        raw.pop(name)
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    (tmp_path / "lora.safetensors").write_bytes(LORA.read_bytes())
+    lm = moshi_mlx.load_lm(GOLDEN / "base", dtype="float32", lora=tmp_path / "lora.safetensors")
+    arrays = golden("lora")
+    text, _ = lm.forward(arrays["tf.codes"])
+    assert np.nanmax(np.abs(np.array(text) - arrays["base.text_logits"][:, 0])) < 1e-4
+
+
+def test_a_config_that_names_its_adapter_is_loaded_with_it(tmp_path):
+    """`lora: true` alone is a model whose weights are merged already."""
+    raw = json.loads((GOLDEN / "lora" / "config.json").read_text())
+    raw |= {"moshi_name": "model.safetensors"}
+    (tmp_path / "model.safetensors").write_bytes((GOLDEN / "base/model.safetensors").read_bytes())
+    (tmp_path / "lora.safetensors").write_bytes(LORA.read_bytes())
+    arrays = golden("lora")
+    for changed, name in (({}, "unmerged.text_logits"), ({"lora_name": None}, "base.text_logits")):
+        (tmp_path / "config.json").write_text(json.dumps(raw | changed))
+        text, _ = moshi_mlx.load_lm(tmp_path, dtype="float32").forward(arrays["tf.codes"])
+        assert np.nanmax(np.abs(np.array(text) - arrays[name][:, 0])) < 1e-4
+    (tmp_path / "config.json").write_text(json.dumps(raw | {"lora_name": "../lora.safetensors"}))
+    with pytest.raises(MoshiError, match="lora_name"):
+        moshi_mlx.load_lm(tmp_path)
