@@ -6,8 +6,12 @@ return at once and never raise; arrays in an event are never written again, so t
 """
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from moshi_mlx.lm.sampling import SamplingOptions
 
 
 @dataclass(frozen=True)
@@ -23,11 +27,17 @@ class Settings:
     audio_top_p: float | None = None
     greeting: bool = True  # False: Moshi is held silent until the user speaks (30 s at most)
 
-    def sampling(self) -> dict[str, int | float]:
-        """The sampling options that were set, by the names of `Moshi.session`."""
-        names = ("text_temperature", "text_top_k", "text_top_p")
-        names += ("audio_temperature", "audio_top_k", "audio_top_p")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+    def sampling(self) -> "SamplingOptions":
+        """The sampling options that were set, as `Moshi.session` takes them."""
+        every: SamplingOptions = {
+            "text_temperature": self.text_temperature,
+            "text_top_k": self.text_top_k,
+            "text_top_p": self.text_top_p,
+            "audio_temperature": self.audio_temperature,
+            "audio_top_k": self.audio_top_k,
+            "audio_top_p": self.audio_top_p,
+        }
+        return cast("SamplingOptions", {k: v for k, v in every.items() if v is not None})
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,13 @@ sys.path.insert(0, str(ROOT))
 from app.machine.random_model import random_lm
 from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.config.reading import parse_config
-from moshi_mlx.lm import compiled_step, depth, model, sampling, transformer
+from moshi_mlx.lm import compiled_step, depth, linear, model, sampling, transformer
+from moshi_mlx.lm.compiled_step import FrameFunctions
 from moshi_mlx.lm.depth import DepthTransformer
 from moshi_mlx.lm.embedding import StackedEmbedding
 from moshi_mlx.lm.generator import LmGenerator
 from moshi_mlx.lm.model import Lm
-from moshi_mlx.lm.sampling import Sampler
+from moshi_mlx.lm.sampling import Draws, Sampler
 from moshi_mlx.lm.transformer import Attention
 
 MODELS = {"narrow": (64, 4), "heads of 64": (256, 4)}  # name -> width, heads
@@ -91,8 +92,8 @@ def ring_by_where(ring: tuple[mx.array, ...], kv: mx.array, slot: mx.array) -> t
     return tuple(mx.where(slots == slot, kv, part) for part in ring)
 
 
-def residual_apart(residual: mx.array, x: mx.array, linear: nn.Module) -> mx.array:
-    return residual + transformer.linear_of(x, linear)
+def residual_apart(residual: mx.array, x: mx.array, layer: nn.Module) -> mx.array:
+    return residual + transformer.linear_of(x, layer)
 
 
 def divide_first(
@@ -105,9 +106,7 @@ def divide_first(
     return mx.argmax(mx.where(logits >= smallest, logits, -mx.inf) + noise, axis=-1)
 
 
-def noise_a_draw(
-    key: mx.array, samplers: tuple[Sampler, Sampler], config: LmConfig
-) -> list[mx.array]:
+def noise_a_draw(key: mx.array, draws: Draws, config: LmConfig) -> list[mx.array]:
     keys = mx.split(mx.random.split(key, 1 + config.dep_q), 1 + config.dep_q)
     sizes = [config.text_card_out] + [config.card] * config.dep_q
     return [mx.random.gumbel((1, n), key=k[0]) for k, n in zip(keys, sizes, strict=True)]
@@ -125,7 +124,7 @@ CHANGES: dict[str, tuple[Any, str, Any]] = {  # what stands there now -> owner, 
     "depth keys and values in place": (depth, "slice_step", slice_by_concatenation),
     "rings written in place": (transformer, "write", ring_by_where),
     "residual inside the product": (transformer, "linear_plus", residual_apart),
-    "matrices turned once": (transformer, "transposed", lambda linear: linear.weight.T),
+    "matrices turned once": (linear.Linear, "transposed", property(lambda self: self.weight.T)),
     "noise of all draws at once": (model, "frame_noise", noise_a_draw),
     "top-k before the division": (Sampler, "__call__", divide_first),
     "top-k of text in blocks": (sampling, "blocks_for", lambda V, k: 1),
@@ -142,7 +141,7 @@ class Frame:
         self.generator = self.fresh(**SAMPLERS)
 
     def fresh(self, **sampling_options: float) -> LmGenerator:
-        self.lm.__dict__.pop("_frame_functions", None)  # traced with another variant
+        self.lm.functions = FrameFunctions(self.lm)  # the others were traced with other variants
         generator = self.lm.generator(seed=0, **sampling_options, **self.options)
         generator.skip(self.lm.config.transformer.context or 0)
         return generator
@@ -159,7 +158,7 @@ class Frame:
             generator = self.fresh(**SAMPLERS)
             generator.step(self.codes)
             arrays = generator.submit(self.codes).arrays()
-            return sum(kernels([*arrays, *generator._buffers.arrays()]).values())
+            return sum(kernels([*arrays, *generator.buffers.arrays()]).values())
 
     def said(self) -> list[list[int]]:
         with self.variant():

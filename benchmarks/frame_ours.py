@@ -43,7 +43,7 @@ class Ours:
             generator = self.lm.generator(seed=0, **{**self.sampling, "text_temperature": 0.71})
             generator.step(self.codes)
             tokens = generator.submit(self.codes).arrays()
-            return kernels([*tokens, *generator._buffers.arrays()])
+            return kernels([*tokens, *generator.buffers.arrays()])
 
 
 if __name__ == "__main__":

@@ -16,12 +16,11 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 
-import mlx.core as mx
 import numpy as np
 from worker import ROOT, machine
 
@@ -29,11 +28,12 @@ sys.path.insert(0, str(ROOT))
 
 import moshi_mlx
 from app.machine.random_model import random_lm
-from moshi_mlx import moshi as sessions
 from moshi_mlx.codec.rust import RustCodec
 from moshi_mlx.config.reading import parse_config
-from moshi_mlx.lm.generator import LmGenerator, Step, Submitted
+from moshi_mlx.lm.generator import Forced, LmGenerator, Step
 from moshi_mlx.moshi import EarlyReply, Moshi, Session
+from moshi_mlx.session.codec_beside import CodecBeside
+from moshi_mlx.session.path import MakePath, path_for
 from moshi_mlx.text.tokenizer import TextTokenizer
 from tests.support.bench_shapes import SMALL
 from tests.support.mimi_goldens import full_size_file
@@ -59,12 +59,29 @@ def beside(session: Session, frame: np.ndarray, following: np.ndarray) -> object
     return session.step_early(frame, following=following)
 
 
-def in_turn(session: Session, frame: np.ndarray, following: np.ndarray) -> object:
-    shared, sessions.shares_evaluation = sessions.shares_evaluation, lambda stream: False
-    try:
-        return session.step(frame)
-    finally:
-        sessions.shares_evaluation = shared
+class Waiting:
+    """A generator whose steps wait for so long, as one waits for its device."""
+
+    def __init__(self, inner: LmGenerator, wait_ms: float) -> None:
+        self.inner, self.wait_ms = inner, wait_ms
+
+    @property
+    def steps(self) -> int:
+        return self.inner.steps
+
+    def step(self, user_codes: np.ndarray, forced: Forced | None = None) -> Step:
+        time.sleep(self.wait_ms / 1000)
+        return self.inner.step(user_codes, forced)
+
+    def warm_up(self) -> None:
+        self.inner.warm_up()
+
+
+def waiting(wait_ms: float) -> MakePath:
+    """The codec beside a model that waits."""
+    return lambda generator, stream, user_q: CodecBeside(
+        Waiting(generator, wait_ms), stream, user_q
+    )
 
 
 def turn_ms(way: Way, session: Session, sound: np.ndarray) -> float:
@@ -80,7 +97,9 @@ def turn_ms(way: Way, session: Session, sound: np.ndarray) -> float:
     return took
 
 
-def compare(moshi: Moshi, ways: dict[str, Way], runs: int, frames: int) -> dict[str, object]:
+def compare(
+    moshi: Moshi, ways: dict[str, tuple[Way, MakePath]], runs: int, frames: int
+) -> dict[str, object]:
     """Milliseconds of a frame each way, and their ratios to the first way."""
     sound = 0.05 * np.random.default_rng(0).standard_normal((frames + 1, FRAME))
     sound = sound.astype(np.float32)
@@ -88,9 +107,12 @@ def compare(moshi: Moshi, ways: dict[str, Way], runs: int, frames: int) -> dict[
     for _ in range(runs):
         took: dict[str, list[float]] = {name: [] for name in ways}
         with ExitStack() as stack:
-            talks = {name: stack.enter_context(moshi.session(seed=0)) for name in ways}
+            talks = {
+                name: stack.enter_context(Session(moshi, seed=0, make_path=make_path))
+                for name, (_, make_path) in ways.items()
+            }
             for start in range(0, frames - TURN + 1, TURN):
-                for name, way in ways.items():
+                for name, (way, _) in ways.items():
                     took[name].append(turn_ms(way, talks[name], sound[start:]))
         for name, times in took.items():
             found[name].append(median(times))
@@ -103,9 +125,9 @@ def compare(moshi: Moshi, ways: dict[str, Way], runs: int, frames: int) -> dict[
     }
 
 
-def parts_ms(moshi: Moshi, frames: int) -> dict[str, float]:
+def parts_ms(moshi: Moshi, frames: int, wait_ms: float) -> dict[str, float]:
     """Each part of a frame by itself, for what the slowest of them and their sum would be."""
-    stream, generator = moshi.codec.stream(), moshi.lm.generator(seed=0)
+    stream, generator = moshi.codec.stream(), Waiting(moshi.lm.generator(seed=0), wait_ms)
     frame = 0.05 * np.random.default_rng(0).standard_normal(FRAME).astype(np.float32)
     codes = stream.encode(frame)
     user = codes[: moshi.config.user_q]
@@ -124,22 +146,6 @@ def parts_ms(moshi: Moshi, frames: int) -> dict[str, float]:
 
 
 @contextmanager
-def waiting(wait_ms: float) -> Iterator[None]:
-    """Language models wait for so long where they wait for their device."""
-    finish = LmGenerator.finish
-
-    def slow(self: LmGenerator, submitted: Submitted, others: Sequence[mx.array] = ()) -> Step:
-        time.sleep(wait_ms / 1000)
-        return finish(self, submitted, others)
-
-    LmGenerator.finish = slow
-    try:
-        yield
-    finally:
-        LmGenerator.finish = finish
-
-
-@contextmanager
 def with_rustymimi(layers: int) -> Iterator[Moshi]:
     with full_size_file() as path:
         lm = random_lm(parse_config(SHAPE | {"num_layers": layers}, "width 512"), "fp32")
@@ -155,14 +161,19 @@ def main() -> None:
     parser.add_argument("--wait-ms", type=float, default=0.0, help="of that model, see above")
     args = parser.parse_args()
     found: dict[str, object] = {}
-    with with_rustymimi(args.layers) as moshi, waiting(args.wait_ms):
-        ways = {"in turn": plain, "encoding ahead": ahead, "and decoding behind": beside}
+    with with_rustymimi(args.layers) as moshi:
+        path = waiting(args.wait_ms)
+        ways = {
+            "in turn": (plain, path),
+            "encoding ahead": (ahead, path),
+            "and decoding behind": (beside, path),
+        }
         found["rustymimi"] = compare(moshi, ways, args.runs, args.frames)
-        found["rustymimi, parts"] = parts_ms(moshi, args.frames)
+        found["rustymimi, parts"] = parts_ms(moshi, args.frames, args.wait_ms)
         print("rustymimi", found["rustymimi"], found["rustymimi, parts"], flush=True)
     nano = moshi_mlx.load("nano", codec="mlx")
     nano.warm_up()
-    ways = {"three evaluations": in_turn, "one": plain}
+    ways = {"three evaluations": (plain, CodecBeside), "one": (plain, path_for)}
     found["MLX Mimi"] = compare(nano, ways, args.runs, 4 * args.frames)
     print("MLX Mimi", found["MLX Mimi"])
     print(json.dumps({"machine": machine(), **found}))

@@ -9,23 +9,23 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Unpack
 
-import mlx.core as mx
 import numpy as np
 
 from .audio.finite import finite
 from .clock import FRAME_SAMPLES
-from .codec.cpu_threads import DecodeBehind, EncodeAhead, Sound
-from .codec.interface import Codec, CodecStream
+from .codec.cpu_threads import Sound
+from .codec.interface import Codec
 from .config.lm_config import LmConfig
 from .config.model_files import mimi_config_path, part_path, weight_paths
 from .config.reading import parse_config, read_config
 from .errors import ConfigError, MoshiError
-from .lm.generator import Forced, LmGenerator, Step
+from .lm.generator import Forced, GeneratorOptions
 from .lm.model import Lm
 from .memory import limit_memory
 from .mimi import load_mimi
+from .session.path import FramePath, MakePath, path_for
 from .text.tokenizer import TextTokenizer
 from .weights.loading import lm_from_files, working_dtype
 
@@ -65,8 +65,8 @@ class Moshi:
     def config(self) -> LmConfig:
         return self.lm.config
 
-    def session(self, seed: int | None = None, **options: Any) -> "Session":
-        """A new conversation; options as in LmGenerator (text_temperature, audio_top_k, ...)."""
+    def session(self, seed: int | None = None, **options: Unpack[GeneratorOptions]) -> "Session":
+        """A new conversation; options as in GeneratorOptions (text_temperature, ...)."""
         return Session(self, seed, **options)
 
     def warm_up(self) -> None:
@@ -92,12 +92,20 @@ class Moshi:
 class Session:
     """One conversation. Use it as a context manager, or call `close`."""
 
-    def __init__(self, moshi: Moshi, seed: int | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        moshi: Moshi,
+        seed: int | None = None,
+        make_path: MakePath = path_for,
+        **options: Unpack[GeneratorOptions],
+    ) -> None:
+        """`make_path`: for another path than the fastest, such as one that is looked into."""
         self.moshi = moshi
-        self._generator: LmGenerator = moshi.lm.generator(seed=seed, **options)
-        self._stream: CodecStream | None = moshi.codec.stream()
-        self._ahead, self._behind = EncodeAhead(), DecodeBehind()
+        self._generator = moshi.lm.generator(seed=seed, **options)
         config = moshi.config
+        self._path: FramePath | None = make_path(
+            self._generator, moshi.codec.stream(), config.user_q
+        )
         self._text = moshi.tokenizer.stream((config.text_padding_id, config.text_end_padding_id))
 
     @property
@@ -112,8 +120,7 @@ class Session:
 
     def warm_up(self) -> None:
         """As `Moshi.warm_up`, for this session's options; free where that was done before."""
-        lazy = shares_evaluation(self._open()) and self.moshi.config.user_q > 0
-        self._generator.warm_up(user_later=lazy)
+        self._open().warm_up()
 
     def step(
         self, pcm: np.ndarray, hold_silence: bool = False, following: np.ndarray | None = None
@@ -127,16 +134,10 @@ class Session:
         must be for that frame. Raises MoshiError for another shape, or another frame than was
         announced.
         """
-        stream = self._open()
-        frame = check_frame(pcm)
+        path, frame = self._open(), check_frame(pcm)
         forced = self._forced() if hold_silence else None
-        if shares_evaluation(stream):
-            step, audio = self._together(stream, frame, forced)
-        else:
-            step = self._in_turn(stream, frame, forced, following)
-            self._behind.wait()
-            audio = None if step.codes is None else stream.decode(step.codes)
-        return Reply(audio, self._text.push(step.text_token), step.text_token, step.codes)
+        step, sound = path.step(frame, forced, checked_following(following))
+        return Reply(sound, self._text.push(step.text_token), step.text_token, step.codes)
 
     def step_early(
         self, pcm: np.ndarray, hold_silence: bool = False, following: np.ndarray | None = None
@@ -147,76 +148,37 @@ class Session:
         frames unfinished this call waits for one. Callbacks of the future, added before the next
         call, run in the same order. Raises what decoding an earlier frame raised, too.
         """
-        stream = self._open()
-        if shares_evaluation(stream):
-            reply, there = self.step(pcm, hold_silence), Future[Sound]()
-            there.set_result(reply.pcm)
-            return EarlyReply(reply.text, reply.text_token, reply.codes, there)
+        path, frame = self._open(), check_frame(pcm)
         forced = self._forced() if hold_silence else None
-        step = self._in_turn(stream, check_frame(pcm), forced, following)
-        sound = self._behind.begin(stream, step.codes)
+        step, sound = path.step_early(frame, forced, checked_following(following))
         return EarlyReply(self._text.push(step.text_token), step.text_token, step.codes, sound)
 
     @property
     def encodes_ahead(self) -> bool:
         """Whether `step` makes use of the following frame."""
-        return self._stream is not None and not shares_evaluation(self._stream)
+        return self._path is not None and self._path.encodes_ahead
 
     @property
     def decodes_behind(self) -> bool:
         """Whether `step_early` returns before the sound is there."""
-        return self.encodes_ahead  # both where the codec runs on the CPU
-
-    def _together(
-        self, stream: Any, frame: np.ndarray, forced: Forced | None
-    ) -> tuple[Step, np.ndarray | None]:
-        """Codec and language model in MLX: one graph, one evaluation, one wait."""
-        user = self.moshi.config.user_q
-        heard: Any = np.zeros(0, np.int32)
-        if user:
-            heard = (
-                stream.encode_lazy(mx.array(frame))[:user]
-                if self.frames
-                else mx.zeros(user, mx.int32)
-            )
-        submitted = self._generator.submit(heard, forced)
-        codes = submitted.codes()
-        pcm = None if codes is None else stream.decode_lazy(codes)
-        step = self._generator.finish(submitted, [*stream.arrays, *([] if pcm is None else [pcm])])
-        return step, None if pcm is None else np.array(pcm)
-
-    def _in_turn(
-        self,
-        stream: CodecStream,
-        frame: np.ndarray,
-        forced: Forced | None,
-        following: np.ndarray | None,
-    ) -> Step:
-        """Encoder and language model; the encoder may run ahead by a frame on its own thread."""
-        user = self.moshi.config.user_q
-        codes = np.zeros(user, np.int32)
-        if self.frames and user:
-            codes = self._ahead.take(frame) if self._ahead.announced else stream.encode(frame)
-        if following is not None and user:
-            self._ahead.announce(stream, check_frame(following))
-        return self._generator.step(codes[:user], forced)
+        return self._path is not None and self._path.decodes_behind
 
     def _forced(self) -> Forced:
         return Forced(self.moshi.config.text_padding_id, self.moshi.silence())
 
-    def _open(self) -> CodecStream:
-        if self._stream is None:
+    def _open(self) -> FramePath:
+        if self._path is None:
             raise MoshiError("this session is closed; open a new one with moshi.session()")
-        return self._stream
+        return self._path
 
     def close(self) -> None:
         """Let go of the codec's state; the caches go with the object.
 
         Waits for frames whose decoding has begun.
         """
-        self._ahead.close()
-        self._behind.close()
-        self._stream = None
+        if self._path is not None:
+            self._path.close()
+        self._path = None
 
     def __enter__(self) -> "Session":
         return self
@@ -230,11 +192,6 @@ class Session:
         self.close()
 
 
-def shares_evaluation(stream: CodecStream) -> bool:
-    """Whether a codec's stream is in MLX, so that its graph and the language model's are one."""
-    return hasattr(stream, "encode_lazy")
-
-
 def check_frame(pcm: np.ndarray) -> np.ndarray:
     """float32 [1920]; NaN and infinities become silence. Raises MoshiError for another shape."""
     frame = np.asarray(pcm)
@@ -244,6 +201,10 @@ def check_frame(pcm: np.ndarray) -> np.ndarray:
             f"not {frame.dtype} {list(frame.shape)}"
         )
     return finite(frame.astype(np.float32))
+
+
+def checked_following(pcm: np.ndarray | None) -> np.ndarray | None:
+    return None if pcm is None else check_frame(pcm)
 
 
 def load(

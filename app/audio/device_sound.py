@@ -67,7 +67,7 @@ class DeviceSound:
         `channel`: of the input; `command`: what the sound process runs; `permission`: the system's
         question, by default put where there is one.
         """
-        self.on_notice: Callable[[Notice], None] = lambda notice: None
+        self._tell: Callable[[Notice], None] = lambda notice: None
         self._processes = Spares(command)
         wish = Wish(input_name, output_name, channel)
         try:
@@ -100,6 +100,9 @@ class DeviceSound:
         self._failure: str | None = None
 
     # -- what the talk calls
+
+    def subscribe(self, listener: Callable[[Notice], None]) -> None:
+        self._tell = listener
 
     def start(self) -> None:
         """Open the devices, or go on without them when they take long.
@@ -245,9 +248,6 @@ class DeviceSound:
         unwell = self._microphone.tick(now_s, zeros, calls, flagged, others, self._tell)
         self._rings.held = self._microphone.waits
         return why or unwell
-
-    def _tell(self, notice: Notice) -> None:
-        self.on_notice(notice)
 
     def _tell_back(self) -> None:
         """At the first callback: a stream that is open may never call."""

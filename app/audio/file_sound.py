@@ -25,8 +25,11 @@ class FileSound(RealtimePort):
         source = ArraySource(read_mono(microphone), tail_s=tail_s)
         self._writer = None if speaker is None else open_writer(speaker)
         self._names = SoundState(str(microphone), "nowhere" if speaker is None else str(speaker))
-        self.on_notice: Callable[[Notice], None] = lambda notice: None
+        self._tell: Callable[[Notice], None] = lambda notice: None
         super().__init__(source, self._write)
+
+    def subscribe(self, listener: Callable[[Notice], None]) -> None:
+        self._tell = listener
 
     def _write(self, block: np.ndarray) -> None:
         if self._writer is not None:
@@ -45,7 +48,7 @@ class FileSound(RealtimePort):
         return []
 
     def choose(self, input_name: str | None, output_name: str | None) -> None:
-        self.on_notice(Notice("devices", "virtual devices are sound files and can't be changed"))
+        self._tell(Notice("devices", "virtual devices are sound files and can't be changed"))
 
     def problem(self) -> str | None:
         if self.failure is None:

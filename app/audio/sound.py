@@ -30,7 +30,9 @@ class SoundState:
 class Sound(Port, Protocol):
     """A port with a device behind it, real or virtual."""
 
-    on_notice: Callable[[Notice], None]
+    def subscribe(self, listener: Callable[[Notice], None]) -> None:
+        """Whom to tell; call before `start`. Called on any thread, must return at once."""
+        ...
 
     def start(self) -> None:
         """Open the device. Raises AudioError when there is none."""

@@ -1,31 +1,35 @@
 """Runs a conversation and times it: every frame from outside, every other one also from inside.
 
-The frame is the one people get: `Session.step`. The session is made of a model whose codec streams
-and generators carry stopwatches; what these don't account for in a frame is the host's share. A
-codec in MLX shares one evaluation with the language model: frames that are looked into wait after
-each part instead, which is all that sets them apart from the others.
+The frame is the one people get: `Session.step`, on the path that a talk takes. Frames that are
+looked into take the same codec stream and generator part by part, with stopwatches at them; what
+these don't account for is the host's share. A codec in MLX shares one evaluation with the language
+model: waiting after each part instead is all that sets such frames apart from the others.
 Interrupting is no failure: what was measured so far is the result.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, cast
+from functools import partial
 
 import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS
+from moshi_mlx.codec.cpu_threads import Sound
+from moshi_mlx.codec.interface import CodecStream
+from moshi_mlx.lm.generator import Forced, LmGenerator, Step
 from moshi_mlx.moshi import Moshi, Session
+from moshi_mlx.session.codec_beside import CodecBeside
+from moshi_mlx.session.path import path_for
 
 from .stats import Frame, RunTimes
 
 NOISE = 0.01  # amplitude of the input: as loud as a quiet room
 WARM_FRAMES = 10
+STAGES = ("encode", "lm", "decode")
 Stamp = tuple[str, float, float]  # stage, start and end in seconds of `perf_counter`
-CODEC_STAGES = {"encode": "encode", "decode": "decode"}
-SHARED = ("encode_lazy", "decode_lazy")  # the stream's ways into one evaluation
-GENERATOR_STAGES = {"step": "lm", "submit": "lm", "finish": "lm"}
 
 
 @dataclass(frozen=True)
@@ -56,50 +60,92 @@ class Stopwatch:
     def start(self, on: bool = True) -> None:
         self.on, self.stamps = on, []
 
-
-class Timed:
-    """Stands in for an object; calls of the named methods are stamped with their stage."""
-
-    def __init__(self, inner: object, stages: Mapping[str, str], watch: Stopwatch) -> None:
-        self._inner, self._stages, self._watch = inner, stages, watch
-
-    def __getattr__(self, name: str) -> Any:
-        if name in SHARED and self._watch.on:
-            raise AttributeError(name)  # part by part, for once
-        found = getattr(self._inner, name)
-        if name not in self._stages or not self._watch.on:
-            return found
-
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
-            result = found(*args, **kwargs)
-            self._watch.stamps.append((self._stages[name], start, time.perf_counter()))
-            return result
-
-        return timed
+    def stamp(self, stage: str) -> "_Span":
+        """Times what runs within; costs two readings of the clock."""
+        return _Span(self, stage)
 
 
-class _Makes:
-    """Stands in for a model or a codec: what its method `makes` returns is timed."""
+class _Span:
+    def __init__(self, watch: Stopwatch, stage: str) -> None:
+        self._watch, self._stage = watch, stage
+
+    def __enter__(self) -> None:
+        self._start_s = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._watch.stamps.append((self._stage, self._start_s, time.perf_counter()))
+
+
+class TimedStream:
+    """A codec's stream whose calls are stamped; part by part, so it is in no graph."""
+
+    graph = None
+
+    def __init__(self, inner: CodecStream, watch: Stopwatch) -> None:
+        self._inner, self._watch = inner, watch
+
+    def encode(self, frame: np.ndarray) -> np.ndarray:
+        with self._watch.stamp("encode"):
+            return self._inner.encode(frame)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        with self._watch.stamp("decode"):
+            return self._inner.decode(codes)
+
+
+class TimedGenerator:
+    """A generator whose steps are stamped."""
+
+    def __init__(self, inner: LmGenerator, watch: Stopwatch) -> None:
+        self._inner, self._watch = inner, watch
+
+    @property
+    def steps(self) -> int:
+        return self._inner.steps
+
+    def step(self, user_codes: np.ndarray, forced: Forced | None = None) -> Step:
+        with self._watch.stamp("lm"):
+            return self._inner.step(user_codes, forced)
+
+    def warm_up(self) -> None:
+        self._inner.warm_up()
+
+
+class WatchedPath:
+    """The path that a talk takes, and the same conversation part by part while the watch is on."""
+
+    encodes_ahead = decodes_behind = False
 
     def __init__(
-        self, inner: object, makes: str, stages: Mapping[str, str], watch: Stopwatch
+        self, watch: Stopwatch, generator: LmGenerator, stream: CodecStream, user_q: int
     ) -> None:
-        self._inner, self._makes, self._stages, self._watch = inner, makes, stages, watch
+        self._watch, self._plain = watch, path_for(generator, stream, user_q)
+        timed = TimedGenerator(generator, watch), TimedStream(stream, watch)
+        self._parts = CodecBeside(*timed, user_q)
 
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._inner, name)
-        if name != self._makes:
-            return found
-        return lambda *args, **kwargs: Timed(found(*args, **kwargs), self._stages, self._watch)
+    def warm_up(self) -> None:
+        self._plain.warm_up()
+        self._parts.warm_up()
+
+    def step(
+        self, frame: np.ndarray, forced: Forced | None, following: np.ndarray | None = None
+    ) -> tuple[Step, Sound]:
+        return (self._parts if self._watch.on else self._plain).step(frame, forced)
+
+    def step_early(
+        self, frame: np.ndarray, forced: Forced | None, following: np.ndarray | None = None
+    ) -> tuple[Step, Future[Sound]]:
+        return (self._parts if self._watch.on else self._plain).step_early(frame, forced)
+
+    def close(self) -> None:
+        self._plain.close()
+        self._parts.close()
 
 
-def watched(moshi: Moshi) -> tuple[Moshi, Stopwatch]:
-    """The same model, whose sessions can be looked into."""
+def watched(moshi: Moshi) -> tuple[Session, Stopwatch]:
+    """A conversation that can be looked into."""
     watch = Stopwatch()
-    lm = _Makes(moshi.lm, "generator", GENERATOR_STAGES, watch)
-    codec = _Makes(moshi.codec, "stream", CODEC_STAGES, watch)
-    return Moshi(cast(Any, lm), cast(Any, codec), moshi.tokenizer, moshi.folder), watch
+    return Session(moshi, seed=0, make_path=partial(WatchedPath, watch)), watch
 
 
 def noise_frames(seed: int = 0, count: int = 50) -> list[np.ndarray]:
@@ -116,8 +162,8 @@ def run(
 ) -> RunTimes:
     """Time a conversation on a model that is warm. `progress` gets the share that is done."""
     recording, inputs = RunTimes(), noise_frames()
-    model, watch = watched(moshi)
-    with model.session(seed=0) as session:
+    session, watch = watched(moshi)
+    with session:
         try:
             for i in range(warm_frames):
                 session.step(inputs[i % len(inputs)])
@@ -152,7 +198,7 @@ def _frames(
 
 def stages_of(stamps: list[Stamp], frame_s: float) -> dict[str, float]:
     """Milliseconds of each stage of one frame; the host has what none of them took."""
-    spent = {"encode": 0.0, "lm": 0.0, "decode": 0.0}
+    spent: dict[str, float] = {stage: 0.0 for stage in STAGES}
     for stage, start, end in stamps:
         spent[stage] += end - start
     spent["host"] = frame_s - sum(spent.values())
@@ -162,8 +208,8 @@ def stages_of(stamps: list[Stamp], frame_s: float) -> dict[str, float]:
 def trace_frames(moshi: Moshi, frames: int) -> list[list[Stamp]]:
     """Stamps of so many frames in a row, each list beginning with its whole ("frame")."""
     inputs, rows = noise_frames(), []
-    model, watch = watched(moshi)
-    with model.session(seed=0) as session:
+    session, watch = watched(moshi)
+    with session:
         for i in range(frames):
             watch.start()
             start = time.perf_counter()
@@ -173,25 +219,20 @@ def trace_frames(moshi: Moshi, frames: int) -> list[list[Stamp]]:
 
 
 def timer_cost_ms(rounds: int = 2000) -> float:
-    """What the stopwatches of one frame cost: the same calls around functions that do nothing."""
+    """What the stopwatches of one frame cost: the same stamps around nothing."""
 
-    class Nothing:
-        def encode(self) -> None: ...
-        def decode(self) -> None: ...
-        def step(self) -> None: ...
+    watch = Stopwatch()
 
-    watch = Stopwatch(on=True)
-    timed = Timed(Nothing(), {**CODEC_STAGES, **GENERATOR_STAGES}, watch)
-
-    def spent(target: Any) -> float:
+    def spent(stages: tuple[str, ...]) -> float:
         start = time.perf_counter()
         for _ in range(rounds):
-            target.encode()
-            target.step()
-            target.decode()
+            watch.start()
+            for stage in stages:
+                with watch.stamp(stage):
+                    pass
         return time.perf_counter() - start
 
-    return max(0.0, 1000 * (spent(timed) - spent(Nothing())) / rounds)
+    return max(0.0, 1000 * (spent(STAGES) - spent(())) / rounds)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from moshi_mlx.config.lm_config import SamplingConfig
 from moshi_mlx.lm.buffers import Buffers, Conditions
 from moshi_mlx.lm.generator import LmGenerator
 from moshi_mlx.lm.kv_ring import Position, Ring, lengths
+from moshi_mlx.lm.linear import linear_of
 from moshi_mlx.lm.model import Lm, frame_noise
 from moshi_mlx.lm.sampling import samplers
-from moshi_mlx.lm.transformer import linear_of
 
 TRACED_FRAMES = 2  # the first ones trace and compile
 
@@ -93,7 +93,7 @@ class Halves:
         sampling = sampling or config.sampling
         self.at = position(history_frames, config.transformer.context or 1)
         self.buffers = lm.new_buffers()
-        self.samplers = samplers(sampling)
+        self.draws = samplers(sampling)
         self.temperatures = mx.array([sampling.text_temperature, sampling.audio_temperature])
         self.key = mx.array(np.array([0, history_frames], np.uint32))
         self.text = mx.full(1, config.text_card, mx.int32)
@@ -124,13 +124,13 @@ class Halves:
         self, out: mx.array, key: mx.array, depth: list[mx.array]
     ) -> tuple[mx.array, list[mx.array]]:
         logits = linear_of(out, self.lm.text_linear)
-        noise = frame_noise(key, self.samplers, self.lm.config)
-        token = self.samplers[0](logits, self.temperatures[:1], noise[0])
+        noise = frame_noise(key, self.draws, self.lm.config)
+        token = self.draws[0](logits, self.temperatures[:1], noise[0])
         if not self.lm.config.depth:
             return token, depth
 
         def choose(s: int, logits: mx.array) -> mx.array:
-            return self.samplers[1](logits, self.temperatures[1:], noise[1 + s])
+            return self.draws[1](logits, self.temperatures[1:], noise[1 + s])
 
         codes, depth = self.lm.depth.frame(out, token, depth, choose)
         return mx.concatenate([token, codes]), depth

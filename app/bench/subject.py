@@ -107,8 +107,7 @@ def random_moshi(config: LmConfig, recipe: str, shape: str, kv_bits: int = 16) -
     """
     limit_memory()  # as where a model is loaded
     on_cpu = mx.default_device() == mx.Device(mx.cpu)
-    lm = random_lm(config, recipe, "float32" if on_cpu else "bfloat16")
-    lm.kv_bits = kv_bits
+    lm = random_lm(config, recipe, "float32" if on_cpu else "bfloat16", kv_bits=kv_bits)
     mimi = random_mimi(mimi_config(shape), config.mimi_codebooks)
     return Moshi(lm, mimi, TextTokenizer(NANO / "tokenizer.model"), NANO)
 

@@ -55,15 +55,16 @@ def random_lm(
     dtype: str = "bfloat16",
     seed: int = 0,
     pool: dict[tuple, mx.array] | None = None,
+    kv_bits: int = 16,
 ) -> Lm:
     """A language model whose every array has the recipe's format; activations take `dtype`.
 
     bf16, fp16 and fp32 as recipes set the dtype of weights and activations. Models made with the
     same `pool` share the arrays that they have in common. Raises MoshiError for a recipe that
-    isn't known, or whose groups divide no width.
+    isn't known, or whose groups divide no width. kv_bits: as in `load_lm`.
     """
     chosen = recipe_of(recipe)
-    lm = Lm(config)  # lazy: nothing is computed until it is replaced below
+    lm = Lm(config, kv_bits)  # lazy: nothing is computed until it is replaced below
     layers = _layer_formats(config, chosen)
     if chosen.quantizes:
         _quantize(lm, layers, recipe)

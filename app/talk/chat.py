@@ -135,7 +135,7 @@ class Chat:
         self._recorders: list[Recorder] = []
         self._clean()
         self.session.subscribe(self._on_event)
-        sound.on_notice = self._tell
+        sound.subscribe(self._tell)
         if options.record is not None:
             self.record(True)
 
@@ -169,8 +169,7 @@ class Chat:
         self._begin()
 
     def mute(self, on: bool | None = None) -> bool:
-        self.session.muted = not self.session.muted if on is None else on
-        return self.session.muted
+        return self.session.mute(not self.session.muted if on is None else on)
 
     def record(self, on: bool | None = None) -> bool:
         wanted = self._recorder is None if on is None else on

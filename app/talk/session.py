@@ -84,7 +84,7 @@ class TalkSession:
         self._conversations = 0
         self.status = Status()
         self.failure: BaseException | None = None
-        self.muted = False  # True: the model hears silence
+        self._muted = False
 
     def subscribe(self, listener: Listener) -> None:
         """Call before `start`."""
@@ -99,6 +99,16 @@ class TalkSession:
         `clean(mic [n], played [n]) -> [n]` takes the echo out, on the model thread.
         """
         self._commands.put(_Begin(port, settings, clean))
+
+    @property
+    def muted(self) -> bool:
+        """Whether the model hears silence."""
+        return self._muted
+
+    def mute(self, on: bool) -> bool:
+        """From the next frame on; returns `on`."""
+        self._muted = on
+        return on
 
     def hang_up(self) -> None:
         """End the conversation; the model stays loaded."""

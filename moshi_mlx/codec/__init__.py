@@ -1,7 +1,7 @@
 """Speech codecs: numpy in, numpy out. What programs import from here."""
 
 from .choice import choose_codec, frame_seconds
-from .interface import Codec, CodecStream, checked_codes, checked_frame, checked_pcm
+from .interface import Codec, CodecStream, LazyStream, checked_codes, checked_frame, checked_pcm
 from .rust import BINS, FRAMES_MAX, OVERLAP_FRAMES, RustCodec, RustStream, rust_available
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "OVERLAP_FRAMES",
     "Codec",
     "CodecStream",
+    "LazyStream",
     "RustCodec",
     "RustStream",
     "checked_codes",

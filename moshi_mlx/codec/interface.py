@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+import mlx.core as mx
 import numpy as np
 
 from ..audio.finite import finite
@@ -15,8 +16,30 @@ class CodecStream(Protocol):
     A codec on the CPU is called from two threads at once: encoding on one, decoding on another.
     """
 
+    @property
+    def graph(self) -> "LazyStream | None":
+        """This stream as a part of an MLX graph; None where it computes outside of MLX."""
+        ...
+
     def encode(self, frame: np.ndarray) -> np.ndarray: ...
     def decode(self, codes: np.ndarray) -> np.ndarray: ...
+
+
+class LazyStream(Protocol):
+    """A stream whose graph the language model's step can share; nothing is evaluated or checked."""
+
+    def encode_lazy(self, frame: mx.array) -> mx.array:
+        """float [frame_samples] -> int32 [K]."""
+        ...
+
+    def decode_lazy(self, codes: mx.array) -> mx.array:
+        """int [K] -> float32 [frame_samples]."""
+        ...
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        """All state, to be evaluated with what it gave."""
+        ...
 
 
 class Codec(Protocol):

@@ -97,6 +97,8 @@ class RustCodec:
 class RustStream:
     """One conversation. Encoding and decoding may run on two threads, each on one at a time."""
 
+    graph = None
+
     def __init__(self, codec: RustCodec) -> None:
         self._codec = codec
         self._encode = codec._direction("encode_step")

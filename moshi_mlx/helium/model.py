@@ -16,7 +16,8 @@ from mlx_lm.models.cache import KVCache, RotatingKVCache
 
 from ..backend.precision import exact_float32
 from ..errors import WeightsError
-from ..lm.transformer import GatedMlp, linear_plus
+from ..lm.linear import Linear, linear_plus
+from ..lm.transformer import GatedMlp
 from ..weights.loading import DTYPES, cast, quantize_layers, stored_dtype
 from ..weights.safetensors import read_now
 from .config import HeliumConfig, load_helium_config
@@ -33,8 +34,8 @@ class HeliumAttention(nn.Module):
         self.scale = t.head_dim**-0.5
         self.max_period = t.max_period
         rows = (t.num_heads + 2 * config.kv_heads) * t.head_dim
-        self.in_proj = nn.Linear(t.dim, rows, bias=False)
-        self.out_proj = nn.Linear(t.dim, t.dim, bias=False)
+        self.in_proj = Linear(t.dim, rows)
+        self.out_proj = Linear(t.dim, t.dim)
 
     def rotate(self, x: mx.array, offset: Any) -> mx.array:
         if self.max_period is None:
@@ -96,7 +97,7 @@ class Helium(nn.Module):
         self.transformer = HeliumTransformer(config)
         self.out_norm = nn.RMSNorm(t.dim, t.norm_eps)
         if not config.tied:
-            self.text_linear = nn.Linear(t.dim, config.vocab_size, bias=False)
+            self.text_linear = Linear(t.dim, config.vocab_size)
 
     def __call__(self, tokens: mx.array, cache: list[Any] | None = None) -> mx.array:
         """Ids [B, T] -> logits [B, T, V]; `cache` (of `make_cache`) goes on from earlier calls."""

@@ -1,6 +1,6 @@
-"""What a conversation brings to every step beside its tokens: device memory, and conditions.
+"""Device memory of a conversation, and what its conditions became.
 
-Shapes: C model width, S source steps.
+Shapes: S source steps, C model width.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,9 @@ class Conditions:
 
     sum: mx.array | None = None
     cross: mx.array | None = None
+
+    def arrays(self) -> list[mx.array]:
+        return [array for array in (self.sum, self.cross) if array is not None]
 
 
 @dataclass

@@ -1,17 +1,21 @@
 """The step of a frame as a function of plain arrays: traced once per cache length, compiled."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import mlx.core as mx
 import numpy as np
 
 from ..backend.compiler import can_compile
-from ..config.lm_config import NO_INPUT, LmConfig, SamplingConfig
+from ..config.lm_config import NO_INPUT, LmConfig
 from .buffers import Buffers, Conditions
 from .delay_line import LATER
 from .kv_ring import Position, Ring, lengths
-from .sampling import Sampler, samplers
+from .sampling import Draws
+from .step_inputs import Integers, StepInputs
+
+FUNCTIONS_KEPT = 8  # ways of sampling that a model keeps its step for
 
 
 class FrameModel(Protocol):
@@ -19,21 +23,39 @@ class FrameModel(Protocol):
 
     config: LmConfig
     kv_bits: int
+    functions: "FrameFunctions"
 
-    def conditions(self, values: Mapping[str, Any] | None) -> Conditions: ...
-    def new_buffers(self, kv_bits: int | None = None) -> Buffers: ...
     def step(
-        self,
-        text: mx.array,
-        rows: mx.array,
-        forced_text: mx.array,
-        buffers: Buffers,
-        at: Position,
-        samplers: tuple[Sampler, Sampler],
-        temperatures: mx.array,
-        key: mx.array,
-        given: Conditions,
+        self, inputs: StepInputs, buffers: Buffers, draws: Draws
     ) -> tuple[mx.array, mx.array | None]: ...
+
+    def new_buffers(self, kv_bits: int | None = None) -> Buffers: ...
+
+    def conditions(self, values: Any) -> Conditions: ...
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A step on the host. tokens: int [1 + n_q], text first, LATER for what `user` brings.
+
+    user: lazy codes int32 [user_q], None where `tokens` has them; forced_text: taken for the text
+    token that is sampled, -1 for none.
+    """
+
+    tokens: np.ndarray
+    user: mx.array | None
+    step: int
+    seed: int
+    forced_text: int = NO_INPUT
+
+
+@dataclass
+class Held:
+    """A conversation on the device: what all of its steps are given, and its buffers."""
+
+    temperatures: mx.array  # float32 [2]
+    given: Conditions
+    buffers: Buffers
 
 
 class FrameFunction:
@@ -42,78 +64,57 @@ class FrameFunction:
     Temperatures are inputs: another one needs no other function. `warm` holds what was traced.
     """
 
-    def __init__(self, lm: FrameModel, ways: tuple[Sampler, Sampler]) -> None:
-        self.lm, self.samplers = lm, ways
+    def __init__(self, lm: FrameModel, draws: Draws, compiled: bool) -> None:
+        self.lm, self.draws = lm, draws
         context = lm.config.transformer.context
         assert context is not None
         self.context, self.lengths = context, lengths(context)
-        self.compiled: dict[tuple[int, bool], Callable] = {}
+        self.integers = Integers(lm.config)
+        self.compile = compiled and can_compile()
+        self.functions: dict[tuple[int, bool], Callable] = {}
+        self.traces = 0  # graphs built so far, uncompiled ones counted each time
         self.warm: set[tuple] = set()
 
-    @classmethod
-    def of(cls, lm: FrameModel, sampling: SamplingConfig) -> "FrameFunction":
-        """The function of this model for these settings, made on first use."""
-        cache, ways = lm.__dict__.setdefault("_frame_functions", {}), samplers(sampling)
-        if ways not in cache:
-            if len(cache) >= 8:  # settings that are not used again must not pile up
-                cache.pop(next(iter(cache)))
-            cache[ways] = cls(lm, ways)
-        return cache[ways]
-
-    def __call__(
-        self,
-        tokens: np.ndarray,
-        user: mx.array | None,
-        step: int,
-        seed: int,
-        temperatures: mx.array,
-        buffers: Buffers,
-        given: Conditions,
-        forced_text: int = NO_INPUT,
-    ) -> tuple[mx.array, mx.array | None]:
-        """Input tokens [1 + n_q] -> lazy tokens [1 + dep_q], extra heads [heads, D]; new buffers.
-
-        `user`: lazy codes [user_q] for the tokens that are LATER, None where there are none.
-        `forced_text`: taken for the text token that is sampled, -1 for none.
-        """
+    def __call__(self, frame: Frame, held: Held) -> tuple[mx.array, mx.array | None]:
+        """Lazy tokens [1 + dep_q], extra heads [heads, D]; the buffers are brought up to date."""
+        step, buffers = frame.step, held.buffers
         full = step + 1 >= self.context
         length = next(n for n in self.lengths if n > step % self.context or n == self.context)
-        length = self.context if full else length
-        call = self.traced(length, full)
-        key = mx.array(np.array([seed, step], np.uint32))
-        extras = [a for a in (given.sum, given.cross) if a is not None]
-        drawn, extra, rings, depth = call(
-            self.host_inputs(tokens, step, forced_text),
-            [] if user is None else [user],
-            key,
-            temperatures,
+        call = self.traced(self.context if full else length, full)
+        drawn, extra, buffers.rings, buffers.depth = call(
+            self.pack(frame),
+            [] if frame.user is None else [frame.user],
+            mx.array(np.array([frame.seed, step], np.uint32)),
+            held.temperatures,
             buffers.rings,
             buffers.depth,
-            extras,
+            held.given.arrays(),
         )
-        buffers.rings, buffers.depth = rings, depth
         return drawn, extra[0] if extra else None
 
-    def host_inputs(self, tokens: np.ndarray, step: int, forced_text: int) -> mx.array:
-        """All integers of a step in one array.
-
-        Slot, RoPE of q, k and v, live slots, forced text, text, rows.
-        """
+    def pack(self, frame: Frame) -> mx.array:
+        """All integers of a step in one array."""
         config = self.lm.config
         first = np.arange(config.n_q) * (config.card + 1)
-        codes = tokens[1:]
+        codes, step = frame.tokens[1:], frame.step
         rows = np.where(codes == NO_INPUT, config.n_q * (config.card + 1), codes + first)
-        rows = np.where(codes == LATER, LATER, rows)
-        live_slots = min(step + 1, self.context)
-        head = [step % self.context, step, step, 0, live_slots, forced_text, tokens[0]]
-        return mx.array(np.concatenate([head, rows]).astype(np.int32))
+        return self.integers.pack(
+            {
+                "slot": step % self.context,
+                "rotations": (step, step, 0),
+                "live": min(step + 1, self.context),
+                "forced_text": frame.forced_text,
+                "text": frame.tokens[0],
+                "rows": np.where(codes == LATER, LATER, rows),
+            }
+        )
 
     def traced(self, length: int, full: bool) -> Callable:
         """The function for one slice length, compiled where that works."""
-        if (length, full) not in self.compiled:
+        if (length, full) not in self.functions:
 
             def call(
-                ints: mx.array,
+                packed: mx.array,
                 user: list[mx.array],
                 key: mx.array,
                 temperatures: mx.array,
@@ -121,50 +122,40 @@ class FrameFunction:
                 depth: list[mx.array],
                 extras: list[mx.array],
             ) -> tuple[Any, ...]:
-                return self.run(ints, user, key, temperatures, rings, depth, extras, length, full)
+                self.traces += 1
+                fields = self.integers.cut(packed)
+                inputs = self.inputs(fields, user, temperatures, key, extras, length, full)
+                buffers = Buffers(list(rings), list(depth))
+                drawn, extra = self.lm.step(inputs, buffers, self.draws)
+                return drawn, [] if extra is None else [extra], buffers.rings, buffers.depth
 
-            self.compiled[length, full] = mx.compile(call) if can_compile() else call
-        return self.compiled[length, full]
+            self.functions[length, full] = mx.compile(call) if self.compile else call
+        return self.functions[length, full]
 
-    def run(
+    def inputs(
         self,
-        ints: mx.array,
+        fields: dict[str, mx.array],
         user: list[mx.array],
-        key: mx.array,
         temperatures: mx.array,
-        rings: list[Ring],
-        depth: list[mx.array],
+        key: mx.array,
         extras: list[mx.array],
         length: int,
         full: bool,
-    ) -> tuple[Any, ...]:
-        """The graph of one frame."""
-        slot, rotations, count, forced_text, text, rows = mx.split(ints, [1, 4, 5, 6, 7])
-        if user:
-            rows = self.with_user(rows, user[0])
-        at = Position(
-            slot=slot.reshape(1, 1, 1, 1),
-            rotations=rotations,
-            length=length,
-            mask=None if full else (mx.arange(length) < count).reshape(1, 1, 1, length),
+    ) -> StepInputs:
+        """What the model's step is given, within the graph."""
+        fuser, rows = self.lm.config.fuser, fields["rows"]
+        mask = (mx.arange(length) < fields["live"]).reshape(1, 1, 1, length) if not full else None
+        return StepInputs(
+            text=fields["text"],
+            rows=self.with_user(rows, user[0]) if user else rows,
+            forced_text=fields["forced_text"],
+            at=Position(fields["slot"], fields["rotations"], length, mask),
+            temperatures=temperatures,
+            key=key,
+            given=Conditions(
+                sum=extras[0] if fuser.sum else None, cross=extras[-1] if fuser.cross else None
+            ),
         )
-        fuser = self.lm.config.fuser
-        given = Conditions(
-            sum=extras[0] if fuser.sum else None, cross=extras[-1] if fuser.cross else None
-        )
-        buffers = Buffers(list(rings), list(depth))
-        drawn, extra = self.lm.step(
-            text,
-            rows,
-            forced_text,
-            buffers,
-            at,
-            self.samplers,
-            temperatures,
-            key,
-            given,
-        )
-        return drawn, [] if extra is None else [extra], buffers.rings, buffers.depth
 
     def with_user(self, rows: mx.array, codes: mx.array) -> mx.array:
         """Rows [n_q] with those of the user's codes [user_q] where they are LATER."""
@@ -173,12 +164,28 @@ class FrameFunction:
         late = mx.concatenate([mx.zeros(config.dep_q, mx.int32), codes + mx.array(first)])
         return mx.where(rows == LATER, late, rows)
 
-    def warm_up(self, buffers: Buffers, given: Conditions, user_later: bool) -> None:
+    def warm_up(self, held: Held, user_later: bool) -> None:
         """Trace and run once at every slice length."""
         tokens = np.zeros(1 + self.lm.config.n_q, np.int32)
         user = mx.zeros(self.lm.config.user_q, mx.int32) if user_later else None
-        temperatures = mx.ones(2)
         steps = [length - 2 for length in self.lengths if length >= 2] + [self.context - 1]
         for step in sorted(set(steps)):
-            drawn, _ = self(tokens, user, step, 0, temperatures, buffers, given)
-            mx.eval(drawn, buffers.arrays())
+            drawn, _ = self(Frame(tokens, user, step, seed=0), held)
+            mx.eval(drawn, held.buffers.arrays())
+
+
+class FrameFunctions:
+    """The step of one model for each way of sampling, made on first use; the oldest ones go."""
+
+    def __init__(self, lm: FrameModel) -> None:
+        self._lm = lm
+        self._made: dict[tuple[Draws, bool], FrameFunction] = {}
+
+    def of(self, draws: Draws, compiled: bool = True) -> FrameFunction:
+        """The function for these two samplers, which are compared as they compare themselves."""
+        kind = (draws, compiled)
+        if kind not in self._made:
+            if len(self._made) >= FUNCTIONS_KEPT:  # settings not used again must not pile up
+                self._made.pop(next(iter(self._made)))
+            self._made[kind] = FrameFunction(self._lm, draws, compiled)
+        return self._made[kind]

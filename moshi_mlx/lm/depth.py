@@ -14,7 +14,8 @@ import mlx.nn as nn
 from ..config.lm_config import DepthConfig, LmConfig
 from .embedding import TokenEmbedding
 from .kv_ring import live, new_buffer
-from .transformer import Block, linear_of, linear_plus
+from .linear import Linear, linear_of, linear_plus
+from .transformer import Block
 
 Choose = Callable[[int, mx.array], mx.array]  # slice, logits [1, card] -> token [1]
 
@@ -26,7 +27,7 @@ class DepthTransformer(nn.Module):
         super().__init__()
         self.config = config
         dim, sets = config.transformer.dim, config.num_weight_sets
-        self.linear_in = nn.Linear(lm.transformer.dim, sets * dim, bias=False)
+        self.linear_in = Linear(lm.transformer.dim, sets * dim)
         self.embs = [TokenEmbedding(lm.text_card + 1, dim, config.low_rank, lm.demux_second_stream)]
         self.embs += [
             TokenEmbedding(lm.card + 1, dim, config.low_rank) for _ in range(config.num_slices - 1)
@@ -37,7 +38,7 @@ class DepthTransformer(nn.Module):
         ]
         if config.head_norm:
             self.norms = [nn.LayerNorm(dim, 1e-5) for _ in range(config.num_slices)]
-        self.heads = [nn.Linear(dim, lm.card, bias=False) for _ in range(config.num_slices)]
+        self.heads = [Linear(dim, lm.card) for _ in range(config.num_slices)]
 
     def new_buffers(self, dtype: mx.Dtype) -> list[mx.array]:
         """Room for one frame's keys and values, one [2, H, S, D] a layer."""

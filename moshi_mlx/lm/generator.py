@@ -7,15 +7,17 @@ slice length of the caches, all of them at warm-up, and compiled where that work
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Unpack
 
 import mlx.core as mx
 import numpy as np
 
-from ..config.lm_config import NO_INPUT, LmConfig, SamplingConfig
+from ..config.lm_config import NO_INPUT, LmConfig
 from ..errors import MoshiError
-from .compiled_step import FrameFunction, FrameModel
+from .buffers import Buffers
+from .compiled_step import Frame, FrameModel, Held
 from .delay_line import LATER, DelayLine
+from .sampling import Draws, SamplingOptions, override, samplers
 
 MAX_SEED = 2**32
 
@@ -74,34 +76,50 @@ class Submitted:
         return mx.where(known == LATER, self.drawn[1:].astype(mx.int32), known)
 
 
+class GeneratorOptions(SamplingOptions, total=False):
+    """How a conversation is held: how tokens are drawn (`SamplingOptions`), and
+
+    conditions: name -> value; kv_bits: 8 keeps keys and values in 8 bit (None: as the model was
+    loaded); draws: samplers of text and audio to take for our own; compiled: False runs every step
+    op by op, as such samplers need if they look at values.
+    """
+
+    conditions: Mapping[str, Any] | None
+    kv_bits: int | None
+    draws: Draws | None
+    compiled: bool
+
+
 class LmGenerator:
     """Streams one conversation through a language model (PyTorch: LMGen).
 
-    Options: seed (None draws one, kept in `seed`), text_temperature, text_top_k, text_top_p,
-    audio_temperature, audio_top_k, audio_top_p (defaults from the config; temperature 0 is
-    greedy, top-p > 0 replaces top-k), conditions (name -> value), kv_bits (8 keeps keys and
-    values in 8 bit; None: as the model was loaded).
+    Options: see GeneratorOptions. `seed`: None draws one, kept in `seed`.
     """
 
     def __init__(
-        self,
-        lm: FrameModel,
-        seed: int | None = None,
-        conditions: Mapping[str, Any] | None = None,
-        kv_bits: int | None = None,
-        **sampling: float,
+        self, lm: FrameModel, seed: int | None = None, **options: Unpack[GeneratorOptions]
     ) -> None:
-        self.lm = lm
-        self.seed = check_seed(seed)
-        self.sampling = override(lm.config.sampling, sampling)
+        """Raises MoshiError for options that there aren't or that don't fit the model."""
+        self.lm, self.seed = lm, check_seed(seed)
+        conditions = options.pop("conditions", None)
+        kv_bits = options.pop("kv_bits", None)
+        self.kv_bits = lm.kv_bits if kv_bits is None else kv_bits
+        draws, compiled = options.pop("draws", None), options.pop("compiled", True)
+        self.sampling = override(lm.config.sampling, options)
         self.line = DelayLine(lm.config)
-        self._frame = FrameFunction.of(lm, self.sampling)
-        self._temperatures = mx.array(
-            [self.sampling.text_temperature, self.sampling.audio_temperature]
+        self._frame = lm.functions.of(draws or samplers(self.sampling), compiled)
+        self._held = Held(
+            temperatures=mx.array(
+                [self.sampling.text_temperature, self.sampling.audio_temperature]
+            ),
+            given=lm.conditions(conditions),
+            buffers=lm.new_buffers(self.kv_bits),
         )
-        self._kv_bits = kv_bits
-        self._buffers = lm.new_buffers(kv_bits)
-        self._given = lm.conditions(conditions)
+
+    @property
+    def buffers(self) -> Buffers:
+        """Its device memory; what a step has replaced is no longer in it."""
+        return self._held.buffers
 
     @property
     def steps(self) -> int:
@@ -114,10 +132,11 @@ class LmGenerator:
         `user_later`: for `submit` with user codes that are still on the device. Does nothing where
         a conversation of the same top-k, top-p, cache and conditions' shapes was warmed before.
         """
-        shapes = [a.shape for a in (self._given.sum, self._given.cross) if a is not None]
-        kind = (user_later, self._kv_bits or self.lm.kv_bits, *shapes)
+        held = self._held
+        kind = (user_later, self.kv_bits, *(array.shape for array in held.given.arrays()))
         if kind not in self._frame.warm:
-            self._frame.warm_up(self.lm.new_buffers(self._kv_bits), self._given, user_later)
+            spare = replace(held, buffers=self.lm.new_buffers(self.kv_bits))
+            self._frame.warm_up(spare, user_later)
             self._frame.warm.add(kind)
 
     def skip(self, frames: int) -> None:
@@ -138,14 +157,11 @@ class LmGenerator:
         in MLX gives. Its values aren't checked. Raises MoshiError as `step` does.
         """
         user = user_codes if isinstance(user_codes, mx.array) else None
-        known = check_user_codes(user_codes, self.lm) if user is None else None
+        known = check_user_codes(user_codes, self.lm.config) if user is None else None
         wanted = wanted_tokens(forced or Forced(), self.lm.config)
-        tokens = self.line.inputs(known)
-        drawn, extra = self._frame(
-            *(tokens, user, self.line.step, self.seed),
-            *(self._temperatures, self._buffers, self._given),
-            forced_text=int(wanted[0]),
-        )
+        tokens, step = self.line.inputs(known), self.line.step
+        frame = Frame(tokens, user, step, self.seed, forced_text=int(wanted[0]))
+        drawn, extra = self._frame(frame, self._held)
         return Submitted(drawn, user, extra, self.line.upcoming(), wanted)
 
     def finish(self, submitted: Submitted, others: Sequence[mx.array] = ()) -> Step:
@@ -168,14 +184,6 @@ class LmGenerator:
         )
 
 
-def override(defaults: SamplingConfig, options: Mapping[str, Any]) -> SamplingConfig:
-    """Sampling options over the model's defaults; None keeps the default. Raises MoshiError."""
-    known = SamplingConfig.__dataclass_fields__
-    if unknown := sorted(set(options) - set(known)):
-        raise MoshiError(f"unknown option {unknown[0]!r}; known: {', '.join(known)}")
-    return replace(defaults, **{k: v for k, v in options.items() if v is not None})
-
-
 def check_seed(seed: int | None) -> int:
     """A seed in range, drawn when None."""
     if seed is None:
@@ -185,9 +193,9 @@ def check_seed(seed: int | None) -> int:
     return int(seed)
 
 
-def check_user_codes(codes: Any, lm: FrameModel) -> np.ndarray:
+def check_user_codes(codes: Any, config: LmConfig) -> np.ndarray:
     """int32 [user_q], each -1 or a code. Raises MoshiError."""
-    array, config = np.asarray(codes), lm.config
+    array = np.asarray(codes)
     if array.shape != (config.user_q,):
         raise MoshiError(
             f"user codes must have the shape [{config.user_q}], not {list(array.shape)}"

@@ -8,7 +8,7 @@ V vocabulary, S depth slices.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -19,13 +19,16 @@ from ..backend.precision import exact_float32
 from ..config.lm_config import NO_INPUT, LmConfig
 from ..errors import MoshiError
 from .buffers import Buffers, Conditions
+from .compiled_step import FrameFunctions
 from .conditions import ConditionProvider
 from .depth import DepthTransformer
 from .embedding import StackedEmbedding, TokenEmbedding
-from .generator import LmGenerator
+from .generator import GeneratorOptions, LmGenerator
 from .kv_ring import Position, new_ring
-from .sampling import Sampler
-from .transformer import Transformer, linear_of
+from .linear import Linear, linear_of
+from .sampling import Draws
+from .step_inputs import StepInputs
+from .transformer import Transformer
 
 SEQUENCE_CHUNK = 512  # steps whose logits are computed at once: bounds memory
 
@@ -41,18 +44,17 @@ class Lm(nn.Module):
         exact_float32()
         super().__init__()
         self.config, self.kv_bits = config, kv_bits
+        self.functions = FrameFunctions(self)  # its compiled steps
         dim = config.transformer.dim
         self.text_emb = TokenEmbedding(config.text_card + 1, dim, demux=config.demux_second_stream)
         if config.n_q:
             self.audio_emb = StackedEmbedding(config.n_q, config.card + 1, dim)
         self.transformer = Transformer(config.transformer)
         self.out_norm = nn.RMSNorm(dim, config.transformer.norm_eps)
-        self.text_linear = nn.Linear(dim, config.text_card_out, bias=False)
+        self.text_linear = Linear(dim, config.text_card_out)
         if config.depth:
             self.depth = DepthTransformer(config, config.depth)
-        self.extra_heads = [
-            nn.Linear(dim, config.extra_heads_dim, bias=False) for _ in range(config.extra_heads)
-        ]
+        self.extra_heads = [Linear(dim, config.extra_heads_dim) for _ in range(config.extra_heads)]
         if config.conditioners:
             self.condition_provider = ConditionProvider(config)
 
@@ -97,32 +99,24 @@ class Lm(nn.Module):
         return self.out_norm(x)
 
     def step(
-        self,
-        text: mx.array,
-        rows: mx.array,
-        forced_text: mx.array,
-        buffers: Buffers,
-        at: Position,
-        samplers: tuple[Sampler, Sampler],
-        temperatures: mx.array,
-        key: mx.array,
-        given: Conditions,
+        self, inputs: StepInputs, buffers: Buffers, draws: Draws
     ) -> tuple[mx.array, mx.array | None]:
         """One frame: tokens [1 + S] (text, then own codes) and the extra heads' softmax [heads, D].
 
-        `forced_text` [1] stands for the sampled text token unless it is -1: the codes follow it.
-        Everything stays lazy; `buffers` is brought up to date in place.
+        The codes follow the forced text token where there is one. Everything stays lazy; `buffers`
+        is brought up to date in place.
         """
-        out = self.temporal_step(text, rows, buffers, at, given)
+        i, (draw_text, draw_code) = inputs, draws
+        out = self.temporal_step(i.text, i.rows, buffers, i.at, i.given)
+        noise = frame_noise(i.key, draws, self.config)
         logits = linear_of(out, self.text_linear)
-        noise = frame_noise(key, samplers, self.config)
-        token = samplers[0](logits, temperatures[:1], noise[0]).astype(mx.int32)
-        token = mx.where(forced_text == NO_INPUT, token, forced_text)
+        token = draw_text(logits, i.temperatures[:1], noise[0]).astype(mx.int32)
+        token = mx.where(i.forced_text == NO_INPUT, token, i.forced_text)
         tokens = [token]
         if self.config.depth:
 
             def choose(s: int, logits: mx.array) -> mx.array:
-                return samplers[1](logits, temperatures[1:], noise[1 + s])
+                return draw_code(logits, i.temperatures[1:], noise[1 + s])
 
             codes, buffers.depth = self.depth.frame(out, token, buffers.depth, choose)
             tokens.append(codes)
@@ -174,17 +168,17 @@ class Lm(nn.Module):
         ]
         return text_logits, mx.stack(aligned, axis=1)
 
-    def generator(self, seed: int | None = None, **options: Any) -> LmGenerator:
+    def generator(
+        self, seed: int | None = None, **options: Unpack[GeneratorOptions]
+    ) -> LmGenerator:
         """A conversation on this model; options as in LmGenerator."""
         return LmGenerator(self, seed=seed, **options)
 
 
-def frame_noise(
-    key: mx.array, samplers: tuple[Sampler, Sampler], config: LmConfig
-) -> list[mx.array]:
+def frame_noise(key: mx.array, draws: Draws, config: LmConfig) -> list[mx.array]:
     """Gumbel noise for the text token and each slice, drawn at once; [1, V] each."""
-    sizes = [0 if samplers[0].greedy else config.text_card_out]
-    sizes += [0 if samplers[1].greedy else config.card] * config.dep_q
+    sizes = [0 if draws[0].greedy else config.text_card_out]
+    sizes += [0 if draws[1].greedy else config.card] * config.dep_q
     if not any(sizes):
         return [mx.array(0.0)] * len(sizes)
     noise = mx.random.gumbel((1, sum(sizes)), key=key)

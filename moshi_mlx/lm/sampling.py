@@ -4,15 +4,59 @@ A draw is an argmax over logits / temperature + Gumbel noise, which has exactly 
 of PyTorch's `multinomial`. Source: PyTorch `moshi/utils/sampling.py`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypedDict
 
 import mlx.core as mx
 
 from ..config.lm_config import SamplingConfig
+from ..errors import MoshiError
 
 # Metal's `partition` is a full sort: of up to so many numbers of 4 bytes in one kernel (512 threads
 # with 4 each), of more by merging, two kernels a level (MLX's mlx/backend/metal/sort.cpp).
 BLOCK = 2048
+
+
+class SamplingOptions(TypedDict, total=False):
+    """How tokens are drawn. None: as the model's config has it.
+
+    Temperature 0 is greedy; top-k 0 allows all tokens; top-p, where > 0, replaces top-k.
+    """
+
+    text_temperature: float | None
+    text_top_k: int | None
+    text_top_p: float | None
+    audio_temperature: float | None
+    audio_top_k: int | None
+    audio_top_p: float | None
+
+
+def override(defaults: SamplingConfig, options: Mapping[str, Any]) -> SamplingConfig:
+    """Sampling options over the model's defaults; None keeps the default.
+
+    Raises MoshiError for a name that there isn't, ConfigError for values out of range.
+    """
+    known = SamplingConfig.__dataclass_fields__
+    if unknown := sorted(set(options) - set(known)):
+        raise MoshiError(f"unknown option {unknown[0]!r}; known: {', '.join(known)}")
+    return replace(defaults, **{k: v for k, v in options.items() if v is not None})
+
+
+class Draw(Protocol):
+    """What chooses tokens; `Sampler`, or another one for `generator(draws=...)`."""
+
+    @property
+    def greedy(self) -> bool:
+        """Whether no noise is wanted."""
+        ...
+
+    def __call__(self, logits: mx.array, temperature: mx.array, noise: mx.array) -> mx.array:
+        """Logits [..., V] and Gumbel noise of the same shape -> tokens [...]."""
+        ...
+
+
+Draws = tuple[Draw, Draw]  # of text and audio
 
 
 @dataclass(frozen=True)

@@ -11,30 +11,9 @@ import mlx.nn as nn
 from ..config.lm_config import TransformerConfig
 from .cross_attention import CrossAttention
 from .kv_ring import Position, Ring, attend, rounded, write
+from .linear import Linear, linear_of, linear_plus
 
 QUERY_CHUNK = 512  # queries attended to at once in a sequence: bounds memory, changes nothing
-
-
-def transposed(linear: nn.Linear) -> mx.array:
-    """`linear.weight.T`, made once: in the graph of a frame, hundreds of views cost host time."""
-    weight, view = linear.__dict__.get("_transposed", (None, None))
-    if weight is not linear.weight:
-        weight, view = linear.weight, linear.weight.T
-        mx.eval(view)
-        linear.__dict__["_transposed"] = weight, view
-    return view
-
-
-def linear_of(x: mx.array, linear: nn.Module) -> mx.array:
-    """linear(x) for a layer without bias, quantized or not."""
-    return x @ transposed(linear) if isinstance(linear, nn.Linear) else linear(x)
-
-
-def linear_plus(residual: mx.array, x: mx.array, linear: nn.Module) -> mx.array:
-    """residual + linear(x), as one operation where the weights are not quantized."""
-    if isinstance(linear, nn.Linear):
-        return mx.addmm(residual, x, transposed(linear))
-    return residual + linear(x)
 
 
 @mx.compile
@@ -47,8 +26,8 @@ class GatedMlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.linear_in = nn.Linear(dim, 2 * hidden, bias=False)
-        self.linear_out = nn.Linear(hidden, dim, bias=False)
+        self.linear_in = Linear(dim, 2 * hidden)
+        self.linear_out = Linear(hidden, dim)
 
     def plus(self, residual: mx.array, x: mx.array) -> mx.array:
         """residual + mlp(x), both [..., C]."""
@@ -63,8 +42,8 @@ class Attention(nn.Module):
         super().__init__()
         self.config = config
         self.scale = config.head_dim**-0.5
-        self.in_proj = nn.Linear(config.dim, config.qkv_dim, bias=False)
-        self.out_proj = nn.Linear(config.dim, config.dim, bias=False)
+        self.in_proj = Linear(config.dim, config.qkv_dim)
+        self.out_proj = Linear(config.dim, config.dim)
 
     def rotate(self, x: mx.array, offset: mx.array | int) -> mx.array:
         base = self.config.max_period

@@ -171,6 +171,11 @@ class MimiStream:
         self.encoder_state = mimi.encoder_state()
         self.decoder_state = mimi.decoder_state()
 
+    @property
+    def graph(self) -> "MimiStream":
+        """See codec.CodecStream: the language model's step shares it."""
+        return self
+
     def encode(self, frame: np.ndarray) -> np.ndarray:
         """float [frame_samples] -> int32 [K]. NaN and infinite samples count as silence."""
         frame = checked_frame(frame, self._mimi.frame_samples)

@@ -7,6 +7,7 @@ or reads stored codes.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE_HZ
 from moshi_mlx.config.lm_config import NO_INPUT, LmConfig
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.lm.model import check_codes
+from moshi_mlx.lm.sampling import SamplingOptions
 from moshi_mlx.moshi import Moshi
 from moshi_mlx.weights.safetensors import read_safetensors
 
@@ -64,7 +66,9 @@ def read_material(
     return found
 
 
-def talk(moshi: Moshi, pcm: np.ndarray, seed: int = 0, **sampling: float) -> np.ndarray:
+def talk(
+    moshi: Moshi, pcm: np.ndarray, seed: int = 0, **sampling: Unpack[SamplingOptions]
+) -> np.ndarray:
     """A user's recording, float32 [samples] -> both sides as codes, int32 [1 + n_q, frames].
 
     `sampling`: as in LmGenerator, where the config's shall not hold. Frame t of the user is heard

@@ -16,6 +16,7 @@ import numpy as np
 
 from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.lm.buffers import Conditions
+from moshi_mlx.lm.linear import Linear
 from moshi_mlx.lm.model import Lm, delay
 from moshi_mlx.lm.transformer import Block
 from moshi_mlx.weights.packing import STACKED_AUDIO, layer_name, stacks, with_zero_row
@@ -161,7 +162,8 @@ class StreamedLm:
         gone = [(name, nothing) for name in self.members if name.startswith(stage.prefixes)]
         self.lm.load_weights(gone, strict=False)
         for module in self.lm.modules():
-            module.__dict__.pop("_transposed", None)
+            if isinstance(module, Linear):
+                module.forget_view()
 
 
 def members_of(entries: Sequence[Entry], config: LmConfig) -> dict[str, list[Entry]]:

@@ -34,7 +34,7 @@ def sounds(card):
     def make(*names):
         sound = DeviceSound(*names, command=card.command)
         notices = []
-        sound.on_notice = notices.append
+        sound.subscribe(notices.append)
         made.append(sound)
         return sound, notices
 
@@ -111,7 +111,7 @@ def test_the_talk_can_end_while_an_opening_blocks(card, sounds):
 
 def test_what_cannot_be_watched_any_more_ends_the_talk_with_one_line(card, sounds):
     sound, _ = sounds()
-    sound.on_notice = lambda notice: 1 / 0
+    sound.subscribe(lambda notice: 1 / 0)
     sound.start()
     os.kill(sound.process_id, signal.SIGKILL)
     wait_for(lambda: sound.problem() is not None)
@@ -216,7 +216,7 @@ def test_input_lost_in_every_callback_opens_the_devices_anew(card, sounds):
     sound.start()
     wait_for(lambda: told(notices, "the microphone's rate has changed: opening sound again"))
     wait_for(lambda: told(notices, "loses samples all the time"))
-    assert len(card.opened) == 2 and sound.state().xruns > 50
+    assert len(card.opened) == 2 and sound.state().input_overruns > 50
 
 
 class Answers:
@@ -236,7 +236,7 @@ def test_the_talk_hears_nothing_until_the_systems_question_is_answered(card):
     permission = Answers("not asked")
     sound = DeviceSound(command=card.command, permission=permission)
     notices = []
-    sound.on_notice = notices.append
+    sound.subscribe(notices.append)
     try:
         sound.start()
         wait_for(lambda: told(notices, "macOS asks"))

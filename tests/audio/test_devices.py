@@ -1,9 +1,12 @@
 """Which devices are chosen and why, and how the loss of one is noticed: pure, no sound card."""
 
+import ast
+import importlib.util
 import os
 import stat
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -270,3 +273,17 @@ def test_stale_input_is_forgotten():
     duplex.exchange(np.full(FRAME_SAMPLES, 2.0, np.float32), np.empty(FRAME_SAMPLES, np.float32))
     capture = duplex.read(0.01)
     assert capture is not None and capture.mic[0] == 2.0
+
+
+def test_sounddevice_has_the_names_that_are_used_of_it():
+    """Two are private, which bounds its version. Read from its source: no library needed."""
+    spec = importlib.util.find_spec("sounddevice")
+    assert spec is not None and spec.origin is not None
+    there = set()
+    for node in ast.walk(ast.parse(Path(spec.origin).read_text())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            there.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            there.add(node.id)
+    assert there >= {"_initialize", "_terminate", "PortAudioError", "CallbackAbort"}
+    assert there >= {"CallbackFlags", "input_overflow", "input_underflow", "output_underflow"}

@@ -90,6 +90,8 @@ class Slowed:
 
     def __getattr__(self, name):
         found = getattr(self.inner, name)
+        if name == "graph":
+            return Slowed(found, **self.calls_ms)
         if name in ("generator", "stream"):
             return lambda *args, **options: Slowed(found(*args, **options), **self.calls_ms)
         if name not in self.calls_ms:

@@ -1,11 +1,13 @@
 """The bench's figures from frame times that were made up: what comes out can be checked by hand."""
 
+import numpy as np
 import pytest
 
 from app.bench import stats as bench_stats
-from app.bench.runner import Plan, Stopwatch, Timed, stages_of, timer_cost_ms
+from app.bench.runner import Plan, noise_frames, stages_of, timer_cost_ms, watched
 from app.bench.stats import Frame, RunTimes
 from app.machine import verdict
+from moshi_mlx import load
 
 
 def test_percentiles_and_shares():
@@ -55,20 +57,21 @@ def test_the_timer_check_compares_the_parts_with_frames_nobody_looked_into():
     assert bench_stats.timer_check(RunTimes(frames[:1]), 0.0) is None
 
 
-def test_stopwatches_stamp_only_while_they_are_on_and_pass_all_through():
-    class Codec:
-        frames = 7
-
-        def encode(self, pcm, gain=1):
-            return pcm * gain
-
-    watch = Stopwatch()
-    codec = Timed(Codec(), {"encode": "encode"}, watch)
-    assert codec.encode(3, gain=2) == 6 and codec.frames == 7 and watch.stamps == []
-    watch.start()
-    assert codec.encode(3, gain=2) == 6 and [stamp[0] for stamp in watch.stamps] == ["encode"]
-    with pytest.raises(AttributeError):
-        codec.missing  # noqa: B018
+def test_a_session_is_looked_into_only_while_the_watch_is_on():
+    """Part by part or in one graph it is the same conversation; each part is stamped once."""
+    moshi, frames = load("nano", codec="mlx"), noise_frames(count=8)
+    session, watch = watched(moshi)
+    with session, moshi.session(seed=0) as plain:
+        for i, frame in enumerate(frames):
+            watch.start(on=i % 2 == 1)
+            ours, theirs = session.step(frame), plain.step(frame)
+            assert ours.text_token == theirs.text_token
+            assert (ours.pcm is None) == (theirs.pcm is None)
+            if ours.pcm is not None:
+                np.testing.assert_array_equal(ours.pcm, theirs.pcm)
+            stages = [stage for stage, _, _ in watch.stamps]
+            assert stages == (["encode", "lm", "decode"] if i % 2 else [])
+        assert session.frames == len(frames)
 
 
 def test_stopwatches_cost_microseconds():

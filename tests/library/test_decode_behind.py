@@ -11,7 +11,9 @@ import pytest
 import moshi_mlx
 from moshi_mlx.codec.cpu_threads import DECODING_MAX
 from moshi_mlx.errors import MoshiError
-from moshi_mlx.moshi import EarlyReply, Moshi, Reply
+from moshi_mlx.lm.generator import Forced, LmGenerator, Step
+from moshi_mlx.moshi import EarlyReply, Moshi, Reply, Session
+from moshi_mlx.session.codec_beside import CodecBeside
 from tests.support.cpu_codec import FRAME, SLOW_S, CpuCodec, moshi_with, overlaps
 
 
@@ -62,25 +64,41 @@ def test_a_reply_whose_sound_comes_later_is_the_same_reply(early, ahead) -> None
         np.testing.assert_array_equal(one.pcm, other.pcm)
 
 
+class SlowSteps:
+    """A generator whose steps take a known time more."""
+
+    def __init__(self, inner: LmGenerator) -> None:
+        self.inner, self.spans = inner, []
+
+    @property
+    def steps(self) -> int:
+        return self.inner.steps
+
+    def step(self, user_codes: np.ndarray, forced: Forced | None = None) -> Step:
+        start = time.monotonic()
+        time.sleep(SLOW_S)
+        try:
+            return self.inner.step(user_codes, forced)
+        finally:
+            self.spans.append((start, time.monotonic()))
+
+    def warm_up(self) -> None:
+        self.inner.warm_up()
+
+
 def timed(codec: CpuCodec, early: bool, frames: int = 14) -> tuple[float, int]:
     """Seconds for so many frames, and the decodings that share time with a step's model."""
-    moshi, steps = moshi_with(codec), []
-    with moshi.session(seed=1) as session:
-        step = session._generator.step
+    slow = []
 
-        def slow_step(*args):
-            start = time.monotonic()
-            time.sleep(SLOW_S)
-            try:
-                return step(*args)
-            finally:
-                steps.append((start, time.monotonic()))
+    def make_path(generator, stream, user_q):
+        slow.append(SlowSteps(generator))
+        return CodecBeside(slow[0], stream, user_q)
 
-        session._generator.step = slow_step
+    with Session(moshi_with(codec), seed=1, make_path=make_path) as session:
         start = time.monotonic()
         for frame in sound(frames):
             session.step_early(frame) if early else session.step(frame)
-    return time.monotonic() - start, overlaps(codec.decoded, steps)
+    return time.monotonic() - start, overlaps(codec.decoded, slow[0].spans)
 
 
 def test_decoding_goes_on_beside_the_language_model() -> None:

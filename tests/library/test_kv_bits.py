@@ -18,15 +18,15 @@ from moshi_mlx.config.presets import raw_preset
 from moshi_mlx.config.reading import parse_config
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.hub import NANO
-from moshi_mlx.lm.compiled_step import FrameFunction
 from moshi_mlx.lm.generator import Forced, LmGenerator
 from moshi_mlx.lm.kv_ring import Position, attend, bits_per_number, new_ring, write
 from moshi_mlx.lm.model import Lm
-from moshi_mlx.lm.sampling import Sampler
+from moshi_mlx.lm.sampling import Sampler, samplers
 from moshi_mlx.weights import frame_cost
 from tests.support.lm_goldens import GOLDEN, GREEDY
 
 KL_NATS = 1e-3
+GREEDY_SAMPLER = Sampler(greedy=True, top_k=0, top_p=0.0)
 CONTEXTS = 4
 
 
@@ -66,23 +66,23 @@ def kl_nats(logits: np.ndarray, other: np.ndarray) -> np.ndarray:
     return (np.exp(p) * (p - q)).sum(axis=-1)
 
 
-def stepped(lm: Lm, codes: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
-    """Text logits [T, V] of a conversation, step by step through the rings, tokens forced."""
-    seen: list[np.ndarray] = []
+class Looks:
+    """A greedy sampler that keeps the logits it is given, [V] each."""
 
-    def look(self: Sampler, logits: mx.array, temperature: mx.array, noise: mx.array) -> mx.array:
-        if logits.shape[-1] == lm.config.text_card_out and len(seen) <= len(steps):
-            seen.append(np.array(logits.astype(mx.float32))[0])
+    greedy = True
+
+    def __init__(self) -> None:
+        self.seen: list[np.ndarray] = []
+
+    def __call__(self, logits: mx.array, temperature: mx.array, noise: mx.array) -> mx.array:
+        self.seen.append(np.array(logits.astype(mx.float32))[0])
         return mx.argmax(logits, axis=-1)
 
-    steps: list[int] = []
-    config = lm.config
-    monkeypatch.setattr(Sampler, "__call__", look)
-    monkeypatch.setattr(
-        "moshi_mlx.lm.compiled_step.can_compile", lambda: False
-    )  # a trace would call it once
-    lm.__dict__.pop("_frame_functions", None)
-    generator = lm.generator(**GREEDY)
+
+def stepped(lm: Lm, codes: np.ndarray) -> np.ndarray:
+    """Text logits [T, V] of a conversation, step by step through the rings, tokens forced."""
+    config, text = lm.config, Looks()
+    generator = lm.generator(draws=(text, GREEDY_SAMPLER), compiled=False)
     T = codes.shape[2]
     for t in range(T):
         user = codes[0, 1 + config.dep_q :, t - 1] if t else np.zeros(config.user_q, np.int32)
@@ -91,9 +91,7 @@ def stepped(lm: Lm, codes: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> np.nd
             for k, delay in enumerate(config.delays[1 : 1 + config.dep_q])
         ]
         generator.step(user, Forced(int(codes[0, 0, t]), np.array(own)))
-        steps.append(t)
-    lm.__dict__.pop("_frame_functions", None)
-    return np.stack(seen)
+    return np.stack(text.seen)
 
 
 @pytest.mark.parametrize("source", ["a talk", "noise"])
@@ -112,11 +110,11 @@ def test_text_logits_of_a_teacher_forced_run_are_those_of_16_bit(source: str) ->
     assert not np.array_equal(want, ours)  # it was 8 bit
 
 
-def test_steps_through_the_ring_give_the_same_logits_long_after_it_wrapped(monkeypatch) -> None:
+def test_steps_through_the_ring_give_the_same_logits_long_after_it_wrapped() -> None:
     codes = talk()
     want = np.array(nano(16).forward(codes)[0])[0]
     whole = np.array(nano(8).forward(codes)[0])[0]
-    ours = stepped(nano(8), codes, monkeypatch)
+    ours = stepped(nano(8), codes)
     context = nano().config.transformer.context or 0
     assert kl_nats(want, ours)[:context].mean() <= KL_NATS
     assert kl_nats(want, ours)[context:].mean() <= KL_NATS
@@ -125,28 +123,26 @@ def test_steps_through_the_ring_give_the_same_logits_long_after_it_wrapped(monke
 
 
 @pytest.mark.long
-def test_in_bf16_it_costs_no_more_than_bf16_itself(monkeypatch) -> None:
+def test_in_bf16_it_costs_no_more_than_bf16_itself() -> None:
     """Scales, scores and sums in float32: with those in bf16 it would be four times as much."""
     codes = np.random.default_rng(0).integers(0, nano().config.card, talk()[:, :, :300].shape)
     exact = np.array(nano(16).forward(codes)[0])[0]
     plain, ours = (
-        stepped(moshi_mlx.load_lm("nano", dtype="bfloat16", kv_bits=bits), codes, monkeypatch)
+        stepped(moshi_mlx.load_lm("nano", dtype="bfloat16", kv_bits=bits), codes)
         for bits in (16, 8)
     )
     assert kl_nats(plain, ours).mean() <= 2.5e-4
     assert kl_nats(exact, ours).mean() <= 1.5 * kl_nats(exact, plain).mean()
 
 
-def test_the_compiled_step_says_what_the_plain_one_says(monkeypatch) -> None:
+def test_the_compiled_step_says_what_the_plain_one_says() -> None:
     user = talk()[0, 9:, :300].T
 
-    def said(lm: Lm) -> list[list[int]]:
-        generator = lm.generator(kv_bits=8, **GREEDY)
+    def said(compiled: bool) -> list[list[int]]:
+        generator = nano().generator(kv_bits=8, compiled=compiled, **GREEDY)
         return [[s.text_token, *s.sampled] for s in map(generator.step, user)]
 
-    compiled = said(nano())
-    monkeypatch.setattr("moshi_mlx.lm.compiled_step.can_compile", lambda: False)
-    plain = said(moshi_mlx.load_lm("nano", dtype="float32"))
+    compiled, plain = said(True), said(False)
     assert np.mean(np.array(compiled) == np.array(plain)) > 0.99
 
 
@@ -204,7 +200,7 @@ def test_the_cache_takes_about_half_scales_counted() -> None:
 def graph(generator: LmGenerator) -> str:
     submitted = generator.submit(np.zeros(generator.lm.config.user_q, np.int32))
     dot = io.StringIO()
-    mx.export_to_dot(dot, *submitted.arrays(), *generator._buffers.arrays())
+    mx.export_to_dot(dot, *submitted.arrays(), *generator.buffers.arrays())
     generator.finish(submitted)
     return dot.getvalue()
 
@@ -216,29 +212,25 @@ def test_a_frame_dequantizes_nothing_and_grows_nothing() -> None:
     generator.warm_up()
     assert "Dequantize" not in graph(generator)
     codes, active = np.zeros(lm.config.user_q, np.int32), []
-    shapes = [(a.shape, a.dtype) for a in generator._buffers.arrays()]
+    shapes = [(a.shape, a.dtype) for a in generator.buffers.arrays()]
     for frame in range(3 * context):
         generator.step(codes)
         if frame % context == context - 1:
             active.append(mx.get_active_memory())
     assert max(active) <= 1.01 * min(active)
-    assert [(a.shape, a.dtype) for a in generator._buffers.arrays()] == shapes
+    assert [(a.shape, a.dtype) for a in generator.buffers.arrays()] == shapes
 
 
-def test_warm_up_traces_all_that_a_conversation_will_need(monkeypatch) -> None:
+def test_warm_up_traces_all_that_a_conversation_will_need() -> None:
     lm = moshi_mlx.load_lm("nano", dtype="float32", kv_bits=8)
-    traces: list[int] = []
-    run = FrameFunction.run
-    monkeypatch.setattr(
-        FrameFunction, "run", lambda self, *args: traces.append(0) or run(self, *args)
-    )
     generator = lm.generator(seed=0)
     generator.warm_up()
-    traced = len(traces)
+    function = lm.functions.of(samplers(lm.config.sampling))
+    traced = function.traces
     assert traced > 0
     for _ in range(2 * (lm.config.transformer.context or 0) + 3):
         generator.step(np.zeros(lm.config.user_q, np.int32))
-    assert len(traces) == traced
+    assert function.traces == traced
 
 
 def test_conversations_in_16_and_8_bit_share_one_model() -> None:
@@ -249,8 +241,8 @@ def test_conversations_in_16_and_8_bit_share_one_model() -> None:
         a.step(codes)
         b.step(codes)
         alone.step(codes)
-    assert len(a._buffers.rings[0]) == 1 and len(b._buffers.rings[0]) == 3
-    for ours, want in zip(a._buffers.arrays(), alone._buffers.arrays(), strict=True):
+    assert len(a.buffers.rings[0]) == 1 and len(b.buffers.rings[0]) == 3
+    for ours, want in zip(a.buffers.arrays(), alone.buffers.arrays(), strict=True):
         np.testing.assert_array_equal(np.array(ours), np.array(want))
 
 

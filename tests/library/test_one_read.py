@@ -12,7 +12,12 @@ from app.events import Settings
 from app.talk.moshi_engine import MoshiEngine
 from benchmarks.dot import kernels
 from moshi_mlx.backend.compiler import can_compile
+from moshi_mlx.codec.interface import CodecStream
+from moshi_mlx.lm.generator import LmGenerator
+from moshi_mlx.lm.sampling import override, samplers
 from moshi_mlx.moshi import Moshi, Session
+from moshi_mlx.session.codec_beside import CodecBeside
+from moshi_mlx.session.path import FramePath, MakePath, path_for
 
 FRAME = 1920
 BLOCKING = ("item", "tolist", "__int__", "__float__", "__bool__")
@@ -106,15 +111,19 @@ def test_that_read_is_the_whole_frame(nano: Moshi, monkeypatch) -> None:
             session.step(frame)
         return found
 
-    frames = noise(6)
-    with nano.session(seed=0) as session:
+    frames, parts = noise(6), []
+
+    def keep_parts(generator: LmGenerator, stream: CodecStream, user_q: int) -> FramePath:
+        parts[:] = [generator, stream]
+        return path_for(generator, stream, user_q)
+
+    with Session(nano, seed=0, make_path=keep_parts) as session:
         for frame in frames[:5]:
             session.step(frame)
         together = graphs(session, frames[5])
-        stream: Any = session._stream
-        assert pending(stream.arrays, session._generator._buffers.arrays()) == 0
-    monkeypatch.setattr("moshi_mlx.moshi.shares_evaluation", lambda stream: False)
-    with nano.session(seed=0) as session:
+        generator, stream = parts
+        assert pending(stream.graph.arrays, generator.buffers.arrays()) == 0
+    with Session(nano, seed=0, make_path=CodecBeside) as session:
         for frame in frames[:5]:
             session.step(frame)
         in_turn = graphs(session, frames[5])
@@ -140,16 +149,14 @@ def test_a_second_read_would_be_seen(nano: Moshi, monkeypatch) -> None:
     assert np.array(there) == 2 and reads.count == before
 
 
-def test_parts_in_turn_give_the_same_frames(nano: Moshi, monkeypatch) -> None:
+def test_parts_in_turn_give_the_same_frames(nano: Moshi) -> None:
     """Bit for bit, with a frame held silent among them."""
 
-    def talk() -> list[Any]:
-        with nano.session(seed=5) as session:
+    def talk(make_path: MakePath) -> list[Any]:
+        with Session(nano, seed=5, make_path=make_path) as session:
             return [session.step(f, hold_silence=i == 8) for i, f in enumerate(noise(40))]
 
-    together = talk()
-    monkeypatch.setattr("moshi_mlx.moshi.shares_evaluation", lambda stream: False)
-    for one, other in zip(together, talk(), strict=True):
+    for one, other in zip(talk(path_for), talk(CodecBeside), strict=True):
         assert (one.text, one.text_token) == (other.text, other.text_token)
         np.testing.assert_array_equal(one.codes, other.codes)
         np.testing.assert_array_equal(one.pcm, other.pcm)
@@ -157,17 +164,12 @@ def test_parts_in_turn_give_the_same_frames(nano: Moshi, monkeypatch) -> None:
 
 @pytest.mark.skipif(not can_compile(), reason="nothing is traced where nothing can be compiled")
 @pytest.mark.parametrize("settings", [{}, {"text_temperature": 0.5}, {"audio_top_k": 33}])
-def test_warm_up_leaves_nothing_to_trace(nano: Moshi, monkeypatch, settings: dict) -> None:
+def test_warm_up_leaves_nothing_to_trace(nano: Moshi, settings: dict) -> None:
     """A conversation over more than two contexts builds no graph function anew."""
-    traces: list[int] = []
-    step = type(nano.lm).step
-
-    def traced(self: Any, *args: Any, **kwargs: Any) -> Any:
-        traces.append(1)
-        return step(self, *args, **kwargs)
-
     talk = MoshiEngine(nano, "nano", "bf16").begin(Settings(seed=0, **settings))
-    monkeypatch.setattr(type(nano.lm), "step", traced)
+    function = nano.lm.functions.of(samplers(override(nano.config.sampling, settings)))
+    traced = function.traces
+    assert traced > 0
     for frame in noise(2 * (nano.config.transformer.context or 0) + 10):
         talk.step(frame)
-    assert not traces
+    assert function.traces == traced

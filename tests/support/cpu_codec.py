@@ -44,6 +44,8 @@ class CpuCodec:
 
 
 class CpuStream:
+    graph = None
+
     def __init__(self, codec: CpuCodec) -> None:
         self.codec, self.heard, self.frames = codec, 0.0, 0  # frames begun
 

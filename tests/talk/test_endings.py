@@ -29,13 +29,14 @@ class LoggedSound(RealtimePort):
     """A virtual device that says when it is closed, and whether the recording was open then."""
 
     def __init__(self, closed):
-        self.on_notice = lambda notice: None
         self._closed = closed
         super().__init__(ArraySource(np.zeros(0, np.float32), tail_s=600.0), lambda block: None)
 
     def stop(self):
         super().stop()
         self._closed()
+
+    def subscribe(self, listener): ...
 
     def state(self):
         return SoundState()

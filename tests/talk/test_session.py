@@ -175,7 +175,7 @@ def test_a_panic_of_a_native_codec_is_a_failure_too(talking):
 
 def test_muted_the_model_hears_silence_and_goes_on(talking):
     talk = talking()
-    talk.session.muted = True
+    talk.session.mute(True)
     talk.session.begin(talk.port, Settings())
     wait_for(lambda: talk.of(ConversationStarted))
     talk.port.push_input(frame(0.5))

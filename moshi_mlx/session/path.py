@@ -1,0 +1,57 @@
+"""A frame's way through codec and language model: where each part runs, and who waits for whom."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Protocol
+
+import numpy as np
+
+from ..codec.cpu_threads import Sound
+from ..codec.interface import CodecStream
+from ..lm.generator import Forced, LmGenerator, Step
+from .codec_beside import CodecBeside
+from .one_graph import OneGraph
+
+
+class FramePath(Protocol):
+    """One conversation's frames, in order."""
+
+    @property
+    def encodes_ahead(self) -> bool:
+        """Whether `following` is made use of, the frame that comes next."""
+        ...
+
+    @property
+    def decodes_behind(self) -> bool:
+        """Whether `step_early` returns before the sound is there."""
+        ...
+
+    def warm_up(self) -> None:
+        """Trace what the language model will need on this path."""
+        ...
+
+    def step(
+        self, frame: np.ndarray, forced: Forced | None, following: np.ndarray | None = None
+    ) -> tuple[Step, Sound]:
+        """80 ms of the user, float32 [1920] -> the model's step and its sound [1920]."""
+        ...
+
+    def step_early(
+        self, frame: np.ndarray, forced: Forced | None, following: np.ndarray | None = None
+    ) -> "tuple[Step, Future[Sound]]":
+        """As `step`; the sound may come later, which its future tells."""
+        ...
+
+    def close(self) -> None:
+        """Wait for what was begun. The path isn't used any more."""
+        ...
+
+
+MakePath = Callable[[LmGenerator, CodecStream, int], FramePath]
+
+
+def path_for(generator: LmGenerator, stream: CodecStream, user_q: int) -> FramePath:
+    """The fastest path of a codec's stream; `user_q`: how many of its codes the model hears."""
+    if stream.graph is not None:
+        return OneGraph(generator, stream.graph, user_q)
+    return CodecBeside(generator, stream, user_q)
