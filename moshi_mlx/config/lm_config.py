@@ -5,7 +5,7 @@ Source of keys, defaults and meaning: PyTorch `moshi/models/loaders.py` and `lm.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -54,6 +54,7 @@ class DepthConfig:
     low_rank: int | None
     sin_positions: bool
     head_norm: bool = False  # a LayerNorm of its own before each slice's head
+    dropped: int = 0  # slices of the file after these, each with its weights, that aren't built
 
     @property
     def num_slices(self) -> int:
@@ -62,6 +63,11 @@ class DepthConfig:
     @property
     def num_weight_sets(self) -> int:
         return max(self.schedule) + 1
+
+    @property
+    def file_weight_sets(self) -> int:
+        """Sets that a PyTorch file holds one below the other."""
+        return self.num_weight_sets + self.dropped
 
 
 @dataclass(frozen=True)
@@ -144,6 +150,33 @@ class LmConfig:
     def user_q(self) -> int:
         """Codebooks that come from outside: the user's, or all of them for speech to text."""
         return self.n_q - self.dep_q
+
+    @property
+    def predicts_user(self) -> bool:
+        """Whether the depth transformer's second half predicts the user's codes, as PersonaPlex's.
+
+        Two speakers have the same delays one after the other; a lone speaker's rise only once.
+        """
+        half = self.n_q // 2
+        own, others = self.delays[1 : 1 + half], self.delays[1 + half :]
+        return self.dep_q == self.n_q > 1 and own == others and len(set(own)) > 1
+
+    def with_slices(self, count: int) -> "LmConfig":
+        """Only the first depth slices: those after them never influence these.
+
+        Raises ConfigError for more than there are, or slices that share weights with dropped ones.
+        """
+        depth = self.depth
+        if depth is None or not 1 <= count <= self.dep_q:
+            raise ConfigError(f"the depth transformer has {self.dep_q} slices, not {count}")
+        if count == self.dep_q:
+            return self
+        if depth.schedule != tuple(range(self.dep_q)):
+            raise ConfigError("slices that share weights can't be dropped")
+        inner = replace(depth.transformer, hidden=depth.transformer.hidden[:count])
+        dropped = depth.dropped + self.dep_q - count
+        kept = replace(depth, transformer=inner, schedule=depth.schedule[:count], dropped=dropped)
+        return replace(self, depth=kept)
 
     @property
     def max_delay(self) -> int:

@@ -42,6 +42,7 @@ _STT = {**_COMMON, "dep_q": 0, "n_q": 32, "card": 2048, "delays": [0] * 33, "hid
 
 PRESETS: dict[str, dict[str, Any]] = {
     "moshi-7b": _moshi(16, 8, 1, **_7B),
+    "personaplex-7b": _moshi(16, 8, 1, **_7B) | {"dep_q": 16, "model_type": "personaplex"},
     "hibiki-2b": _moshi(32, 16, 2, **_2B, model_type="hibiki"),
     "hibiki-1b": _moshi(16, 8, 2, **_1B, model_type="hibiki"),
     "stt-1b": {

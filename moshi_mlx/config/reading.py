@@ -20,9 +20,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.exists():
         return raw_preset("moshi-7b")
-    return read_json_object(path)
+    raw = read_json_object(path)
+    if raw.get("model_type") == "personaplex" and "dim" not in raw:  # published without sizes
+        return raw_preset("personaplex-7b") | raw
+    return raw
 
 
 def parse_config(raw: Mapping[str, Any], source: str = "config.json") -> LmConfig:
-    """Kyutai's keys -> LmConfig. Raises ConfigError naming the key and what was expected."""
-    return LmReader(raw, source).lm_config()
+    """Kyutai's keys -> LmConfig. Raises ConfigError naming the key and what was expected.
+
+    Depth slices that predict the user are left out: in a conversation the user's codes are given.
+    """
+    config = LmReader(raw, source).lm_config()
+    return config.with_slices(config.n_q // 2) if config.predicts_user else config

@@ -34,6 +34,7 @@ def load_lm(
     memory_limits: bool = True,
     lora: str | Path | None = None,
     lora_mode: LoraMode = "auto",
+    dep_q: int | None = None,
 ) -> Lm:
     """The language model alone, of a folder, a repository, "nano", or one weight file of a folder.
 
@@ -42,8 +43,9 @@ def load_lm(
     conversations in 8 bit. memory_limits: on Metal, set MLX's wired and cache limits for
     this process (`moshi_mlx.memory`). lora: a file with an adapter, or a folder or repository with
     a `lora.safetensors`; lora_mode: "auto" merges it into layers that aren't quantized and keeps it
-    beside the others, "merged" and "beside" do one of both for all. Raises ConfigError,
-    WeightsError, DownloadError, and MoshiError for kv_bits that don't fit the model.
+    beside the others, "merged" and "beside" do one of both for all. dep_q: build only so
+    many slices of the depth transformer (those that predict the user are always left out). Raises
+    ConfigError, WeightsError, DownloadError, and MoshiError for kv_bits that don't fit the model.
     """
     if memory_limits:
         limit_memory()
@@ -54,10 +56,13 @@ def load_lm(
         adaptation = adaptation_from(
             lora, lora_mode, read_config(path.parent), path.parent, offline
         )
-        return lm_from_files([path], load_config(path.parent), dtype, kv_bits, adaptation)
+        config = load_config(path.parent)
+        config = config if dep_q is None else config.with_slices(dep_q)
+        return lm_from_files([path], config, dtype, kv_bits, adaptation)
     folder = resolve(name_or_folder, revision, offline, files=("weights",))
     raw = read_config(folder)
     config = parse_config(raw, str(folder / "config.json"))
+    config = config if dep_q is None else config.with_slices(dep_q)
     adaptation = adaptation_from(lora, lora_mode, raw, folder, offline)
     return lm_from_files(weight_paths(folder, raw), config, dtype, kv_bits, adaptation)
 

@@ -23,7 +23,7 @@ from ..lm.adapted import AdaptedLinear, AdaptedStack
 from ..lm.model import Lm
 from .packing import layer_name, stacks
 from .safetensors import read_safetensors
-from .tensor_names import expected, source_of
+from .tensor_names import dropped, expected, source_of
 
 PAIR = (".lora_A.weight", ".lora_B.weight")
 RANK_MAX = 4096
@@ -73,7 +73,9 @@ def read_adapter(path: str | Path, config: LmConfig, scaling: float) -> Adapter:
     for name, tensor in tensors.items():
         if not mx.issubdtype(tensor.dtype, mx.floating):
             raise WeightsError(f"{path}: {name} holds {tensor.dtype}, not floating point weights")
-    pairs, whole, used = {}, {}, set()
+    pairs, whole = {}, {}
+    beyond = {name.removesuffix(".weight") for name in dropped(config)}
+    used = {name + end for name in beyond for end in PAIR} | dropped(config)
     for name, shape in expected(config).items():
         for source, parts, part in source_of(name, config).names:
             if source in tensors:
@@ -219,7 +221,7 @@ def _replacement(tensor: mx.array, shape: tuple[int, ...], name: str, path: Path
 def _check_all_used(have: set[str], used: set[str], config: LmConfig, path: Path) -> None:
     """WeightsError for an adapter that fits nothing, or in part."""
     unknown = sorted(have - used)
-    if not used:
+    if not used & have:
         raise WeightsError(f"{path} is no adapter of this model: none of its names fits a layer")
     if unknown:
         names = ", ".join(suggest(name, sorted(used)) for name in unknown[:3])

@@ -13,7 +13,7 @@ from ..errors import WeightsError, suggest
 from .formats import read_format
 from .header import read_header
 from .recipes import Format
-from .tensor_names import expected, is_pytorch_layout, source_of
+from .tensor_names import dropped, expected, is_pytorch_layout, source_of
 
 
 def read_safetensors(path: str | Path) -> dict[str, mx.array]:
@@ -52,9 +52,10 @@ def to_mlx_layout(
     tensors: Mapping[str, mx.array], config: LmConfig, path: str
 ) -> dict[str, mx.array]:
     """Tensors in either layout -> Kyutai's MLX layout; every tensor used. Raises WeightsError."""
+    used = dropped(config)
     if not is_pytorch_layout(set(tensors)):
-        return dict(tensors)
-    used: set[str] = set()
+        layers = {name.removesuffix(".weight") for name in used}
+        return {n: t for n, t in tensors.items() if n.rpartition(".")[0] not in layers}
     found = {}
     for name, shape in expected(config).items():
         for source, parts, part in source_of(name, config).names:

@@ -6,7 +6,7 @@ MLX names to PyTorch names. Both are plain data: `moshi quantize` converts files
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..config.lm_config import LmConfig, TransformerConfig
 
@@ -38,6 +38,20 @@ def _all(config: LmConfig) -> Iterator[tuple[str, Shape]]:
     if config.depth:
         for s in range(config.dep_q):
             yield from _slice(config, s)
+
+
+def dropped(config: LmConfig) -> set[str]:
+    """Every name, in either layout, that a tensor of a slice may have which isn't built."""
+    if config.depth is None or not config.depth.dropped:
+        return set()
+    depth, count = config.depth, config.dep_q + config.depth.dropped
+    hidden = depth.transformer.hidden + depth.transformer.hidden[-1:] * depth.dropped
+    inner = replace(depth.transformer, hidden=hidden)
+    whole = replace(depth, transformer=inner, schedule=tuple(range(count)), dropped=0)
+    full = replace(config, depth=whole)
+    names = {n for s in range(config.dep_q, count) for n, _ in _slice(full, s)}
+    sources = {source for n in names for source, parts, _ in source_of(n, full).names if parts == 1}
+    return names | sources
 
 
 def _slice(config: LmConfig, s: int) -> Iterator[tuple[str, Shape]]:
@@ -139,7 +153,7 @@ def source_of(name: str, config: LmConfig) -> TensorOrigin:
         w, sets = 0, 1
         if "s" in words and config.depth:
             s = int(words["s"])
-            w, sets = config.depth.schedule[s], config.depth.num_weight_sets
+            w, sets = config.depth.schedule[s], config.depth.file_weight_sets
             words |= {"w": str(w), "before": str(s - 1)}
         return TensorOrigin(
             tuple(

@@ -13,7 +13,7 @@ from moshi_mlx.errors import WeightsError
 from moshi_mlx.helium.config import HeliumConfig
 from moshi_mlx.helium.weights import layers_of
 from moshi_mlx.weights.safetensors import check_names
-from moshi_mlx.weights.tensor_names import Shape, expected, is_pytorch_layout, source_of
+from moshi_mlx.weights.tensor_names import Shape, dropped, expected, is_pytorch_layout, source_of
 
 from ..errors import QuantizeError
 
@@ -65,7 +65,7 @@ def entries_of(
     else:
         wanted = expected(config)
         entries = [_entry(name, shape, shapes, config, path) for name, shape in wanted.items()]
-        used = {piece.source for entry in entries for piece in entry.pieces}
+        used = {piece.source for entry in entries for piece in entry.pieces} | dropped(config)
         check_names(set(shapes), used, path)
     return sorted(entries, key=lambda entry: _natural(entry.name))
 
