@@ -18,7 +18,7 @@ from .calibrated.calibration import Calibration, read_calibration
 from .checkpoint.checkpoint import Checkpoint, open_checkpoint, plan_of
 from .checkpoint.place import check_target, real_target
 from .checkpoint.plan import unused_patterns
-from .checkpoint.target import Outcome, make_target
+from .checkpoint.target import Outcome, make_target, small_parts
 from .errors import QuantizeError
 from .mixed.sizing import Choice, Goal, choose_recipe
 from .recipe.recipes import RECIPES, find_recipe
@@ -85,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
     recipe = find_recipe(args.recipe or "q4")
     plan_of(checkpoint, recipe)  # a checkpoint that doesn't fit its config is told at once
     check_target(args.target, checkpoint.folder, args.force)  # before minutes of work
+    small_parts(checkpoint)  # all of them there
     calibration = calibration_of(args, checkpoint)
     papers: dict[str, str] = {}
     try:

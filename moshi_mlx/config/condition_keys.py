@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import suggest
-from .json_reader import Reader
+from .json_file import shown
+from .json_reader import MAX_SIZE, Reader, is_number
 from .lm_config import ConditionerConfig, FuserConfig
 
 KINDS: dict[str, tuple[str, ...]] = {
@@ -35,10 +36,10 @@ def _conditioner(reader: Reader, name: str, entry: Any) -> ConditionerConfig:
     at = f"conditioner {name!r}"
     kind = entry.get("type") if isinstance(entry, Mapping) else None
     if not isinstance(kind, str) or kind not in KINDS:
-        raise reader.fail(f"{at} has type {kind!r}; known: {', '.join(KINDS)}")
+        raise reader.fail(f"{at} has type {shown(kind)}; known: {', '.join(KINDS)}")
     inner = entry.get(kind)
     if not isinstance(inner, Mapping):
-        raise reader.fail(f"{at} needs an object {kind!r} with its sizes, not {inner!r}")
+        raise reader.fail(f"{at} needs an object {kind!r} with its sizes, not {shown(inner)}")
     known = [*KINDS[kind], *FIXED, *BESIDE]
     if unknown := sorted(set(inner) - set(known)):
         raise reader.fail(f"{at}: unknown keys: {', '.join(suggest(k, known) for k in unknown)}")
@@ -49,11 +50,13 @@ def _conditioner(reader: Reader, name: str, entry: Any) -> ConditionerConfig:
             raise reader.fail(f"{at}: {key} must be {allowed[0]!r}")
     for key in ("dim", "n_bins"):
         value = inner.get(key, 1)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise reader.fail(f"{at}: {key} must be a whole number of at least 1, not {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SIZE:
+            raise reader.fail(
+                f"{at}: {key} must be a whole number from 1 to {MAX_SIZE}, not {shown(value)}"
+            )
     values = inner.get("possible_values")
     if values is not None and not _words(values):
-        raise reader.fail(f"{at}: possible_values must be a list of words, not {values!r}")
+        raise reader.fail(f"{at}: possible_values must be a list of words, not {shown(values)}")
     if values is not None and len(values) > inner.get("n_bins", len(values)):
         raise reader.fail(f"{at}: {len(values)} possible_values do not fit into n_bins")
     return ConditionerConfig(
@@ -81,8 +84,10 @@ def fuser(reader: Reader, known: Mapping[str, ConditionerConfig]) -> FuserConfig
     if raw.get("cross") and not reader.get("cross_attention"):
         raise reader.fail("fuser has cross conditions, but cross_attention is false")
     scale = raw.get("cross_attention_pos_emb_scale", 1.0)
-    if isinstance(scale, bool) or not isinstance(scale, int | float):
-        raise reader.fail(f"fuser: cross_attention_pos_emb_scale must be a number, not {scale!r}")
+    if not is_number(scale):
+        raise reader.fail(
+            f"fuser: cross_attention_pos_emb_scale must be a number, not {shown(scale)}"
+        )
     return FuserConfig(
         sum=tuple(raw.get("sum", ())),
         cross=tuple(raw.get("cross", ())),

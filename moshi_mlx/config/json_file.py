@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, MoshiError
+from .file_kinds import mistaken_for
 
 ADVICE = "fetch it again"  # of files that come from a repository
 MAX_BYTES = 100_000_000  # safetensors' own limit for a header; configs and indexes are far below
@@ -27,6 +28,8 @@ def parse_json_object(
     data: bytes, source: str, error: type[MoshiError] = ConfigError, advice: str = ADVICE
 ) -> dict[str, Any]:
     """UTF-8, with or without a byte order mark -> the object in it. Raises as the above."""
+    if (other := mistaken_for(data[:64])) is not None:
+        raise error(f"{source} is {other}")
     try:
         found = json.loads(data.decode("utf-8-sig"))
     except RecursionError:

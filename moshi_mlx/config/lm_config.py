@@ -3,7 +3,6 @@
 Source of keys, defaults and meaning: PyTorch `moshi/models/loaders.py` and `lm.py` (0.2.13).
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -12,6 +11,7 @@ from typing import Any
 from ..errors import ConfigError
 
 NO_INPUT = -1  # embeds to exactly zero
+MAX_TEMPERATURE, MAX_TOP_K = 1000.0, 2**31 - 1
 NOT_GENERATED = -2  # a slot of the delay line that nothing was written to
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -105,11 +105,12 @@ class SamplingConfig:
         for name in ("text", "audio"):
             temperature = getattr(self, f"{name}_temperature")
             top_k, top_p = getattr(self, f"{name}_top_k"), getattr(self, f"{name}_top_p")
-            if not _is_number(temperature) or not 0 <= temperature < math.inf:
+            if not _is_number(temperature) or not 0 <= temperature <= MAX_TEMPERATURE:
                 raise ConfigError(
-                    f"{name}_temperature must be a number from 0 (greedy) up, not {temperature!r}"
+                    f"{name}_temperature must be a number from 0 (greedy) up to "
+                    f"{MAX_TEMPERATURE:g}, not {temperature!r}"
                 )
-            if type(top_k) is not int or top_k < 0:
+            if type(top_k) is not int or not 0 <= top_k <= MAX_TOP_K:
                 raise ConfigError(
                     f"{name}_top_k must be a whole number from 0 (all tokens) up, not {top_k!r}"
                 )

@@ -6,7 +6,8 @@ from typing import Any
 
 from ..errors import ConfigError, suggest
 from . import condition_keys
-from .json_reader import Reader
+from .json_file import shown
+from .json_reader import MAX_SIZE, Reader
 from .lm_config import DepthConfig, LmConfig, SamplingConfig, TransformerConfig
 
 REQUIRED = (
@@ -44,13 +45,16 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "depformer_multi_linear": (True,),
     "depformer_weights_per_step": (True,),
 }
+# Far above every model there is, far below what would take minutes to count or gigabytes to hold.
+MAX_LAYERS, MAX_CODEBOOKS, MAX_DELAY, MAX_CONTEXT = 1000, 1024, 1000, 1_000_000
+MAX_SLICE_LAYERS = 10_000  # layers of the depth transformer, counted for each of its slices
 NORM_EPS = {"rms_norm_f32": 1e-8, "rms_norm": 1e-5}
 # Keys that say nothing about the language model's shape: files, other programs, provenance.
 BESIDE = (
     *("moshi_name", "mimi_name", "tokenizer_name", "mimi_config_name", "stt_config", "tts_config"),
     *("model_id", "depformer_context", "depformer_max_period"),
     *("lora_name", "lora_rank", "lora_scaling", "version"),
-    *("quantization", "moshi_local"),  # what `moshi quantize` writes down
+    *("quantization", "quantization_config", "moshi_local"),  # what `moshi quantize` writes down
 )
 KNOWN = sorted({*REQUIRED, *REQUIRED_DEPTH, *DEFAULTS, *FIXED, *BESIDE})
 GEN_KEYS = {
@@ -83,13 +87,14 @@ class LmReader(Reader):
         for key, allowed in FIXED.items():
             if key.startswith("depformer_") and not self.raw.get("dep_q"):
                 continue
-            if (value := self.raw.get(key, allowed[0])) not in allowed:
+            value = self.raw.get(key, allowed[0])
+            if value not in (*allowed, None) or (value is None and allowed[0]):  # null is false
                 names = " or ".join(repr(a) for a in allowed)
-                raise self.fail(f"{key} = {value!r} can't be built here, only {names}")
+                raise self.fail(f"{key} = {shown(value)} can't be built here, only {names}")
 
     def lm_config(self) -> LmConfig:
         self.check_keys()
-        n_q, dep_q = self.number("n_q", 0), self.number("dep_q", 0)
+        n_q, dep_q = self.number("n_q", 0, MAX_CODEBOOKS), self.number("dep_q", 0)
         if dep_q > n_q:
             raise self.fail(f"dep_q = {dep_q} is more than n_q = {n_q}")
         conditioners = condition_keys.conditioners(self)
@@ -101,21 +106,27 @@ class LmReader(Reader):
             card=self.number("card"),
             n_q=n_q,
             delays=self.delays(n_q),
-            text_padding_id=self.number("existing_text_padding_id", 0),
-            text_end_padding_id=self.number("existing_text_end_padding_id", 0),
+            text_padding_id=self.token("existing_text_padding_id"),
+            text_end_padding_id=self.token("existing_text_end_padding_id"),
             demux_second_stream=self.flag("demux_second_stream"),
-            extra_heads=self.number("extra_heads_num_heads", 0),
+            extra_heads=self.number("extra_heads_num_heads", 0, MAX_CODEBOOKS),
             extra_heads_dim=self.number("extra_heads_dim"),
             conditioners=MappingProxyType(conditioners),
             fuser=condition_keys.fuser(self, conditioners),
             sampling=self.sampling(),
-            model_type=str(self.get("model_type")),
+            model_type=str(self.get("model_type") or "moshi"),
         )
+
+    def token(self, key: str) -> int:
+        """A text token, the one beyond the card (the start of a stream) included."""
+        return self.number(key, 0, self.number("text_card"))
 
     def delays(self, n_q: int) -> tuple[int, ...]:
         delays = self.raw["delays"]
-        if not isinstance(delays, list) or not all(isinstance(d, int) and d >= 0 for d in delays):
+        if not isinstance(delays, list) or not all(type(d) is int and d >= 0 for d in delays):
             raise self.fail("delays must be a list of frames (whole numbers from 0 up)")
+        if max(delays, default=0) > MAX_DELAY:
+            raise self.fail(f"delays must be at most {MAX_DELAY} frames, not {max(delays)}")
         if len(delays) != n_q + 1:
             raise self.fail(f"delays needs {n_q + 1} entries (text and {n_q} codebooks)")
         return tuple(delays)
@@ -128,22 +139,27 @@ class LmReader(Reader):
         return TransformerConfig(
             dim=dim,
             num_heads=heads,
-            num_layers=self.number("num_layers"),
-            hidden=(gated_hidden(dim, int(self.positive("hidden_scale") * dim)),),
+            num_layers=self.number("num_layers", at_most=MAX_LAYERS),
+            hidden=(gated_hidden(dim, self.feedforward(dim)),),
             norm_eps=NORM_EPS[self.raw["norm"]],
             max_period=float(self.positive("max_period")) if positions != "none" else None,
-            context=self.number("context"),
+            context=self.number("context", at_most=MAX_CONTEXT),
             cross_attention=self.flag("cross_attention"),
             kv_repeat=repeat,
             rope_halves=positions == "rope_concat",
         )
+
+    def feedforward(self, dim: int) -> int:
+        """`hidden_scale` times the width."""
+        return int(self.positive("hidden_scale") * dim)
 
     def depth(self) -> DepthConfig:
         dim, heads = self.heads("depformer_dim", "depformer_num_heads")
         dep_q = self.raw["dep_q"]
         schedule = self.get("depformer_weights_per_step_schedule") or list(range(dep_q))
         whole = isinstance(schedule, list) and all(type(w) is int for w in schedule)
-        if not whole or len(schedule) != dep_q or set(schedule) != set(range(max(schedule) + 1)):
+        whole = whole and len(schedule) == dep_q and min(schedule) >= 0 and max(schedule) < dep_q
+        if not whole or set(schedule) != set(range(max(schedule) + 1)):
             raise self.fail(
                 f"depformer_weights_per_step_schedule must name a set of weights for each of "
                 f"{dep_q} slices, counted from 0 without a gap"
@@ -152,7 +168,7 @@ class LmReader(Reader):
             transformer=TransformerConfig(
                 dim=dim,
                 num_heads=heads,
-                num_layers=self.number("depformer_num_layers"),
+                num_layers=self.number("depformer_num_layers", at_most=MAX_SLICE_LAYERS // dep_q),
                 hidden=self.depth_hidden(dim, max(schedule) + 1),
                 norm_eps=NORM_EPS[self.raw["norm"]],
                 max_period=None,
@@ -167,14 +183,15 @@ class LmReader(Reader):
     def depth_hidden(self, dim: int, num_sets: int) -> tuple[int, ...]:
         feedforward = self.get("depformer_dim_feedforward")
         if feedforward is None:
-            feedforward = int(self.positive("hidden_scale") * dim)
+            feedforward = self.feedforward(dim)
         if not isinstance(feedforward, list):
             feedforward = [feedforward] * num_sets
         if len(feedforward) != num_sets:
             raise self.fail(f"depformer_dim_feedforward needs {num_sets} entries, one per weights")
-        if not all(type(width) is int and width > 0 for width in feedforward):
+        if not all(type(width) is int and 0 < width <= MAX_SIZE for width in feedforward):
             raise self.fail(
-                f"depformer_dim_feedforward must be a whole number above 0, not {feedforward!r}"
+                "depformer_dim_feedforward must be a whole number above 0, not "
+                f"{shown(feedforward)}"
             )
         return tuple(gated_hidden(dim, width) for width in feedforward)
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config.json_reader import Reader
+from ..config.json_file import shown
+from ..config.json_reader import MAX_SIZE, Reader, is_number
 from ..config.lm_config import TransformerConfig
+from ..config.lm_keys import MAX_LAYERS
 from ..config.presets import raw_preset
 from ..config.reading import parse_config, read_config
 from ..errors import suggest
@@ -102,21 +104,21 @@ def from_transformers(reader: Reader) -> HeliumConfig:
     raw = reader.raw
     check_keys(reader)
     dim, heads = reader.heads("hidden_size", "num_attention_heads")
-    if raw.get("head_dim", dim // heads) != dim // heads:
+    if raw.get("head_dim") not in (None, dim // heads):
         raise reader.fail(
-            f"head_dim = {raw['head_dim']!r} can't be built here, only {dim // heads} "
+            f"head_dim = {shown(raw['head_dim'])} can't be built here, only {dim // heads} "
             "(hidden_size / num_attention_heads)"
         )
-    kv_heads = reader.number("num_key_value_heads") if "num_key_value_heads" in raw else heads
+    kv_heads = reader.optional("num_key_value_heads") or heads
     if heads % kv_heads:
         raise reader.fail(f"num_key_value_heads = {kv_heads} does not divide {heads} heads")
-    eps = raw.get("rms_norm_eps", NORM_EPS)
-    if isinstance(eps, bool) or not isinstance(eps, int | float) or not eps > 0:
-        raise reader.fail(f"rms_norm_eps must be a number above 0, not {eps!r}")
+    eps = NORM_EPS if raw.get("rms_norm_eps") is None else raw["rms_norm_eps"]
+    if not is_number(eps) or not eps > 0:
+        raise reader.fail(f"rms_norm_eps must be a number above 0, not {shown(eps)}")
     transformer = TransformerConfig(
         dim=dim,
         num_heads=heads,
-        num_layers=reader.number("num_hidden_layers"),
+        num_layers=reader.number("num_hidden_layers", at_most=MAX_LAYERS),
         hidden=(reader.number("intermediate_size"),),
         norm_eps=float(eps),
         max_period=rope_theta(reader),
@@ -136,7 +138,7 @@ def check_keys(reader: Reader) -> None:
     raw = reader.raw
     if raw.get("model_type", "helium") != "helium":
         raise reader.fail(
-            f"model_type = {raw['model_type']!r} is no Helium; mlx_lm runs other text models"
+            f"model_type = {shown(raw['model_type'])} is no Helium; mlx_lm runs other text models"
         )
     if unknown := sorted(key for key in set(raw) - set(KNOWN) if raw[key] is not None):
         raise reader.fail(f"unknown keys: {', '.join(suggest(key, KNOWN) for key in unknown)}")
@@ -145,7 +147,7 @@ def check_keys(reader: Reader) -> None:
     for key, allowed in FIXED.items():
         if (value := raw.get(key, allowed[0])) not in allowed:
             names = " or ".join(repr(a) for a in allowed)
-            raise reader.fail(f"{key} = {value!r} can't be built here, only {names}")
+            raise reader.fail(f"{key} = {shown(value)} can't be built here, only {names}")
 
 
 def rope_theta(reader: Reader) -> float:
@@ -161,9 +163,8 @@ def rope_theta(reader: Reader) -> float:
     if (part := parameters.get("partial_rotary_factor", 1)) != 1:
         raise reader.fail(f"partial_rotary_factor = {part!r} can't be built here, only 1")
     for theta in (parameters.get("rope_theta"), reader.raw.get("rope_theta")):
-        good = isinstance(theta, int | float) and not isinstance(theta, bool)
-        if theta is not None and not (good and theta > 0):
-            raise reader.fail(f"rope_theta must be a number above 0, not {theta!r}")
+        if theta is not None and not (is_number(theta) and theta > 0):
+            raise reader.fail(f"rope_theta must be a number above 0, not {shown(theta)}")
     given = [t for t in (parameters.get("rope_theta"), reader.raw.get("rope_theta")) if t]
     if len({float(t) for t in given}) > 1:
         raise reader.fail(f"rope_theta is given twice, as {given[0]} and {given[1]}")
@@ -174,6 +175,6 @@ def token_ids(reader: Reader, key: str, default: int) -> tuple[int, ...]:
     """One id or a list of them."""
     value = reader.raw.get(key)
     ids = value if isinstance(value, list) else [default if value is None else value]
-    if not ids or not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
-        raise reader.fail(f"{key} must be a token's number (or a list of them), not {value!r}")
+    if not ids or not all(type(i) is int and 0 <= i <= MAX_SIZE for i in ids):
+        raise reader.fail(f"{key} must be a token's number (or a list of them), not {shown(value)}")
     return tuple(ids)

@@ -18,6 +18,7 @@ from ..backend.precision import exact_float32
 from ..errors import WeightsError
 from ..lm.linear import Linear, linear_plus
 from ..lm.transformer import GatedMlp
+from ..weights.finite import check_samples
 from ..weights.loading import DTYPES, cast, quantize_layers, stored_dtype
 from ..weights.safetensors import read_now
 from .config import HeliumConfig, load_helium_config
@@ -141,10 +142,11 @@ def load_helium(
     raw, path = read_weights(folder)
     tensors, modes = packed(raw, path, config)
     read_now(raw.values())
+    check_samples(raw, path)
     del raw
     model = Helium(config)
     quantize_layers(model, modes)
-    to = DTYPES[dtype] if dtype else stored_dtype(tensors)
+    to = DTYPES[dtype] if dtype else stored_dtype(tensors, path)
     model.load_weights([(name, cast(name, t, to, modes)) for name, t in tensors.items()])
     model.eval()
     del tensors

@@ -7,12 +7,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlx.core as mx
+
 from ..config.model_files import part_path, weight_paths
 from ..config.reading import read_config
+from ..errors import WeightsError
 from ..weights.packing import NamedTensors, stack
 from ..weights.recipes import Format
 from ..weights.safetensors import check_tensors, read_all
 from .config import HeliumConfig
+
+HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+
+
+def untied(path: str) -> WeightsError:
+    """What a file with a head of its own is told where config.json says that it has none."""
+    return WeightsError(
+        f"{path}: {HEAD} differs from {EMBEDDING}, but config.json says that they are one "
+        "(tie_word_embeddings); fetch both again"
+    )
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,10 @@ def packed(
     differently (mlx-lm's mixed recipes) are dequantized where they meet.
     """
     transformers = is_transformers_layout(set(tensors))
+    if config.tied and (head := tensors.get(HEAD)) is not None:
+        if not mx.array_equal(head, tensors.get(EMBEDDING, mx.zeros(0))):
+            raise untied(path)
+        tensors = {name: tensor for name, tensor in tensors.items() if name != HEAD}
     layers = list(layers_of(config))
     shapes = {name: s for layer in layers for name, s in layer.shapes(transformers).items()}
     quantized = check_tensors(tensors, shapes, path)

@@ -7,9 +7,11 @@ from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..config.json_file import read_json_object
+from ..config.json_file import read_json_object, shown
+from ..config.json_reader import MAX_SIZE, is_number
 from ..errors import ConfigError
 
+MAX_LAYERS, MAX_CONTEXT, MAX_CODEBOOKS = 1000, 100_000, 1024  # far above every model there is
 CONFIG_NAME = "mimi_config.json"
 PAD_MODES = ("constant", "replicate")
 
@@ -93,7 +95,9 @@ class MimiConfig:
         for what, value, allowed in _only(self):
             if value not in allowed:
                 choices = " or ".join(repr(choice) for choice in allowed)
-                raise ConfigError(f"Mimi's {what} is {value!r}; this library knows only {choices}")
+                raise ConfigError(
+                    f"Mimi's {what} is {shown(value)}; this library knows only {choices}"
+                )
         for what, value in _positive(self):
             if not value > 0:
                 raise ConfigError(f"Mimi's {what} is {value!r}; it must be above 0")
@@ -126,7 +130,7 @@ class MimiConfig:
 def _strict(cls: type[T], raw: Any, where: str) -> T:
     """Build the dataclass `cls` from the JSON object `raw`, key by key, type by type."""
     if not isinstance(raw, Mapping):
-        raise ConfigError(f"{where or 'Mimi config'} must be an object with keys, not {raw!r}")
+        raise ConfigError(f"{where or 'Mimi config'} must be an object with keys, not {shown(raw)}")
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     for key in raw:
         if key not in known:
@@ -143,24 +147,27 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     if kind in (SeanetConfig, QuantizerConfig, MimiTransformerConfig):
         return _strict(kind, value, where + ".")
     if kind == tuple[int, ...]:
-        if isinstance(value, list | tuple) and all(_is_int(item) for item in value):
+        short = isinstance(value, list | tuple) and len(value) <= MAX_LAYERS
+        if short and all(_is_int(item) for item in value):
             return tuple(value)
     elif kind is int:
         if _is_int(value):
             return value
-        if isinstance(value, float) and value.is_integer():
+        if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_SIZE:
             return int(value)
     elif kind in (float, float | None):
-        if (value is None and kind is not float) or _is_int(value) or isinstance(value, float):
+        if (value is None and kind is not float) or is_number(value):
             return value
     elif isinstance(value, kind):
         return value
     name = getattr(kind, "__name__", str(kind)) if kind != tuple[int, ...] else "list of int"
-    raise ConfigError(f"{where} is {value!r}; it must be {name}")
+    raise ConfigError(
+        f"{where} is {shown(value)}; it must be {name}, and no larger than a model has"
+    )
 
 
 def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return type(value) is int and abs(value) <= MAX_SIZE
 
 
 def _only(config: MimiConfig) -> list[tuple[str, Any, tuple[Any, ...]]]:
@@ -206,8 +213,20 @@ def _check_sizes(config: MimiConfig) -> None:
     frame = config.sample_rate / config.frame_rate
     width = seanet.dimension
     problems = [
+        *(
+            (size > most, f"{what} is {size}; it must be at most {most}")
+            for what, size, most in (
+                ("seanet.n_residual_layers", seanet.n_residual_layers, MAX_LAYERS),
+                ("transformer.num_layers", transformer.num_layers, MAX_LAYERS),
+                ("transformer.context", transformer.context, MAX_CONTEXT),
+                ("quantizer.n_q", quantizer.n_q, MAX_CODEBOOKS),
+            )
+        ),
         (
-            not seanet.ratios or frame != int(frame) or frame % seanet.hop_samples != 0,
+            not seanet.ratios
+            or not frame <= MAX_SIZE
+            or frame != int(frame)
+            or frame % seanet.hop_samples != 0,
             f"a frame of {frame:g} samples isn't a whole number of hops of {seanet.hop_samples} "
             "(the product of seanet.ratios)",
         ),

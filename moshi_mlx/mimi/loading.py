@@ -11,6 +11,8 @@ from ..codec.choice import choose_codec
 from ..codec.interface import Codec
 from ..codec.rust import RustCodec, rust_available
 from ..errors import MoshiError
+from ..weights.finite import check_samples
+from ..weights.header import read_header
 from ..weights.safetensors import read_safetensors
 from .config import CONFIG_NAME, KYUTAI, MimiConfig
 from .model import Mimi
@@ -74,7 +76,9 @@ def load_mlx_mimi(
     compiled: bool | None = None,
 ) -> Mimi:
     """The MLX one, whose streams have lazy forms; `compiled` as in Mimi. Raises WeightsError."""
-    return Mimi(config, Tensors(read_safetensors(path), path.name, dtype), num_codebooks, compiled)
+    arrays = read_safetensors(path)
+    check_samples(arrays, str(path))
+    return Mimi(config, Tensors(arrays, path.name, dtype), num_codebooks, compiled)
 
 
 def _rust(path: Path, config: MimiConfig, num_codebooks: int) -> RustCodec:
@@ -83,8 +87,7 @@ def _rust(path: Path, config: MimiConfig, num_codebooks: int) -> RustCodec:
             "rustymimi can only load a Mimi of Kyutai's sizes, and this one has others; "
             "use the codec mlx or auto"
         )
-    if not path.is_file():
-        read_safetensors(path)  # raises, with the advice every other reader gives
+    read_header(path)  # raises for a damaged file, with the advice every other reader gives
     return RustCodec(path, num_codebooks)
 
 

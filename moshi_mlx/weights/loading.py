@@ -1,5 +1,7 @@
 """From a folder or repository to a language model: the config says what, the file says how."""
 
+import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +13,19 @@ from mlx.utils import tree_flatten
 from ..config.lm_config import LmConfig
 from ..config.model_files import weight_paths
 from ..config.reading import load_config, parse_config, read_config
-from ..errors import WeightsError
+from ..errors import ConfigError, WeightsError
 from ..lm.kv_ring import check_kv_bits
 from ..lm.model import Lm
 from ..memory import limit_memory
+from .finite import check_samples
 from .lora import Adaptation, LoraMode, adaptation_from, adapted, attach
 from .packing import pack, unpack
 from .recipes import Format
 from .safetensors import check_tensors, read_all, read_now, to_mlx_layout
 from .tensor_names import expected
 
+MIN_HISTORY_BYTES = 256_000_000
+CONDITIONS = "condition_provider."  # computed in float32, whatever the rest is
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 
 
@@ -95,8 +100,10 @@ def lm_from_files(
         config = replace(config, extra_heads=0)  # Kyutai's MLX files of stt-1b leave them out
     tensors = to_mlx_layout(raw, config, name)
     quantized = check_tensors(tensors, expected(config), name)
+    check_history(config, sum(path.stat().st_size for path in paths), name)
     read_now(raw.values())
-    to = DTYPES[dtype] if dtype else stored_dtype(tensors)
+    check_samples(raw, name)
+    to = DTYPES[dtype] if dtype else stored_dtype(tensors, name)
     beside = {}
     if adaptation is not None:
         tensors, beside = adapted(tensors, quantized, config, adaptation, to)
@@ -111,16 +118,46 @@ def lm_from_files(
     return lm
 
 
-def stored_dtype(tensors: Mapping[str, mx.array]) -> mx.Dtype:
-    """The dtype of the last norm stands for the file's."""
-    return tensors["out_norm.weight"].dtype
+def check_history(config: LmConfig, file_bytes: int, path: str) -> None:
+    """ConfigError for a context whose keys and values dwarf the weights: no model has one."""
+    t = config.transformer
+    history = 4 * t.num_layers * (t.context or 0) * t.dim  # 16 bit, keys and values
+    if history > max(4 * file_bytes, MIN_HISTORY_BYTES):
+        raise ConfigError(
+            f"{path}: context = {t.context} would take {history / 1e9:.1f} GB of memory for "
+            f"{file_bytes / 1e9:.2f} GB of weights; fetch its config.json again"
+        )
+
+
+def stored_dtype(tensors: Mapping[str, mx.array], path: str) -> mx.Dtype:
+    """The dtype that most weights have; where others are rounded to it, a line says so.
+
+    `tensors`: of a model, packed layers with their scales, each of which stands for a group.
+    """
+    counts: Counter[mx.Dtype] = Counter()
+    for name, tensor in tensors.items():
+        if mx.issubdtype(tensor.dtype, mx.floating) and not name.startswith(CONDITIONS):
+            counts[tensor.dtype] += tensor.size * (32 if name.endswith(".scales") else 1)
+    most = max(counts, key=lambda dtype: (counts[dtype], dtype.size), default=mx.float32)
+    rounded = {dtype for dtype in counts if dtype != most and most != mx.float32}
+    for dtype in sorted(rounded, key=str):
+        print(
+            f"{path}: {counts[dtype]} weights are {_name(dtype)} and are rounded to "
+            f'{_name(most)}, which most are; dtype="float32" keeps all as they are',
+            file=sys.stderr,
+        )
+    return most
+
+
+def _name(dtype: mx.Dtype) -> str:
+    return str(dtype).rpartition(".")[2]
 
 
 def cast(name: str, tensor: mx.array, dtype: mx.Dtype, modes: dict[str, Format]) -> mx.array:
     """Floating point tensors to `dtype`; packed bits and byte scales stay; conditions fp32."""
     if not mx.issubdtype(tensor.dtype, mx.floating):
         return tensor
-    if name.startswith("condition_provider.") and name.rpartition(".")[0] not in modes:
+    if name.startswith(CONDITIONS) and name.rpartition(".")[0] not in modes:
         return tensor.astype(mx.float32)
     return tensor.astype(dtype)
 

@@ -19,7 +19,7 @@ from .tensor_names import dropped, expected, is_pytorch_layout, source_of
 def read_safetensors(path: str | Path) -> dict[str, mx.array]:
     """All tensors of a safetensors file, read lazily. Raises WeightsError."""
     path = Path(path)
-    read_header(path)  # raises for a damaged file
+    read_header(path)  # MLX reads lazily: damage would come to light in the middle of a talk
     try:
         arrays = mx.load(str(path), format="safetensors")
     except (RuntimeError, ValueError, OSError) as error:

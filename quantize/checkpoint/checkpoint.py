@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.config.model_files import file_names
 from moshi_mlx.config.presets import raw_preset
 from moshi_mlx.config.reading import parse_config, read_config
 from moshi_mlx.config.shards import weight_files
 from moshi_mlx.helium.config import HeliumConfig, parse_helium_config
+from moshi_mlx.helium.weights import EMBEDDING, HEAD, untied
 from moshi_mlx.hub import resolve
 
 from ..errors import QuantizeError
@@ -50,13 +53,16 @@ def open_checkpoint(
     paths = weight_files(folder, names["weights"])
     source = Source(paths)
     check_is_model(source.shapes, str(folder))
+    config = _parse(raw, str(folder / "config.json"))
+    if isinstance(config, HeliumConfig) and config.tied:
+        _drop_equal_head(source, str(folder))
     is_repository = not Path(name_or_folder).expanduser().is_dir() and name_or_folder != "nano"
     return Checkpoint(
         label=name_or_folder if is_repository else folder.resolve().name,
         revision=folder.name if is_repository else None,
         folder=folder,
         raw_config=raw,
-        config=_parse(raw, str(folder / "config.json")),
+        config=config,
         names=names,
         source=source,
     )
@@ -72,6 +78,16 @@ def _parse(raw: dict[str, Any], path: str) -> LmConfig | HeliumConfig:
     """A text model's config has transformers' keys, or Kyutai's without any audio."""
     text_only = "hidden_size" in raw or raw.get("n_q") == 0
     return parse_helium_config(raw, path) if text_only else parse_config(raw, path)
+
+
+def _drop_equal_head(source: Source, path: str) -> None:
+    """A head that is the embedding once more, as some tools write it. Raises WeightsError."""
+    head, embedding = source.tensors.get(HEAD), source.tensors.get(EMBEDDING)
+    if head is None:
+        return
+    if embedding is None or not np.array_equal(head.values, embedding.values):
+        raise untied(path)
+    del source.tensors[HEAD]
 
 
 def plan_of(checkpoint: Checkpoint, recipe: Recipe) -> list[Planned]:

@@ -7,15 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from moshi_mlx.errors import WeightsError
-from moshi_mlx.weights.header import TensorEntry, read_header
+from moshi_mlx.weights.finite import all_finite
+from moshi_mlx.weights.header import read_header
 
 from .entries import Entry
 
 # safetensors' dtype -> numpy's; bf16 has none and comes as its bits
 FLOATS = {"BF16": np.dtype("<u2"), "F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
-# +infinity in bits. Finite values lie below it as signed integers, and below it with the sign's bit
-# set as unsigned ones: two reductions, nothing allocated.
-INFINITY = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F80_0000}
 
 
 @dataclass(frozen=True)
@@ -29,10 +27,7 @@ class Mapped:
 
     def check_finite(self, values: np.ndarray) -> None:
         """Raises WeightsError that names the tensor if `values` (rows of it) aren't all finite."""
-        size, infinity = values.itemsize, INFINITY[self.dtype]
-        signed, unsigned = (values.view(np.dtype(f"<{kind}{size}")) for kind in "iu")
-        sign = 1 << (8 * size - 1)
-        if signed.max(initial=0) >= infinity or unsigned.max(initial=0) >= sign + infinity:
+        if not all_finite(values, self.dtype):
             raise WeightsError(
                 f"{self.name} of the source is damaged: it holds values that are not finite; "
                 "fetch the model again"
@@ -47,12 +42,11 @@ class Source:
         self.metadata: dict[str, str] = {}
         self.num_bytes = sum(path.stat().st_size for path in paths)
         for path in paths:
-            header, data = read_header(path), np.zeros(0, np.uint8)
-            if path.stat().st_size > header.data_start:
-                data = np.memmap(path, np.uint8, "r", offset=header.data_start)
-            self.metadata |= header.metadata
-            for name, entry in header.tensors.items():
-                self.tensors[name] = _mapped(path, name, entry, data)
+            tensors, metadata = _mapped(path)
+            if twice := sorted(set(tensors) & set(self.tensors)):
+                raise WeightsError(f"{path}: {twice[0]} is in two shards; fetch them again")
+            self.tensors |= tensors
+            self.metadata |= metadata
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -75,14 +69,22 @@ class Source:
                 yield tensor, rows[start : start + step]
 
 
-def _mapped(path: Path, name: str, entry: TensorEntry, data: np.ndarray) -> Mapped:
-    if entry.dtype == "U32":
-        raise WeightsError(
-            f"{path} is quantized already ({name} is packed): start from the bf16 checkpoint"
-        )
-    if entry.dtype not in FLOATS:
-        raise WeightsError(
-            f"{path}: {name} is {entry.dtype}; bf16, fp16 or fp32 weights are needed"
-        )
-    values = data[entry.start : entry.stop].view(FLOATS[entry.dtype])
-    return Mapped(name, entry.dtype, entry.shape, values.reshape(entry.shape))
+def _mapped(path: Path) -> tuple[dict[str, Mapped], dict[str, str]]:
+    """The tensors of a file and its metadata. Raises WeightsError."""
+    header = read_header(path)
+    data = np.zeros(0, np.uint8)
+    if path.stat().st_size > header.data_start:
+        data = np.memmap(path, np.uint8, "r", offset=header.data_start)
+    found = {}
+    for name, at in header.tensors.items():
+        if at.dtype == "U32":
+            raise WeightsError(
+                f"{path} is quantized already ({name} is packed): start from the bf16 checkpoint"
+            )
+        if at.dtype not in FLOATS:
+            raise WeightsError(
+                f"{path}: {name} is {at.dtype}; bf16, fp16 or fp32 weights are needed"
+            )
+        values = data[at.start : at.stop].view(FLOATS[at.dtype]).reshape(at.shape)
+        found[name] = Mapped(name, at.dtype, at.shape, values)
+    return found, header.metadata

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U32": 4, "I32": 4, "U8": 1, "I64": 8}
+from moshi_mlx.weights.header import ITEM_BYTES
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def test_a_cut_short_file(source, capsys):
 
 def test_not_a_safetensors_file(source, capsys):
     weights_of(source).write_bytes(b"PK\x03\x04 a zip file, as PyTorch used to write")
-    fails(capsys, source, "has no safetensors header")
+    fails(capsys, source, "is not a safetensors file but a PyTorch or zip archive (.bin, .pt)")
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
