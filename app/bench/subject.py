@@ -9,8 +9,9 @@ from pathlib import Path
 import mlx.core as mx
 
 from moshi_mlx.config.lm_config import LmConfig
-from moshi_mlx.config.model_files import mimi_config_path
+from moshi_mlx.config.model_files import MIMI_CONFIG_KEY
 from moshi_mlx.config.reading import read_config
+from moshi_mlx.config.safe_names import file_inside, safe_name
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.hub import NANO, resolve
 from moshi_mlx.lm.kv_ring import check_kv_bits
@@ -118,5 +119,8 @@ def mimi_config(shape: str) -> MimiConfig:
     folder = folder if folder.is_dir() else folder.parent
     if not (folder / "config.json").is_file():
         return MimiConfig()
-    named = mimi_config_path(folder, read_config(folder))
-    return MimiConfig.from_file(named) if named else MimiConfig()
+    named = read_config(folder).get(MIMI_CONFIG_KEY)  # no codec need lie there: only its sizes
+    if named in (None, ""):
+        return MimiConfig()
+    name = safe_name(named, MIMI_CONFIG_KEY, str(folder / "config.json"))
+    return MimiConfig.from_file(file_inside(folder, name))
