@@ -25,6 +25,8 @@ from .lm.generator import Forced, GeneratorOptions
 from .lm.model import Lm
 from .memory import limit_memory
 from .mimi import load_mimi
+from .provenance import Marker
+from .session.marked import MarkedPath
 from .session.path import FramePath, MakePath, path_for
 from .text.tokenizer import TextTokenizer
 from .weights.loading import lm_from_files, working_dtype
@@ -34,8 +36,9 @@ from .weights.loading import lm_from_files, working_dtype
 class Reply:
     """One frame of Moshi's side.
 
-    pcm: float32 [1920] at 24 kHz and codes: int32 [dep_q] (both None until the first complete
-    frame); text: what this frame's token says ("" for padding, a leading space kept).
+    pcm: float32 [1920] at 24 kHz, marked (see `Moshi.session`), and codes: int32 [dep_q], both None
+    until the first complete frame; text: what this frame's token says ("" for padding, a leading
+    space kept).
     """
 
     pcm: np.ndarray | None
@@ -65,9 +68,19 @@ class Moshi:
     def config(self) -> LmConfig:
         return self.lm.config
 
-    def session(self, seed: int | None = None, **options: Unpack[GeneratorOptions]) -> "Session":
-        """A new conversation; options as in GeneratorOptions (text_temperature, ...)."""
-        return Session(self, seed, **options)
+    def session(
+        self,
+        seed: int | None = None,
+        *,
+        mark: Marker | bool | None = True,
+        **options: Unpack[GeneratorOptions],
+    ) -> "Session":
+        """A new conversation; options as in GeneratorOptions (text_temperature, ...).
+
+        mark: True puts the inaudible mark of the package's public key into Moshi's sound; a Marker
+        of this session's own has another key or a payload; None or False: none.
+        """
+        return Session(self, seed, mark=mark, **options)
 
     def warm_up(self) -> None:
         """Trace every shape that a conversation will need, so that no frame pays for it.
@@ -97,15 +110,20 @@ class Session:
         moshi: Moshi,
         seed: int | None = None,
         make_path: MakePath = path_for,
+        mark: Marker | bool | None = True,
         **options: Unpack[GeneratorOptions],
     ) -> None:
-        """`make_path`: for another path than the fastest, such as one that is looked into."""
+        """`make_path`: for another path than the fastest, such as one that is looked into;
+        `mark`: as in `Moshi.session`."""
         self.moshi = moshi
         self._generator = moshi.lm.generator(seed=seed, **options)
         config = moshi.config
         self._path: FramePath | None = make_path(
             self._generator, moshi.codec.stream(), config.user_q
         )
+        marker = (Marker() if mark else None) if isinstance(mark, bool) else mark
+        if marker is not None:
+            self._path = MarkedPath(self._path, marker)
         self._text = moshi.tokenizer.stream((config.text_padding_id, config.text_end_padding_id))
 
     @property
