@@ -28,6 +28,7 @@ class Bench:
     bandwidth: Bandwidth
     runs: list[Run]
     interrupted: bool = False
+    failures: tuple[str, ...] = ()  # a line for each model that the device gave up on
 
 
 def document(bench: Bench) -> dict[str, Any]:
@@ -40,6 +41,7 @@ def document(bench: Bench) -> dict[str, Any]:
         "bandwidth": asdict(bench.bandwidth),
         "plan": {**asdict(bench.plan), "paced": bench.plan.paced},
         "interrupted": bench.interrupted,
+        "failures": list(bench.failures),
         "runs": [run_json(run) for run in bench.runs],
     }
 
@@ -76,6 +78,7 @@ def run_json(run: Run) -> dict[str, Any]:
         "dtype": run.dtype,
         "codec": run.codec,
         "interrupted": run.recording.interrupted,
+        "failure": run.recording.failure,
         "load_s": run.load_s,
         "warm_up_s": run.warm_up_s,
         "frame_ms": asdict(run.frame),

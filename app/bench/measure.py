@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from moshi_mlx.errors import MoshiError
 from moshi_mlx.mimi import Mimi
 from moshi_mlx.moshi import Moshi
 
@@ -112,20 +113,34 @@ class Run:
         return bench_stats.response_latency_ms(self.frame.p50)
 
 
+class DeviceError(MoshiError):
+    """MLX's device gave up on a model before its first frame."""
+
+
+def failure_line(subject: Subject, why: str) -> str:
+    name = f"{subject.model} {subject.recipe}".strip()
+    return f"{name}: the device gave up ({why}): choose fewer bits, or --kv-bits 8"
+
+
 def measure(subject: Subject, options: Options, gb_s: float, report: TellProgress) -> Run:
-    """Raises KeyboardInterrupt only where no frame was timed yet."""
+    """Raises KeyboardInterrupt and DeviceError only where no frame was timed yet."""
     gc.collect()  # the model before
     mx.clear_cache()
     mx.reset_peak_memory()
     report("loading", 0.0)
     start = time.perf_counter()
-    moshi = subject.build()
-    loaded = time.perf_counter()
-    report("warming up", 0.0)
-    moshi.warm_up()
+    try:
+        moshi = subject.build()
+        loaded = time.perf_counter()
+        report("warming up", 0.0)
+        moshi.warm_up()
+    except RuntimeError as error:
+        raise DeviceError(failure_line(subject, bench_runner.first_line(error))) from None
     warm = time.perf_counter()
     recording = bench_runner.run(moshi, options.plan, progress=lambda done: report("frames", done))
     if not recording.frames:
+        if recording.failure is not None:
+            raise DeviceError(failure_line(subject, recording.failure))
         raise KeyboardInterrupt
     history = bench_runner.WARM_FRAMES + len(recording.frames) // 2
     run = Run(
@@ -139,11 +154,13 @@ def measure(subject: Subject, options: Options, gb_s: float, report: TellProgres
         dtype=str(moshi.lm.dtype).rpartition(".")[2],
         timer=bench_stats.timer_check(recording, bench_runner.timer_cost_ms()),
     )
-    if not recording.interrupted:
+    if not recording.interrupted and recording.failure is None:
         try:
             look_closer(run, moshi, options, report)
         except KeyboardInterrupt:
             recording.interrupted = True
+        except RuntimeError as error:
+            recording.failure = bench_runner.first_line(error)
     return run
 
 

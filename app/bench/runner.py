@@ -170,7 +170,15 @@ def run(
             _frames(session, watch, inputs, plan, recording, progress or (lambda share: None))
         except KeyboardInterrupt:
             recording.interrupted = True
+        except RuntimeError as error:  # MLX's, such as a GPU that is out of memory
+            recording.failure = first_line(error)
     return recording
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of the device says, in one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _frames(

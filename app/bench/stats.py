@@ -45,6 +45,7 @@ class RunTimes:
 
     frames: list[Frame] = field(default_factory=list)
     interrupted: bool = False
+    failure: str | None = None  # what the device said when it gave up
 
     @property
     def frame_ms(self) -> list[float]:

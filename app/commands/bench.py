@@ -37,14 +37,14 @@ from ..bench import (
 )
 from ..bench.document import Bench
 from ..bench.floor import bandwidth
-from ..bench.measure import Options, Run, TellProgress, measure
+from ..bench.measure import DeviceError, Options, Run, TellProgress, failure_line, measure
 from ..bench.runner import Plan
 from ..bench.subject import DEFAULT_RECIPE, DEFAULT_SHAPE, Subject
 from ..machine import facts as platform_facts
 from ..machine.facts import Facts
 from .model_options import add_force_option, add_model_options, model_from
 
-INTERRUPTED = 1  # it has not measured what it was asked to
+INCOMPLETE = 1  # it has not measured what it was asked to
 INTERRUPT_S = 60.0  # what Ctrl-C leaves, for the report of what has been measured
 
 
@@ -93,11 +93,17 @@ def run(args: argparse.Namespace) -> int:
     )
     bench = Bench(facts, plan, bandwidth(facts, args.chip), [])
     bench = measure_all(bench, subjects, options)
-    if not bench.runs:
+    for line in bench.failures:
+        print(f"error: {line}", file=sys.stderr)
+    if bench.runs:
+        report(bench, args)
+    elif not bench.failures:
         print("interrupted before the first frame: nothing was measured", file=sys.stderr)
-        return INTERRUPTED
-    report(bench, args)
-    return INTERRUPTED if bench.interrupted else 0
+    return exit_status(bench)
+
+
+def exit_status(bench: Bench) -> int:
+    return INCOMPLETE if bench.interrupted or bench.failures else 0
 
 
 def plan_from(args: argparse.Namespace) -> Plan:
@@ -144,18 +150,27 @@ def subjects_from(args: argparse.Namespace, facts: Facts) -> list[Subject]:
 
 
 def measure_all(bench: Bench, subjects: list[Subject], options: Options) -> Bench:
-    """Every subject in turn, until Ctrl-C."""
+    """Every subject in turn, until Ctrl-C; one that the device gives up on stops no other."""
     runs: list[Run] = []
+    failures: list[str] = []
+    interrupted = False
     with progress() as reporter:
         try:
             for subject in subjects:
                 say = reporter(f"{subject.model} {subject.recipe}".strip())
-                runs.append(measure(subject, options, bench.bandwidth.gb_s, say))
-                if runs[-1].recording.interrupted:
+                try:
+                    run = measure(subject, options, bench.bandwidth.gb_s, say)
+                except DeviceError as failure:
+                    failures.append(str(failure))
+                    continue
+                runs.append(run)
+                if run.recording.failure is not None:
+                    failures.append(failure_line(run.subject, run.recording.failure))
+                if run.recording.interrupted:
                     raise KeyboardInterrupt
         except KeyboardInterrupt:
-            return Bench(bench.facts, bench.plan, bench.bandwidth, runs, interrupted=True)
-    return Bench(bench.facts, bench.plan, bench.bandwidth, runs)
+            interrupted = True
+    return Bench(bench.facts, bench.plan, bench.bandwidth, runs, interrupted, tuple(failures))
 
 
 @contextmanager
