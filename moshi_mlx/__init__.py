@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .moshi import EarlyReply, Moshi, Reply, Session, load
     from .stt import load_stt
     from .translation import load_translator
+    from .tts import load_tts
     from .weights.loading import load_lm, save_lm
 
 _WHERE = {
@@ -31,6 +32,7 @@ _WHERE = {
     "load_mimi": ".mimi",
     "load_stt": ".stt",
     "load_translator": ".translation",
+    "load_tts": ".tts",
     "save_lm": ".weights.loading",
 }
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "load_mimi",
     "load_stt",
     "load_translator",
+    "load_tts",
     "save_lm",
 ]
 

@@ -24,6 +24,7 @@ class FrameModel(Protocol):
     config: LmConfig
     kv_bits: int
     functions: "FrameFunctions"
+    forced_texts: int  # numbers that stand for the text token: Lm takes one
 
     def step(
         self, inputs: StepInputs, buffers: Buffers, draws: Draws
@@ -46,7 +47,7 @@ class Frame:
     user: mx.array | None
     step: int
     seed: int
-    forced_text: int = NO_INPUT
+    forced_text: int | tuple[int, ...] = NO_INPUT
 
 
 @dataclass
@@ -69,7 +70,7 @@ class FrameFunction:
         context = lm.config.transformer.context
         assert context is not None
         self.context, self.lengths = context, lengths(context)
-        self.integers = Integers(lm.config)
+        self.integers = Integers(lm.config, lm.forced_texts)
         self.compile = compiled and can_compile()
         self.functions: dict[tuple[int, bool], Callable] = {}
         self.traces = 0  # graphs built so far, uncompiled ones counted each time
@@ -169,8 +170,9 @@ class FrameFunction:
         tokens = np.zeros(1 + self.lm.config.n_q, np.int32)
         user = mx.zeros(self.lm.config.user_q, mx.int32) if user_later else None
         steps = [length - 2 for length in self.lengths if length >= 2] + [self.context - 1]
+        forced = (NO_INPUT,) * self.lm.forced_texts
         for step in sorted(set(steps)):
-            drawn, _ = self(Frame(tokens, user, step, seed=0), held)
+            drawn, _ = self(Frame(tokens, user, step, seed=0, forced_text=forced), held)
             mx.eval(drawn, held.buffers.arrays())
 
 

@@ -62,11 +62,19 @@ class DepthTransformer(nn.Module):
         return mx.concatenate([mx.cos(phase), mx.sin(phase)]).astype(dtype)
 
     def frame(
-        self, temporal: mx.array, text: mx.array, buffers: list[mx.array], choose: Choose
+        self,
+        temporal: mx.array,
+        text: mx.array,
+        buffers: list[mx.array],
+        choose: Choose,
+        slices: int | None = None,
     ) -> tuple[mx.array, list[mx.array]]:
-        """One frame: temporal [1, C], text token [1] -> codes [S] and the buffers."""
+        """One frame: temporal [1, C], text token [1] -> codes [S] and the buffers.
+
+        `slices`: only the first so many.
+        """
         buffers, token, tokens = list(buffers), text, []
-        for s, x in enumerate(self.inputs(temporal)):
+        for s, x in enumerate(self.inputs(temporal)[:slices]):
             x = self.embs[s].plus(x, token)
             if self.config.sin_positions:
                 x = x + self.position(s, x.dtype)

@@ -39,6 +39,8 @@ class Lm(nn.Module):
     `kv_bits`: 16, or 8 for keys and values in 8 bit, in conversations and in `forward`.
     """
 
+    forced_texts = 1
+
     def __init__(self, config: LmConfig, kv_bits: int = 16) -> None:
         can_compile()  # tells MLX where it can't, before anything runs
         exact_float32()

@@ -20,12 +20,12 @@ from .kv_ring import Position
 class Integers:
     """The table: field -> its shape, one after the other in an int32 array."""
 
-    def __init__(self, config: LmConfig) -> None:
+    def __init__(self, config: LmConfig, forced_texts: int = 1) -> None:
         self.shapes: dict[str, tuple[int, ...]] = {
             "slot": (1, 1, 1, 1),  # of the rings, that this step writes
             "rotations": (3,),  # RoPE positions of q, k and v; v's is 0
             "live": (1,),  # slots that attention may see
-            "forced_text": (1,),  # stands for the sampled text token; -1: none
+            "forced_text": (forced_texts,),  # stands for the sampled text token; -1: none
             "text": (1,),  # input token
             "rows": (config.n_q,),  # of the stacked embedding, for the input codes
         }

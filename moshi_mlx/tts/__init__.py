@@ -1,0 +1,6 @@
+"""Text to speech: `load_tts(folder or repository)` gives a Speaker."""
+
+from .loading import load_tts
+from .speaker import Speaker, Speech, SpeechStream
+
+__all__ = ["Speaker", "Speech", "SpeechStream", "load_tts"]

@@ -72,6 +72,15 @@ class TextMachine:
         """The step at which the model asked for a word and there was none left."""
         return self._state.end_step
 
+    @property
+    def has_words(self) -> bool:
+        """Whether any text was given that can be said."""
+        return any(entry.tokens for entry in self._entries)
+
+    def skip(self, steps: int) -> None:
+        """Count steps at which the machine isn't asked: those of an audio prefix."""
+        self.step += steps
+
     def append(self, entries: Iterable[ScriptEntry]) -> None:
         """Text that arrives later."""
         self._entries.extend(entries)

@@ -18,6 +18,7 @@ from ..weights.header import read_header
 
 TENSOR = "speaker_wavs"
 NO_VOICE = 125  # latents of a slot where no voice is given at all
+SPEAKERS_MAX = 5  # slots of Kyutai's models
 LONGEST = 10_000  # latents; Kyutai's have 125
 Condition = tuple[np.ndarray, np.ndarray]
 
@@ -50,7 +51,9 @@ def read_voice(path: str | Path, dim: int, model_id: Mapping[str, Any]) -> np.nd
     return latents
 
 
-def speakers_condition(voices: Sequence[np.ndarray], dim: int, slots: int) -> Condition:
+def speakers_condition(
+    voices: Sequence[np.ndarray], dim: int, slots: int = SPEAKERS_MAX
+) -> Condition:
     """Voices [N, D] each -> the condition [S * N, D] and the mask [S * N] of what is there.
 
     No voice: nothing is there. Raises MoshiError for more voices than slots, or of other lengths.

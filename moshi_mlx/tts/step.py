@@ -1,0 +1,62 @@
+"""The frame of a speaking model: its text token is judged between its two transformers.
+
+The machine's two answers are inputs of the graph, which takes the one that fits what the model
+asked for; the codes follow it. So a frame has one read. Before sound comes, the depth transformer
+isn't run at all.
+Source: PyTorch `moshi/models/tts.py`, on_text_hook. Shapes: S depth slices.
+"""
+
+from typing import Any
+
+import mlx.core as mx
+
+from ..config.lm_config import LmConfig
+from ..lm.buffers import Buffers, Conditions
+from ..lm.compiled_step import FrameFunctions
+from ..lm.linear import linear_of
+from ..lm.model import Lm, frame_noise
+from ..lm.sampling import Draws
+from ..lm.step_inputs import StepInputs
+from .machine import NEW_WORD, PAD
+
+
+class SpeakingFrame:
+    """One frame of `lm`, as a conversation's model: `forced_text` holds both answers.
+
+    `slices`: how many codebooks are drawn, 0 for none. `temperatures` has the bonus of PAD as a
+    third number.
+    """
+
+    forced_texts = 2
+
+    def __init__(self, lm: Lm, slices: int) -> None:
+        self.lm, self.slices = lm, slices
+        self.config: LmConfig = lm.config
+        self.kv_bits = lm.kv_bits
+        self.functions = FrameFunctions(self)
+
+    def new_buffers(self, kv_bits: int | None = None) -> Buffers:
+        return self.lm.new_buffers(kv_bits)
+
+    def conditions(self, values: Any) -> Conditions:
+        return self.lm.conditions(values)
+
+    def step(self, inputs: StepInputs, buffers: Buffers, draws: Draws) -> tuple[mx.array, None]:
+        """Tokens [1 + slices]: the model's own text token, and codes that follow the answer."""
+        i, (draw_text, draw_code) = inputs, draws
+        out = self.lm.temporal_step(i.text, i.rows, buffers, i.at, i.given)
+        noise = frame_noise(i.key, draws, self.config)
+        logits = linear_of(out, self.lm.text_linear)
+        silence = mx.arange(logits.shape[-1]) == PAD
+        logits = logits + mx.where(silence, i.temperatures[2], 0).astype(logits.dtype)
+        token = draw_text(logits, i.temperatures[:1], noise[0]).astype(mx.int32)
+        if not self.slices:
+            return token, None
+        if_word, if_pad = mx.split(i.forced_text, 2)
+        said = mx.where(token == NEW_WORD, if_word, if_pad)
+
+        def choose(s: int, logits: mx.array) -> mx.array:
+            return draw_code(logits, i.temperatures[1:2], noise[1 + s])
+
+        codes, buffers.depth = self.lm.depth.frame(out, said, buffers.depth, choose, self.slices)
+        return mx.concatenate([token, codes]), None
