@@ -64,9 +64,10 @@ def text_lead(raw: Mapping[str, Any], folder: Path) -> tuple[int, int]:
     values = given if isinstance(given, Mapping) else {}
     at, seconds = f"{folder / 'config.json'}: tts_config", values.get("audio_delay")
     ahead = values.get("second_stream_ahead", 0)
-    good = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if not good or not 0 <= seconds <= SECONDS_MAX:
-        raise ConfigError(f"{at} needs audio_delay, 0 to {SECONDS_MAX:g} seconds, not {seconds!r}")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        seconds = -1
+    if not 0 <= seconds <= SECONDS_MAX:
+        raise ConfigError(f"{at} needs audio_delay, 0 to {SECONDS_MAX:g} seconds")
     if type(ahead) is not int or not 0 <= ahead <= 100:
         raise ConfigError(f"{at}: second_stream_ahead must be a whole number, not {ahead!r}")
     return int(seconds * FRAME_RATE_HZ), ahead

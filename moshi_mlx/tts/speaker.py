@@ -125,9 +125,8 @@ class Speaker:
             turns = [turns]
         stream = self.stream(**options)
         if entries is not None:
-            stream.append(
-                [ScriptEntry(tuple(e["tokens"]), e["text"], e["padding"]) for e in entries]
-            )
+            given = [ScriptEntry(tuple(e["tokens"]), e["text"], e["padding"]) for e in entries]
+            stream.append(given)
         else:
             for i, text in enumerate(turns):
                 stream.say(text, i % 2)
@@ -264,7 +263,8 @@ class SpeechStream:
         model = self._speaker.frame(0 if silent else self.n_q)
         drawn, _ = model.functions.of(self.draws)(frame, self._held)
         pcm = None if silent else self._sound(drawn)
-        mx.eval(drawn, *([] if self._codec is None else self._codec.arrays), pcm or [])
+        sound = [] if self._codec is None or pcm is None else [pcm, *self._codec.arrays]
+        mx.eval(drawn, sound)  # the one wait of a frame
         tokens = np.array(drawn)
         fed = NO_INPUT if in_prefix else self._machine.advance(int(tokens[0]))
         complete = self._line.outputs(self._own(step, fed, tokens[1:]))
@@ -278,9 +278,9 @@ class SpeechStream:
 
     def _sound(self, drawn: mx.array) -> mx.array | None:
         """Lazy samples [1920] of the frame that this step completes, where it is sound."""
-        index = self._line.step + 1 - self._speaker.lm.config.max_delay
+        index = self._line.step - self._speaker.lm.config.max_delay
         known = self._line.upcoming()
-        if self._codec is None or known is None or index <= self.first_sound:
+        if self._codec is None or known is None or index < self.first_sound:
             return None
         codes = mx.array(known[1 : 1 + self.n_q])
         return self._codec.decode_lazy(mx.where(codes == LATER, drawn[1:], codes))
