@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from moshi_mlx.audio.file import read_mono
+from moshi_mlx.audio.file import FORMATS, read_mono
 from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE_HZ
 from moshi_mlx.codec.cpu_threads import DECODING_MAX
 from moshi_mlx.errors import AudioError
@@ -53,7 +53,9 @@ class Answer:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", type=Path, help="a recording: wav, flac or mp3, any rate")
+    parser.add_argument(
+        "input", type=Path, help=f"a recording, at any rate: {FORMATS}; - for stdin"
+    )
     parser.add_argument("output", type=Path, help="where Moshi's side goes: .wav or .flac")
     parser.add_argument(
         "--stereo", action="store_true", help="write both: the user left, Moshi right"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from moshi_mlx.audio.file import FORMATS as SOUND_FORMATS
 from moshi_mlx.audio.file import read_mono
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import MoshiError
@@ -26,7 +27,7 @@ GUIDANCE_MAX = 10.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", type=Path, help="a recording: wav, flac or mp3, any rate")
+    parser.add_argument("input", type=Path, help=f"a recording ({SOUND_FORMATS}), or - for stdin")
     parser.add_argument("output", type=Path, help="where the translation goes: .wav or .flac")
     parser.add_argument(
         "--stereo", action="store_true", help="write both: the speaker left, the translation right"

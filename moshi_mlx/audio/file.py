@@ -1,7 +1,11 @@
-"""Recordings to listen to: wav, flac or mp3 at any rate, mono or stereo -> 24 kHz mono."""
+"""Recordings to listen to: any format, rate and number of channels -> 24 kHz mono."""
 
+import io
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
@@ -9,25 +13,96 @@ import soxr
 
 from ..clock import SAMPLE_RATE_HZ
 from ..errors import AudioError
-from .finite import finite
+from .channels import one_channel
+from .system_decoder import DECODERS, Decoders, decoded, kind_of
+
+FORMATS = "wav, flac, mp3, ogg, opus, aiff, caf, au, w64, rf64; m4a by afconvert or ffmpeg"
+STDIN = "-"
+RATES_HZ = (1000, 768_000)
+BLOCK_SAMPLES = 1 << 20
+UNKNOWN_SAMPLES = 2**62  # what libsndfile says of a stream that does not tell its length
 
 
-def read_mono(path: str | Path | BinaryIO) -> np.ndarray:
-    """A recording as float32 [samples] at 24 kHz, its channels averaged. Raises AudioError."""
-    if isinstance(path, str | Path) and not Path(path).is_file():
+def to_stderr(note: str) -> None:
+    print(f"note: {note}", file=sys.stderr)
+
+
+def read_mono(
+    path: str | Path | BinaryIO,
+    tell: Callable[[str], None] = to_stderr,
+    decoders: Decoders = DECODERS,
+) -> np.ndarray:
+    """A recording as float32 [samples] at 24 kHz, its channels averaged. Raises AudioError.
+
+    `path`: a file, a pipe, "-" for stdin, or an open file. `tell` gets a line for everything
+    that had to be mended (`one_channel`); `decoders`: programs for what libsndfile doesn't know.
+    """
+    if not isinstance(path, str | Path):
+        return _mono(path, str(path), tell)
+    name = str(path)
+    if name == STDIN:
+        return _mono(io.BytesIO(_stdin()), "what came from stdin", tell)
+    path = Path(path)
+    if path.is_dir() or not path.exists():
         raise AudioError(f"no sound file at {path}; check the path")
     try:
-        samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+        if not path.is_file():  # a pipe: libsndfile goes back and forth
+            return _mono(io.BytesIO(path.read_bytes()), name, tell)
+        with open(path, "rb") as file:
+            kind = kind_of(file.read(16))
+        if kind is None:
+            # A descriptor, not the name: libsndfile would take a name like x.raw at its word.
+            return _mono(os.open(path, os.O_RDONLY), name, tell)
+    except OSError as error:
+        raise AudioError(f"{path} can't be read ({error.strerror}); check the path") from None
+    with decoded(path, kind, decoders) as wav:
+        return _mono(str(wav), name, tell)
+
+
+def _stdin() -> bytes:
+    given = sys.stdin.buffer.read() if sys.stdin is not None else b""
+    if not given:
+        raise AudioError("nothing came from stdin; pipe a sound file into it")
+    return given
+
+
+def _mono(file: Any, name: str, tell: Callable[[str], None]) -> np.ndarray:
+    try:
+        with soundfile.SoundFile(file) as sound:
+            rate_hz, claimed = sound.samplerate, sound.frames
+            if not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
+                raise AudioError(
+                    f"{name} claims a rate of {rate_hz} Hz; give a recording of "
+                    f"{RATES_HZ[0]} to {RATES_HZ[1]} Hz"
+                )
+            samples = _samples(sound)
+    except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError) as error:
+        libsndfile = isinstance(error, soundfile.LibsndfileError)
+        why = (error.error_string if libsndfile else one_line(error)).strip(" .") or "damaged"
         raise AudioError(
-            f"{path} can't be read as sound ({one_line(error)}); give a wav, flac or mp3 file"
+            f"{name} can't be read as sound ({why}); give a recording in {FORMATS}"
         ) from None
     if len(samples) == 0:
-        raise AudioError(f"{path} holds no sound; give a recording that is not empty")
-    mono = finite(samples.mean(axis=1))
+        raise AudioError(f"{name} holds no sound; give a recording that is not empty")
+    if len(samples) < claimed < UNKNOWN_SAMPLES:
+        raise AudioError(
+            f"{name} claims {claimed / rate_hz:.1f} s of sound and holds "
+            f"{len(samples) / rate_hz:.1f} s: it is damaged; copy or record it again"
+        )
+    mono = one_channel(samples, rate_hz, lambda note: tell(f"{name}: {note}"))
     if rate_hz != SAMPLE_RATE_HZ:
         mono = soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ)
-    return mono.astype(np.float32)
+    return mono.astype(np.float32, copy=False)
+
+
+def _samples(sound: soundfile.SoundFile) -> np.ndarray:
+    """All samples [n, channels] that are there, whatever number of them the header claims."""
+    blocks = [np.zeros((0, sound.channels), np.float32)]
+    while True:
+        block = np.asarray(sound.read(BLOCK_SAMPLES, dtype="float32", always_2d=True), np.float32)
+        if len(block) == 0:
+            return np.concatenate(blocks)
+        blocks.append(block)
 
 
 def one_line(error: BaseException) -> str:

@@ -1,0 +1,66 @@
+"""Formats that libsndfile lacks, decoded by what the system has: afconvert on a Mac, or ffmpeg.
+
+m4a (AAC, ALAC) is what a Mac and an iPhone record.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+
+from ..errors import AudioError
+
+TIMEOUT_S = 600
+# program -> arguments between it and the two file names; the first that is there is taken
+Decoders = Mapping[str, tuple[str, ...]]
+FFMPEG = ("-nostdin", "-v", "error", "-protocol_whitelist", "file", "-i")
+DECODERS: Decoders = MappingProxyType(
+    {
+        **({"afconvert": ("-f", "WAVE", "-d", "LEI16")} if sys.platform == "darwin" else {}),
+        "ffmpeg": FFMPEG,
+    }
+)
+
+
+def kind_of(head: bytes) -> str | None:
+    """The name of a format that only the system's decoders know, by its first bytes."""
+    if head[4:8] == b"ftyp":
+        return "MPEG-4 (m4a, mp4)"
+    if head[:2] in (b"\xff\xf1", b"\xff\xf9"):
+        return "AAC"
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return "Matroska or WebM"
+    if head[:4] == b"#!AM":
+        return "AMR"
+    return "WMA" if head[:4] == b"\x30\x26\xb2\x75" else None
+
+
+@contextmanager
+def decoded(path: Path, kind: str, decoders: Decoders = DECODERS) -> Iterator[Path]:
+    """A WAV file of `path`, gone when the block ends. Raises AudioError."""
+    program = next((name for name in decoders if shutil.which(name)), None)
+    if program is None:
+        raise AudioError(
+            f"{path} is {kind}, which needs a decoder: install ffmpeg, or convert the file with "
+            "`afconvert -f WAVE -d LEI16 in.m4a out.wav` on a Mac"
+        )
+    with tempfile.TemporaryDirectory(prefix="moshi-") as folder:
+        wav = Path(folder) / "decoded.wav"
+        command = [program, *decoders[program], str(path.absolute()), str(wav)]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, timeout=TIMEOUT_S, stdin=subprocess.DEVNULL
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise AudioError(f"{path} is {kind}, and {program} failed on it ({error})") from None
+        if done.returncode or not wav.is_file():
+            said = " ".join(done.stderr.decode(errors="replace").split())[-200:]
+            raise AudioError(
+                f"{path} is {kind}, and {program} can't decode it ({ascii(said)[1:-1]}): "
+                "record it again, or convert it to wav"
+            )
+        yield wav
