@@ -5,6 +5,7 @@ it is called, so that `moshi --help` starts at once.
 """
 
 import argparse
+import difflib
 import importlib
 import io
 import os
@@ -16,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from moshi_mlx.errors import MoshiError
+from moshi_mlx.errors import MoshiError, UsageError
 
 from .commands.signals import Signals, leave
 
@@ -67,6 +68,12 @@ def overview() -> str:
     )
 
 
+def unknown_command(name: str) -> str:
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean `moshi {near[0]}`?" if near else f"known: {', '.join(COMMANDS)}"
+    return f"unknown command {name!r}; {hint}"
+
+
 def dispatch(argv: Sequence[str], signals: Signals) -> int:
     """Run one command line; returns the exit status and lets MoshiError through."""
     if not argv or argv[0] in ("-h", "--help"):
@@ -76,7 +83,7 @@ def dispatch(argv: Sequence[str], signals: Signals) -> int:
         print(f"moshi-local {version('moshi-local')}")
         return 0
     if argv[0] not in COMMANDS:
-        raise MoshiError(f"unknown command {argv[0]!r}; known: {', '.join(COMMANDS)}")
+        raise UsageError(unknown_command(argv[0]))
     module = module_of(argv[0])
     parser = argparse.ArgumentParser(prog=f"moshi {argv[0]}", description=module.__doc__)
     module.configure(parser)
@@ -123,13 +130,14 @@ def nobody_reads() -> int | None:
 
 
 def attempt(argv: Sequence[str], signals: Signals) -> int:
-    """Expected failures become one line and exit code 1; bugs keep their traceback."""
+    """Expected failures become one line and exit code 1 (2 where the command line is wrong, as
+    argparse has it); bugs keep their traceback."""
     try:
         check_environment()
         return dispatch(argv, signals)
     except MoshiError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     finally:

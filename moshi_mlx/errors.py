@@ -21,6 +21,10 @@ class MoshiError(Exception):
         return printable(super().__str__())
 
 
+class UsageError(MoshiError):
+    """An option, of a command or a call, that can't be meant so, by itself or beside others."""
+
+
 class ConfigError(MoshiError):
     """A config file does not describe a model that can be built."""
 

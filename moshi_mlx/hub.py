@@ -20,7 +20,7 @@ from typing import Any
 from .config.json_file import parse_json_object
 from .config.model_files import PARTS, file_names
 from .config.shards import SHARD_INDEX, shard_names
-from .errors import DownloadError
+from .errors import DownloadError, UsageError
 
 NANO = Path(__file__).parent / "nano"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -55,14 +55,15 @@ def resolve(
     """The folder with the model's files (`files`: parts of it), fetched first where necessary.
 
     `offline` None means: as HF_HUB_OFFLINE says. `announce` is called with size and licence
-    before a download starts (default: one line on stderr). Raises DownloadError.
+    before a download starts (default: one line on stderr). Raises DownloadError, and UsageError for
+    a revision of a folder.
     """
     folder = Path(name_or_folder).expanduser()
     if str(name_or_folder) == "nano" and not folder.is_dir():
         folder = NANO
     if folder.is_dir():
         if revision is not None:
-            raise DownloadError(
+            raise UsageError(
                 f"{name_or_folder} is a folder: a revision can't be chosen; leave it out"
             )
         return folder

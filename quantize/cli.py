@@ -12,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from moshi_mlx.backend.precision import exact_float32
+from moshi_mlx.errors import UsageError
 from moshi_mlx.weights.recipes import Recipe
 
 from .calibrated.calibration import Calibration, read_calibration
@@ -19,7 +20,6 @@ from .checkpoint.checkpoint import Checkpoint, open_checkpoint, plan_of
 from .checkpoint.place import check_target, real_target
 from .checkpoint.plan import unused_patterns
 from .checkpoint.target import Outcome, make_target, small_parts
-from .errors import QuantizeError
 from .mixed.sizing import Choice, Goal, choose_recipe
 from .recipe.recipes import RECIPES, find_recipe
 from .report.report import FILE, Report, report_of, to_json
@@ -111,11 +111,11 @@ def goal_of(args: argparse.Namespace) -> Goal | None:
     if not given:
         return None
     if len(given) > 1 or args.recipe is not None:
-        raise QuantizeError("choose one: --recipe, --target-gb or --target-bits")
+        raise UsageError("choose one: --recipe, --target-gb or --target-bits")
     if not 0 < given[0] < math.inf:
-        raise QuantizeError(f"the target's size must be a number above 0, not {given[0]:g}")
+        raise UsageError(f"the target's size must be a number above 0, not {given[0]:g}")
     if args.calibrate is None:
-        raise QuantizeError(
+        raise UsageError(
             "--target-gb and --target-bits need --calibrate DIR, a folder of recordings: "
             "the layers' bits are chosen by what is measured on them"
         )
@@ -139,7 +139,7 @@ def calibration_of(args: argparse.Namespace, checkpoint: Checkpoint) -> Calibrat
     """What the options say about calibration. Raises QuantizeError."""
     if args.calibrate is None:
         if args.talker is not None:
-            raise QuantizeError("--talker is for --calibrate: give a folder of recordings with it")
+            raise UsageError("--talker is for --calibrate: give a folder of recordings with it")
         return None
     revision = None if args.talker else args.revision
     talker = args.talker or args.source

@@ -10,7 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from moshi_mlx.errors import MoshiError
+from moshi_mlx.errors import UsageError
 from moshi_mlx.lm.embedding import StackedEmbedding, TokenEmbedding
 from moshi_mlx.lm.kv_ring import bits_per_number
 from moshi_mlx.lm.model import Lm
@@ -40,7 +40,7 @@ def bandwidth(facts: Facts, chip: str | None = None) -> Bandwidth:
         found = bandwidth_gb_s(chip)
         if found is None:
             names = ", ".join(dict.fromkeys(row.name for row in CHIPS))
-            raise MoshiError(f"unknown chip {chip!r}; known: {names} (or leave --chip out)")
+            raise UsageError(f"unknown chip {chip!r}; known: {names} (or leave --chip out)")
         return Bandwidth(found, f"Apple's figure for {chip_name(chip)}, as asked")
     if facts.mlx.backend != "cpu":
         found = bandwidth_gb_s(facts.chip or "", facts.gpu_cores, facts.memory_gb)

@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from moshi_mlx.errors import MoshiError
+from moshi_mlx.errors import MoshiError, UsageError
 from moshi_mlx.output import whole_file
 
 from ..bench import (
@@ -45,6 +45,7 @@ from ..machine.facts import Facts
 from .model_options import add_force_option, add_model_options, model_from
 
 INCOMPLETE = 1  # it has not measured what it was asked to
+DEFAULT_FRAMES = 200
 INTERRUPT_S = 60.0  # what Ctrl-C leaves, for the report of what has been measured
 
 
@@ -58,7 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--recipe", help=f"q3 q4 q5 q6 q8 mxfp4 ... bf16 (default {DEFAULT_RECIPE})")
     what.add_argument("--recipes", metavar="A,B", help="several in one run: q4,q6,q8,bf16")
-    what.add_argument("--frames", type=int, default=200, help="how many (default %(default)s)")
+    what.add_argument("--frames", type=int, help=f"how many (default {DEFAULT_FRAMES})")
     what.add_argument(
         "--minutes", type=float, help="instead: talk that long at its own pace, for the heat"
     )
@@ -66,7 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--context-sweep", action="store_true", help="cost at no, 1/4, 1/2 and full history"
     )
     what.add_argument("--chip", help="compute the floor for this chip, not the one found (M4 Max)")
-    add_model_options(parser)
+    add_model_options(parser, without="none, made-up weights are measured")
     out = parser.add_argument_group("reports")
     out.add_argument("--json", metavar="FILE", help='everything measured; "-": instead of a screen')
     out.add_argument("--html", metavar="FILE", type=Path, help="a page with figures and charts")
@@ -109,12 +110,15 @@ def exit_status(bench: Bench) -> int:
 def plan_from(args: argparse.Namespace) -> Plan:
     """Raises MoshiError for a run that is too short to say anything."""
     if args.minutes is not None:
+        if args.frames is not None:
+            raise UsageError("give --frames or --minutes, not both")
         if not 0 < args.minutes <= 24 * 60:
-            raise MoshiError(f"--minutes {args.minutes:g}: give more than 0 and at most a day")
+            raise UsageError(f"--minutes {args.minutes:g}: give more than 0 and at most a day")
         return Plan(seconds=60 * args.minutes)
-    if args.frames < 2:
-        raise MoshiError(f"--frames {args.frames}: give 2 or more")
-    return Plan(args.frames)
+    frames = DEFAULT_FRAMES if args.frames is None else args.frames
+    if frames < 2:
+        raise UsageError(f"--frames {frames}: give 2 or more")
+    return Plan(frames)
 
 
 def check_outputs(args: argparse.Namespace) -> None:
@@ -130,12 +134,12 @@ def subjects_from(args: argparse.Namespace, facts: Facts) -> list[Subject]:
     chosen = [args.recipe] if args.recipe else (args.recipes or "").split(",")
     recipes = [recipe.strip() for recipe in chosen if recipe.strip()]
     if args.recipe and args.recipes:
-        raise MoshiError("give --recipe or --recipes, not both")
+        raise UsageError("give --recipe or --recipes, not both")
     if args.model or args.voice or args.bits:
         if args.random_weights:
-            raise MoshiError("give a model or --random-weights, not both")
+            raise UsageError("give a model or --random-weights, not both")
         if recipes:
-            raise MoshiError("--model has its own precision: --recipe goes with --random-weights")
+            raise UsageError("--model has its own precision: --recipe goes with --random-weights")
         return [bench_subject.from_model(args, model_from(args), facts)]
     shape = args.random_weights
     if shape is None:
@@ -145,7 +149,7 @@ def subjects_from(args: argparse.Namespace, facts: Facts) -> list[Subject]:
             print(note, file=sys.stderr)
             return [bench_subject.from_model(args, "nano", facts)]
     if args.codec == "rust":
-        raise MoshiError("made-up weights run with the codec in MLX: --codec rust needs a --model")
+        raise UsageError("made-up weights run with the codec in MLX: --codec rust needs a --model")
     return bench_subject.from_random(shape, recipes or [DEFAULT_RECIPE], facts, args.kv_bits)
 
 

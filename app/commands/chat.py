@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from moshi_mlx.errors import MoshiError
+from moshi_mlx.errors import UsageError
 
 from ..audio.gil_handover import short_handovers, spare_the_collector
 from ..audio.sound import Sound
@@ -14,7 +14,13 @@ from ..events import Ready, Settings
 from ..screen.plain_text import run_plain
 from ..talk.chat import Chat, ChatOptions
 from .devices import add_device_options, checked_channel
-from .model_options import add_model_options, add_sampling_options, engine_from, sampling_from
+from .model_options import (
+    add_model_options,
+    add_sampling_options,
+    engine_from,
+    model_from,
+    sampling_from,
+)
 from .preferences import add_config_option, parse_with_preferences
 from .signals import Signals, leave
 
@@ -56,6 +62,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
 
 def run(args: argparse.Namespace) -> int:
     """0, or 1 with one line on stderr. Raises MoshiError."""
+    model_from(args)  # what contradicts itself is told before a device is asked
     settings = Settings(greeting=not args.no_greeting, **sampling_from(args))
     options = ChatOptions(settings, args.echo, args.record, args.flac)
     short_handovers()
@@ -105,14 +112,14 @@ def sound_from(args: argparse.Namespace) -> Sound:
     """The devices that the options name, found but not opened. Raises AudioError."""
     if args.virtual_input is None:
         if args.virtual_output is not None:
-            raise MoshiError("--virtual-output needs --virtual-input too: a file that is said")
+            raise UsageError("--virtual-output needs --virtual-input too: a file that is said")
         from ..audio.device_sound import DeviceSound
 
         return DeviceSound(args.input, args.output, checked_channel(args.input_channel))
     if args.input or args.output or args.input_channel != 1:
-        raise MoshiError("--virtual-input is a device of its own: leave --input and --output out")
+        raise UsageError("--virtual-input is a device of its own: leave --input and --output out")
     if not 0 <= args.tail <= LONGEST_TAIL_S:
-        raise MoshiError(f"--tail is 0 to {LONGEST_TAIL_S:g} seconds, not {args.tail:g}")
+        raise UsageError(f"--tail is 0 to {LONGEST_TAIL_S:g} seconds, not {args.tail:g}")
     from ..audio.file_sound import FileSound
 
     return FileSound(args.virtual_input, args.virtual_output, args.tail)

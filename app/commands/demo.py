@@ -40,8 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--live", action="store_true", help="ask it yourself, through microphone and speaker"
     )
-    add_model_options(parser)
-    parser.set_defaults(model="nano")
+    add_model_options(parser, default="nano")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from moshi_mlx.audio.file import read_mono
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.config.json_file import read_json_object
-from moshi_mlx.errors import MoshiError
+from moshi_mlx.errors import MoshiError, UsageError
 
 END_RATIO = 0.01  # of the peak: quieter than this at its end is no question any more
 LEAD_SECONDS = 0.4
@@ -37,7 +37,7 @@ def bundled(folder: Path, names: Sequence[str]) -> list[Question]:
     }
     missing = [name for name in names if name not in found]
     if missing:
-        raise MoshiError(f"there is no question {missing[0]!r}; there are: {', '.join(found)}")
+        raise UsageError(f"there is no question {missing[0]!r}; there are: {', '.join(found)}")
     return [found[name] for name in names or found]
 
 

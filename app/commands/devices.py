@@ -2,7 +2,7 @@
 
 import argparse
 
-from moshi_mlx.errors import AudioError, printable
+from moshi_mlx.errors import UsageError, printable
 
 from ..audio.device import Device
 from ..audio.device_choice import Wish, choose
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 def checked_channel(number: int) -> int:
     """Raises AudioError."""
     if number < 1:
-        raise AudioError(f"--input-channel {number}: channels are counted from 1")
+        raise UsageError(f"--input-channel {number}: channels are counted from 1")
     return number
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from moshi_mlx.audio.file import FORMATS, read_mono
 from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE_HZ
 from moshi_mlx.codec.cpu_threads import DECODING_MAX
-from moshi_mlx.errors import AudioError
+from moshi_mlx.errors import UsageError
 from moshi_mlx.output.whole_file import check_outputs, whole_files
 
 from ..recording.sound_file import kind_of, write_samples
@@ -94,7 +94,7 @@ def check(args: argparse.Namespace) -> None:
     kind_of(args.output)
     check_outputs([args.output, transcript_of(args.output)], [args.input], args.force)
     if not 0 <= args.tail <= TAIL_SECONDS_MAX:
-        raise AudioError(f"--tail must lie between 0 and {TAIL_SECONDS_MAX:g} seconds")
+        raise UsageError(f"--tail must lie between 0 and {TAIL_SECONDS_MAX:g} seconds")
 
 
 def transcript_of(output: Path) -> Path:

@@ -5,7 +5,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from moshi_mlx.errors import MoshiError
+from moshi_mlx.errors import UsageError
 from moshi_mlx.weights.recipes import KYUTAI_BITS
 
 if TYPE_CHECKING:
@@ -37,19 +37,30 @@ def add_source_options(
     return group
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
+def add_model_options(
+    parser: argparse.ArgumentParser, default: str | None = None, without: str | None = None
+) -> None:
+    """`default`: the model, else Kyutai's by --voice and --bits. `without`: what happens without
+    any of them, where that is something else."""
+    kyutai = default is None
     group = add_source_options(
         parser,
         'a folder, a Hugging Face repository, or "nano", the small one in the package '
-        f"(default: {kyutai_name(DEFAULT_VOICE, DEFAULT_BITS)})",
+        f"(default: {without or default or kyutai_name(DEFAULT_VOICE, DEFAULT_BITS)})",
+        default,
     )
-    group.add_argument("--voice", choices=VOICES, help=f"Kyutai's voices (default {DEFAULT_VOICE})")
-    group.add_argument(
-        "--bits",
-        type=int,
-        choices=tuple(KYUTAI_BITS),
-        help=f"precision of Kyutai's models (default {DEFAULT_BITS})",
-    )
+    if kyutai:
+        group.add_argument(
+            "--voice", choices=VOICES, help=f"Kyutai's voices (default {DEFAULT_VOICE})"
+        )
+        group.add_argument(
+            "--bits",
+            type=int,
+            choices=tuple(KYUTAI_BITS),
+            help=f"precision of Kyutai's models (default {DEFAULT_BITS})",
+        )
+    else:
+        parser.set_defaults(voice=None, bits=None)
     group.add_argument(
         "--kv-bits",
         type=int,
@@ -83,7 +94,7 @@ def model_from(args: argparse.Namespace) -> str:
         return kyutai_name(args.voice or DEFAULT_VOICE, args.bits or DEFAULT_BITS)
     if args.voice or args.bits:
         option = "--voice" if args.voice else "--bits"
-        raise MoshiError(f"--model {args.model} already says which: leave {option} out, or --model")
+        raise UsageError(f"--model {args.model} already says which: leave {option} out, or --model")
     return args.model
 
 

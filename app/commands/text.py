@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from moshi_mlx.errors import MoshiError
+from moshi_mlx.errors import MoshiError, UsageError
 
 from .model_options import add_source_options
 
@@ -13,7 +13,8 @@ DEFAULT_MODEL = "kyutai/helium-1-2b"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--prompt", required=True, help='the text to continue ("-": from stdin)')
+    parser.add_argument("text", nargs="?", help='the text to continue ("-": from stdin)')
+    parser.add_argument("--prompt", metavar="TEXT", help="the same, as an option")
     parser.add_argument("--max-tokens", type=int, default=200, help="default: %(default)s")
     add_source_options(
         parser, "a folder or a Hugging Face repository (default: %(default)s)", DEFAULT_MODEL
@@ -53,22 +54,27 @@ def run(args: argparse.Namespace) -> int:
 
 
 def read_prompt(args: argparse.Namespace) -> str:
-    prompt = sys.stdin.read().strip() if args.prompt == "-" else args.prompt
+    if args.text is not None and args.prompt is not None:
+        raise UsageError("give the text once, as an argument or as --prompt")
+    given = args.prompt if args.text is None else args.text
+    if given is None:
+        raise UsageError('give a text to continue: moshi text "Once upon a"')
+    prompt = sys.stdin.read().strip() if given == "-" else given
     if not prompt.strip():
-        raise MoshiError('the prompt is empty; give a text to continue: --prompt "Once upon a"')
+        raise UsageError('the prompt is empty; give a text to continue: moshi text "Once upon a"')
     return prompt
 
 
 def check_sampling(args: argparse.Namespace) -> None:
     """Before the model is loaded. Raises MoshiError."""
     if args.max_tokens < 1:
-        raise MoshiError(f"--max-tokens must be 1 or more, not {args.max_tokens}")
+        raise UsageError(f"--max-tokens must be 1 or more, not {args.max_tokens}")
     if not args.temperature >= 0:
-        raise MoshiError("--temperature must be 0 (greedy) or more")
+        raise UsageError("--temperature must be 0 (greedy) or more")
     if not 0 < args.top_p <= 1:
-        raise MoshiError("--top-p must lie above 0 and be at most 1 (all tokens)")
+        raise UsageError("--top-p must lie above 0 and be at most 1 (all tokens)")
     if args.top_k < 0:
-        raise MoshiError("--top-k must be 0 (all tokens) or more")
+        raise UsageError("--top-k must be 0 (all tokens) or more")
 
 
 def continuation(model, ids: list[int], args: argparse.Namespace) -> Iterator[int]:

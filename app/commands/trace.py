@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from moshi_mlx.audio.file import read_mono
-from moshi_mlx.errors import MoshiError
+from moshi_mlx.errors import MoshiError, UsageError
 from moshi_mlx.output.whole_file import check_outputs, write_text
 from moshi_mlx.provenance import make_key, read_key
 
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     if args.talks or args.forget is not None:
         return index_work(args.forget)
     if not args.files:
-        raise MoshiError("give a sound file: moshi trace FILE")
+        raise UsageError("give a sound file: moshi trace FILE")
     if args.html is not None:
         check_outputs([args.html], args.files, args.force)
     if args.try_codec is not None:
@@ -136,7 +136,7 @@ def index_work(forget: str | None) -> int:
                 print(line)
             return 0
         if not re.fullmatch("ALL|[0-9]{1,9}", forget):
-            raise MoshiError(
+            raise UsageError(
                 f"--forget {forget}: give a talk's number (moshi trace --talks) or ALL"
             )
         gone = index.forget(None if forget == "ALL" else int(forget))

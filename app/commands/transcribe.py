@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from moshi_mlx.audio.file import read_mono
 from moshi_mlx.clock import FRAME_SAMPLES, SAMPLE_RATE_HZ
-from moshi_mlx.errors import AudioError, MoshiError
+from moshi_mlx.errors import AudioError, MoshiError, UsageError
 from moshi_mlx.output.whole_file import OutputError, whole_files
 
 from ..captions.formats import FORMATS, paths_of
@@ -76,10 +76,10 @@ def formats_from(args: argparse.Namespace) -> list[str]:
     names = formats_named(args.format)
     if args.output_dir is None:
         if len(names) > 1:
-            raise MoshiError("several formats need files: say where with --output-dir DIR")
+            raise UsageError("several formats need files: say where with --output-dir DIR")
         return names
     if args.output_dir.exists() and not args.output_dir.is_dir():
-        raise MoshiError(f"{args.output_dir} is no folder; give --output-dir another name")
+        raise UsageError(f"{args.output_dir} is no folder; give --output-dir another name")
     stems = [Path(name).stem for name in args.files]
     if twice := next((stem for stem in stems if stems.count(stem) > 1), None):
         raise MoshiError(
@@ -93,7 +93,7 @@ def formats_named(given: str) -> list[str]:
     names = list(FORMATS) if given == ALL else list(dict.fromkeys(given.split(",")))
     for name in names:
         if name not in FORMATS:
-            raise MoshiError(f"no format {name!r}; there are {', '.join(FORMATS)} and {ALL}")
+            raise UsageError(f"no format {name!r}; there are {', '.join(FORMATS)} and {ALL}")
     return names
 
 

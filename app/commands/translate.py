@@ -9,7 +9,7 @@ import numpy as np
 from moshi_mlx.audio.file import FORMATS as SOUND_FORMATS
 from moshi_mlx.audio.file import read_mono
 from moshi_mlx.clock import SAMPLE_RATE_HZ
-from moshi_mlx.errors import MoshiError
+from moshi_mlx.errors import UsageError
 from moshi_mlx.output.whole_file import check_outputs, whole_files
 
 from ..captions.formats import FORMATS, paths_of
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     kind, transcripts = kind_of(args.output), transcripts_of(args)
     check_outputs([args.output, *transcripts.values()], [args.input], args.force)
     if args.guidance is not None and not 1 <= args.guidance <= GUIDANCE_MAX:
-        raise MoshiError(f"--guidance must lie between 1 and {GUIDANCE_MAX:g}")
+        raise UsageError(f"--guidance must lie between 1 and {GUIDANCE_MAX:g}")
     heard = read_mono(args.input)
     from moshi_mlx.translation import load_translator
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from moshi_mlx.errors import MoshiError
+from moshi_mlx.errors import MoshiError, UsageError
 
 from ..events import Settings
 from ..talk.engine import MakeEngine
@@ -82,9 +82,9 @@ def run(args: argparse.Namespace) -> int:
 
 def place_from(args: argparse.Namespace) -> Place:
     if not 0 <= args.port < 65536:
-        raise MoshiError(f"--port {args.port}: a port lies between 0 and 65535")
+        raise UsageError(f"--port {args.port}: a port lies between 0 and 65535")
     if not args.host.strip():
-        raise MoshiError("--host is empty: give an address, 127.0.0.1 for this machine only")
+        raise UsageError("--host is empty: give an address, 127.0.0.1 for this machine only")
     tls = None
     if args.tls:
         from ..web.tls import parse_option

@@ -15,7 +15,7 @@ from moshi_mlx.config.json_file import read_json_object
 from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.config.presets import PRESETS, raw_preset
 from moshi_mlx.config.reading import load_config, parse_config
-from moshi_mlx.errors import ConfigError, MoshiError
+from moshi_mlx.errors import MoshiError, UsageError
 from moshi_mlx.lm.model import Lm
 from moshi_mlx.mimi import Mimi, MimiConfig
 from moshi_mlx.mimi.tensors import Tensors, evaluated
@@ -37,7 +37,7 @@ def shape_config(name_or_file: str) -> LmConfig:
         return load_config(path.parent)
     if path.is_file():
         return parse_config(read_json_object(path), str(path))
-    raise ConfigError(
+    raise UsageError(
         f"{name_or_file!r} is no shape: give one of {', '.join(PRESETS)}, or a config.json"
     )
 
@@ -45,7 +45,7 @@ def shape_config(name_or_file: str) -> LmConfig:
 def recipe_of(name: str) -> Recipe:
     """A recipe by name. Raises MoshiError that lists the known ones."""
     if name not in RECIPES:
-        raise MoshiError(f"unknown recipe {name!r}; known: {', '.join(RECIPES)}")
+        raise UsageError(f"unknown recipe {name!r}; known: {', '.join(RECIPES)}")
     return RECIPES[name]
 
 

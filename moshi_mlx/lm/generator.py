@@ -13,7 +13,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..config.lm_config import NO_INPUT, LmConfig
-from ..errors import MoshiError
+from ..errors import MoshiError, UsageError
 from .buffers import Buffers
 from .compiled_step import Frame, FrameModel, Held
 from .delay_line import LATER, DelayLine
@@ -189,7 +189,7 @@ def check_seed(seed: int | None) -> int:
     if seed is None:
         return secrets.randbelow(MAX_SEED)
     if not 0 <= seed < MAX_SEED:
-        raise MoshiError(f"the seed must lie between 0 and {MAX_SEED - 1}, not {seed}")
+        raise UsageError(f"the seed must lie between 0 and {MAX_SEED - 1}, not {seed}")
     return int(seed)
 
 

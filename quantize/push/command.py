@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from moshi_mlx.errors import UsageError
 from moshi_mlx.hub import REPOSITORY
 
 from ..errors import QuantizeError
@@ -28,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if not REPOSITORY.fullmatch(args.repository):
-        raise QuantizeError(
+        raise UsageError(
             f"{args.repository!r} is no repository's name: it is owner/name, of letters, digits, "
             "-, _ and ."
         )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from moshi_mlx.config.json_file import read_json_object
+from moshi_mlx.errors import UsageError
 from moshi_mlx.weights import recipes
 from moshi_mlx.weights.recipes import AFFINE_BITS, AFFINE_GROUPS, MODES, Format, Recipe
 
@@ -16,13 +17,14 @@ RECIPES: Mapping[str, Recipe] = {
 
 
 def find_recipe(name_or_file: str) -> Recipe:
-    """A known recipe by name, or the user's own from a JSON file. Raises QuantizeError."""
+    """A known recipe by name, or the user's own from a JSON file. Raises UsageError or
+    QuantizeError."""
     if name_or_file in RECIPES:
         return RECIPES[name_or_file]
     path = Path(name_or_file).expanduser()
     if path.suffix == ".json" or path.is_file():
         return read_recipe(path)
-    raise QuantizeError(
+    raise UsageError(
         f"unknown recipe {name_or_file!r}; known: {', '.join(RECIPES)}, or a JSON file of your own"
     )
 

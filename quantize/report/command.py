@@ -6,9 +6,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from moshi_mlx.errors import UsageError
 from moshi_mlx.output.whole_file import check_outputs, write_text
 
-from ..errors import QuantizeError
 from . import tables
 from .html import page
 from .report import Report, make_report, to_json
@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if not 1 <= args.frames <= 1_000_000:
-        raise QuantizeError("--frames must lie between 1 and 1000000")
+        raise UsageError("--frames must lie between 1 and 1000000")
     outputs = [path for path in (args.json, args.html) if path is not None]
     check_outputs(outputs, force=args.force)  # before minutes of work
     with tqdm(unit=" weights", unit_scale=True, desc="report") as bar:

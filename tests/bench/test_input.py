@@ -36,6 +36,7 @@ def no_work(monkeypatch):
         (["--chip", "M99 Hyper"], "unknown chip"),
         (["--frames", "1"], "2 or more"),
         (["--minutes", "-3"], "more than 0"),
+        (["--minutes", "1", "--frames", "10"], "not both"),
         (["--minutes", "nan"], "more than 0"),
         (["--metal-capture", "a.gputrace"], "Metal"),
         (["--model", "no/such/folder/anywhere", "--offline"], "no/such"),
@@ -44,7 +45,8 @@ def no_work(monkeypatch):
 def test_bad_options_are_one_line(argv, says, capsys, no_work, monkeypatch):
     if argv[0] == "--model" and "--offline" in argv:
         monkeypatch.undo()  # this one fails while loading
-    assert_one_line(["bench", *argv], says, capsys)
+    loads = argv[0] in ("--metal-capture",) or "--offline" in argv or "stt-1b" in argv
+    assert_one_line(["bench", *argv], says, capsys, status=1 if loads else 2)
 
 
 @pytest.mark.parametrize("option", ["--json", "--html", "--trace"])

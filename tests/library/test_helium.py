@@ -249,7 +249,7 @@ def test_moshi_text_streams_a_completion(speaking: Path, capsys) -> None:
 def test_moshi_text_with_a_seed_is_repeatable(speaking: Path, capsys) -> None:
     def completion(seed: str) -> str:
         options = ["--model", str(speaking), "--max-tokens", "20", "--seed", seed]
-        assert main(["text", "--prompt", "a dog", "--top-k", "40", *options]) == 0
+        assert main(["text", "a dog", "--top-k", "40", *options]) == 0
         return capsys.readouterr().out
 
     assert completion("1") == completion("1") != completion("2")
@@ -259,6 +259,8 @@ def test_moshi_text_with_a_seed_is_repeatable(speaking: Path, capsys) -> None:
     ("options", "message"),
     [
         (["--prompt", "  "], "the prompt is empty"),
+        ([], "give a text to continue"),
+        (["x", "--prompt", "y"], "give the text once"),
         (["--prompt", "x", "--max-tokens", "0"], "--max-tokens must be 1 or more"),
         (["--prompt", "x", "--temperature", "-1"], "--temperature must be 0"),
         (["--prompt", "x", "--temperature", "nan"], "--temperature must be 0"),
@@ -271,6 +273,8 @@ def test_moshi_text_with_a_seed_is_repeatable(speaking: Path, capsys) -> None:
 )
 def test_moshi_texts_bad_input_is_one_line(options: list[str], message: str, capsys) -> None:
     model = [] if "--model" in options else ["--model", str(GOLDEN / "helium_grouped")]
-    assert main(["text", *options, *model]) == 1
+    assert main(["text", *options, *model]) == (
+        2 if message.startswith(("--", "the prompt", "give")) else 1
+    )
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1

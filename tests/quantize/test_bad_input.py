@@ -30,16 +30,16 @@ def rewrite(source, change):
     mx.save_safetensors(str(weights_of(source)), tensors)
 
 
-def fails(capsys, source, message, *options, target="out"):
+def fails(capsys, source, message, *options, target="out", status=1):
     target = source.parent / target
-    assert main(["quantize", str(source), str(target), *options]) == 1
+    assert main(["quantize", str(source), str(target), *options]) == status
     said = capsys.readouterr().err.strip().splitlines()
     assert said[-1].startswith("error: ") and message in said[-1], said[-1]
     assert not [n for n in os.listdir(source.parent) if n not in ("source", "file")]
 
 
 def test_unknown_recipe(source, capsys):
-    fails(capsys, source, "unknown recipe 'q7'; known: q8,", "--recipe", "q7")
+    fails(capsys, source, "unknown recipe 'q7'; known: q8,", "--recipe", "q7", status=2)
 
 
 def test_a_folder_without_weights(source, capsys):

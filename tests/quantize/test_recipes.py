@@ -7,6 +7,7 @@ import pytest
 
 from moshi_mlx.config.presets import PRESETS, raw_preset
 from moshi_mlx.config.reading import parse_config
+from moshi_mlx.errors import UsageError
 from moshi_mlx.weights.recipes import Format, Recipe, fitting
 from moshi_mlx.weights.tensor_names import expected
 from quantize.errors import QuantizeError
@@ -145,7 +146,5 @@ def test_a_broken_recipe_says_what_is_wrong(tmp_path, text, message):
 
 
 def test_an_unknown_recipe_lists_the_known_ones():
-    with pytest.raises(
-        QuantizeError, match="unknown recipe 'q7'; known: q8, q6, q5, q4, q3, mixed"
-    ):
+    with pytest.raises(UsageError, match="unknown recipe 'q7'; known: q8, q6, q5, q4, q3, mixed"):
         find_recipe("q7")

@@ -21,8 +21,8 @@ def moshi(*argv: str, **options) -> subprocess.Popen:
     )
 
 
-def assert_one_line(argv: list[str], says: str, capsys) -> None:
-    assert cli.main(argv) == 1
+def assert_one_line(argv: list[str], says: str, capsys, status: int = 1) -> None:
+    assert cli.main(argv) == status
     out, errors = capsys.readouterr()
     assert out == "" and len(errors.strip().splitlines()) == 1
     assert errors.startswith("error: ") and says in errors
