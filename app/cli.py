@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": (".demo", "a spoken talk with the small model in the package; nothing to download"),
     "file": (".file", "let Moshi answer a recording, into a sound file and a transcript"),
     "transcribe": (".transcribe", "write down what recordings say, with the time of each word"),
+    "say": (".say", "say a text aloud into a sound file, word by word"),
     "translate": (".translate", "translate a spoken recording into speech of another language"),
     "text": (".text", "continue a text with Helium, the language model inside Moshi"),
     "trace": (".trace", "tell whether sound was made by moshi-local: mark, signature, index"),

@@ -1,0 +1,84 @@
+"""`moshi say`: a text to a file, stdin line by line, and bad input in one line."""
+
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from app.cli import main
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+VOICE = str(GOLDEN / "dsm_tts" / "ada.wav.1e68beda@240.safetensors")
+GREEDY = ["--text-temperature", "0", "--audio-temperature", "0", "--seed", "0"]
+TEXT = "Do you hear me? Yes, I do!"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The small model beside a small Mimi of the same codes."""
+    folder = tmp_path_factory.mktemp("tts") / "model"
+    shutil.copytree(GOLDEN / "dsm_tts", folder)
+    mimi = GOLDEN / "dsm_stt" / "mimi-pytorch-e351c8d8@125.safetensors"
+    shutil.copy(mimi, folder / "tokenizer-e351c8d8-checkpoint125.safetensors")
+    shutil.copy(GOLDEN / "dsm_stt" / "mimi_config.json", folder)
+    return str(folder)
+
+
+def test_a_text_becomes_sound_with_the_times_of_its_words(model, tmp_path, capsys):
+    out = tmp_path / "out.wav"
+    command = ["say", TEXT, "-o", str(out), "--voice", VOICE, "--model", model, *GREEDY]
+    assert main([*command, "--json"]) == 0
+    words = json.loads(capsys.readouterr().out)["words"]
+    assert [w["word"] for w in words] == TEXT.split()
+    starts = [w["start"] for w in words]
+    pcm, rate = soundfile.read(out)
+    assert rate == 24_000 and np.any(pcm) and starts == sorted(starts)
+    assert starts[-1] < len(pcm) / rate
+    assert main(command) == 1
+    assert "--force" in capsys.readouterr().err
+
+
+def test_stdin_is_said_line_by_line_as_the_whole_is(model, tmp_path, monkeypatch):
+    whole, lines = tmp_path / "whole.wav", tmp_path / "lines.wav"
+    command = ["--voice", VOICE, "--model", model, *GREEDY]
+    assert main(["say", TEXT, "-o", str(whole), *command]) == 0
+    monkeypatch.setattr(sys, "stdin", io.StringIO(TEXT.replace(" ", "\n")))
+    assert main(["say", "-", "-o", str(lines), *command]) == 0
+    assert np.array_equal(soundfile.read(whole)[0], soundfile.read(lines)[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["", "-o", "{out}.wav"], "nothing to say"),
+        (["a", "-o", "{out}.mp3"], "choose one of these"),
+        (["a", "-o", "{out}.wav", "--voice", "none.safetensors"], "no voice file at"),
+        (["a", "-o", "{out}.wav", *["--voice", VOICE] * 3], "2 speakers at most"),
+        (["a", "-o", "{out}.wav", "--slower", "3"], "--slower must lie"),
+    ],
+)
+def test_bad_arguments_are_one_line_before_a_model_is_loaded(arguments, line, tmp_path, capsys):
+    filled = [argument.format(out=tmp_path / "out") for argument in arguments]
+    assert main(["say", *filled, "--model", "no/such-model", "--offline"]) == 1
+    said = capsys.readouterr().err
+    assert line in said and said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("given", ["", "   \n\n", '<break time="1s"/>'])
+def test_a_stdin_without_words_is_one_line(model, given, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(given))
+    assert main(["say", "-", "-o", str(tmp_path / "out.wav"), "--model", model]) == 1
+    assert "the text has no words" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_without_a_codec_says_so(tmp_path, capsys):
+    model = str(GOLDEN / "dsm_tts")
+    assert main(["say", "Hello.", "-o", str(tmp_path / "out.wav"), "--model", model]) == 1
+    assert "has no Mimi beside it" in capsys.readouterr().err
