@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml tools/setup.sh
+$(STAMP): pyproject.toml constraints.txt tools/setup.sh
 	bash tools/setup.sh $(VENV)
 	touch $(STAMP)
 

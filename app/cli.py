@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
+import moshi_mlx
 from moshi_mlx.errors import MoshiError, UsageError
 
 from .commands.signals import Signals, leave
@@ -41,14 +42,25 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 def check_environment() -> None:
-    """Kyutai's own distribution has our import name: each overwrites the other's files."""
+    """Kyutai's own distribution has our import name: each overwrites the other's files.
+
+    After it was removed again, some of ours are gone with it.
+    """
+    repair = (
+        "install moshi-local into one of its own (`uv tool install .` in its checkout does that)"
+    )
     try:
         theirs = version("moshi_mlx")
     except PackageNotFoundError:
-        return
+        if "load" in dir(moshi_mlx):
+            return
+        raise MoshiError(
+            "moshi_mlx here isn't that of moshi-local, or what Kyutai's package of the same name "
+            f"left of it when it was removed: {repair}"
+        ) from None
     raise MoshiError(
         f"Kyutai's own moshi_mlx {theirs} is installed here as well, and the two can't share an "
-        "environment: install moshi-local into one of its own (uvx or pipx do that)"
+        f"environment: {repair}"
     )
 
 

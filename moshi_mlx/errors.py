@@ -45,3 +45,9 @@ def suggest(key: str, known: Iterable[str]) -> str:
     """`dimm` -> `dimm (did you mean dim?)`."""
     close = difflib.get_close_matches(key, list(known), n=1)
     return f"{key} (did you mean {close[0]}?)" if close else key
+
+
+def with_extra(name: str) -> str:
+    """The command that installs this program with an extra. It is on no package index: whoever
+    registers its name there could put anything into it."""
+    return f"uv tool install --reinstall '.[{name}]' in its checkout"

@@ -90,12 +90,11 @@ def test_every_module_imports_from_the_wheel(clean: Clean) -> None:
     assert all(file.startswith(str(clean.folder)) for file in files.values())
 
 
-@pytest.mark.parametrize("script", ["moshi", "moshi-local"])
-def test_both_scripts_list_the_commands(clean: Clean, script: str) -> None:
-    done = clean.run(script, "--help")
+def test_the_script_lists_the_commands(clean: Clean) -> None:
+    done = clean.run("moshi", "--help")
     assert done.returncode == 0, done.stderr
     assert all(command in done.stdout for command in COMMANDS)
-    assert re.fullmatch(r"moshi-local \d+\.\d+\.\d+\n", clean.run(script, "--version").stdout)
+    assert re.fullmatch(r"moshi-local \d+\.\d+\.\d+\n", clean.run("moshi", "--version").stdout)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -126,6 +125,21 @@ def test_kyutais_own_package_in_the_same_environment_is_told(clean: Clean) -> No
     assert done.returncode == 1
     assert done.stderr.startswith("error: Kyutai's own moshi_mlx 0.3.0 is installed here")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("left", [None, "__version__ = '0.3.0'\n"])
+def test_what_kyutais_package_leaves_of_ours_is_told(clean: Clean, left: str | None) -> None:
+    """Theirs overwrites `__init__.py`; removing it takes the file away."""
+    (ours,) = clean.folder.glob("lib/python*/site-packages/moshi_mlx/__init__.py")
+    text = ours.read_text()
+    try:
+        ours.unlink() if left is None else ours.write_text(left)
+        done = clean.run("moshi", "--help")
+    finally:
+        ours.write_text(text)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: moshi_mlx here isn't that of moshi-local")
+    assert "uv tool install" in done.stderr
 
 
 def test_importing_is_fast_and_brings_in_nothing_heavy() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moshi_mlx.clock import SAMPLE_RATE_HZ
-from moshi_mlx.errors import AudioError, MoshiError
+from moshi_mlx.errors import AudioError, MoshiError, with_extra
 
 from .choice import canceller
 
@@ -76,6 +76,6 @@ def advice(found: Found) -> str:
     if best:
         return f"choose --echo {best}: the linear canceller is too weak in this room"
     return (
-        "the linear canceller is weak in this room; install 'moshi-local[webrtc]' and try "
+        f"the linear canceller is weak in this room; {with_extra('webrtc')} and try "
         "--echo webrtc, or use headphones"
     )

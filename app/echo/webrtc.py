@@ -11,7 +11,7 @@ import numpy as np
 
 from moshi_mlx.audio.finite import finite
 from moshi_mlx.clock import SAMPLE_RATE_HZ
-from moshi_mlx.errors import MoshiError
+from moshi_mlx.errors import MoshiError, with_extra
 
 BLOCK_SAMPLES = SAMPLE_RATE_HZ // 100  # 10 ms: what WebRTC works on
 HALF_TAPS = 24  # of the filters between the rates: 1 ms of delay in all
@@ -39,7 +39,7 @@ class WebrtcCanceller:
             import pywebrtc_audio
         except ImportError:
             raise MoshiError(
-                "--echo webrtc and both need the extra: pip install 'moshi-local[webrtc]'; "
+                f"--echo webrtc and both need an extra: {with_extra('webrtc')}; "
                 "or choose --echo linear"
             ) from None
         self._aec: Any = pywebrtc_audio.EchoCanceller(sample_rate=2 * SAMPLE_RATE_HZ)

@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from moshi_mlx.errors import with_extra
+
 from .credentials import KINDS, available
 from .signing_key import NAME, folder, read
 
 BASE_S, BYTES_PER_S = 20.0, 10_000_000  # a file is hashed at 30 MB a second or more
-NOT_INSTALLED = "not looked at: pip install 'moshi-local[c2pa]' adds that"
+NOT_INSTALLED = f"not looked at: {with_extra('c2pa')} adds that"
 
 
 def credentials_of(path: Path, own_key: Path | None = None) -> dict[str, Any]:

@@ -214,7 +214,7 @@ def test_webrtc_takes_the_echo_and_keeps_the_user(played, user, mode):
 
 def test_without_the_extra_the_error_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "pywebrtc_audio", None)
-    with pytest.raises(MoshiError, match=r"pip install 'moshi-local\[webrtc\]'"):
+    with pytest.raises(MoshiError, match=r"uv tool install --reinstall '\.\[webrtc\]'"):
         make_clean("both", lambda: False)
 
 
@@ -234,7 +234,7 @@ def test_a_quiet_room_a_dead_microphone_and_a_hard_room_are_told_apart():
         measure(np.zeros_like(said), said)
     hard = Found(60, 0, 0.8, {"linear": 5.0, "webrtc": 30.0})
     assert "--echo webrtc" in advice(hard)
-    assert "moshi-local[webrtc]" in advice(Found(60, 0, 0.8, {"linear": 5.0}))
+    assert "[webrtc]" in advice(Found(60, 0, 0.8, {"linear": 5.0}))
 
 
 @needs_pulse

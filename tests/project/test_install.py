@@ -1,0 +1,76 @@
+"""How people get it: nothing that we tell them to run installs what isn't ours."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+TOLD = [
+    *ROOT.glob("*.md"),
+    *(ROOT / "docs").glob("*.md"),
+    *(ROOT / "app").rglob("*.py"),
+    *(ROOT / "moshi_mlx").rglob("*.py"),
+    *(ROOT / "quantize").rglob("*.py"),
+]
+INSTALLS = re.compile(
+    r"(?:pip3?|pipx|uvx?|conda|brew)[^\n`]*?\b(?:install|run|--from|inject)\b([^\n`]*)"
+)
+OWNED_REPOSITORIES = ("kyutai-labs/", "ml-explore/", "astral-sh/", "huggingface/")
+
+
+@pytest.mark.parametrize("path", TOLD, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_command_installs_what_is_not_ours(path):
+    text = path.read_text(encoding="utf-8")
+    for found in INSTALLS.finditer(text):
+        assert "moshi-local" not in found[1] and "git+" not in found[0], found[0]
+    for link in re.finditer(r"github\.com/([\w.-]+/)", text):
+        assert link[1] in OWNED_REPOSITORIES, link[0]
+
+
+def test_the_readme_installs_from_the_clone():
+    text = (ROOT / "README.md").read_text()
+    assert "uv tool install ." in text and "moshi doctor" in text
+
+
+def test_one_script_whose_name_nobody_else_has():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert list(project["scripts"]) == ["moshi"]
+
+
+def test_tested_versions_are_those_that_the_project_allows():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    names = {
+        re.split(r"[<>=;\[ ]", entry)[0].lower() for entry in project["project"]["dependencies"]
+    }
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    tested = [line.split("==")[0].lower() for line in lines if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines[1:])
+    assert tested == sorted(tested) and names - {"numpy", "sphn"} <= set(tested)
+
+
+def commands_of(workflow):
+    text = (ROOT / ".github" / "workflows" / workflow).read_text()
+    jobs = yaml.safe_load(text)["jobs"].values()
+    return [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+
+
+def test_the_workflow_runs_what_the_makefile_has():
+    targets = set(re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), re.M))
+    made = [c.split()[1] for c in commands_of("tests.yml") if c.startswith("make ")]
+    assert made == ["setup", "lint", "test", "demo"] and set(made) <= targets
+
+
+def test_the_workflows_bench_and_doctor_run_here(tmp_path):
+    for command in commands_of("tests.yml"):
+        if "app.cli" not in command:
+            continue
+        words = command.replace(" || true", "").split(" > ")[0].split()
+        options = ["5" if word == "200" else word for word in words[1:]]
+        options = [str(tmp_path / "bench.json") if o == "bench.json" else o for o in options]
+        done = subprocess.run([sys.executable, *options], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode in (0, 1) and "Traceback" not in done.stderr, done.stderr
