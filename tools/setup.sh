@@ -35,4 +35,4 @@ if command -v uv >/dev/null; then
 else
     "${install[@]}" 'pip>=25.1' # older ones don't know --group
 fi
-"${install[@]}" -c constraints.txt -e ".[webrtc]" --group dev
+"${install[@]}" -c constraints.txt -e ".[webrtc,c2pa]" --group dev
