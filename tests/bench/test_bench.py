@@ -11,9 +11,10 @@ import pytest
 from app import cli
 from app.bench import runner
 from app.bench.runner import Plan
-from moshi_mlx.moshi import Moshi, load
+from moshi_mlx.moshi import Moshi
 from tests.support.bench_process import ROOT, assert_one_line, moshi
 from tests.support.bench_shapes import small_shape
+from tests.support.loaded import nano as shared_nano
 
 FRAMES = 30
 
@@ -106,7 +107,7 @@ class Slowed:
 
 def test_time_that_is_spent_in_a_part_is_charged_to_that_part():
     """Through the real session of nano, whose every part is made slower by a known time."""
-    nano = load("nano", codec="mlx")
+    nano = shared_nano()
     slow = Moshi(
         cast(Any, Slowed(nano.lm, step=60, submit=60)),
         cast(Any, Slowed(nano.codec, encode=30, encode_lazy=30, decode=15, decode_lazy=15)),

@@ -18,6 +18,7 @@ from moshi_mlx.errors import ConfigError, MoshiError
 from moshi_mlx.mimi import MimiConfig
 from moshi_mlx.moshi import Reply
 from tests.support.lm_goldens import GREEDY, golden, model
+from tests.support.loaded import nano as shared_nano
 from tests.support.mimi_goldens import TINY
 from tools.goldens.mimi_weights import random_mimi, save
 
@@ -27,7 +28,7 @@ INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uin
 
 @pytest.fixture(scope="module")
 def nano() -> moshi_mlx.Moshi:
-    return moshi_mlx.load("nano", codec="mlx")
+    return shared_nano()
 
 
 def test_signatures() -> None:

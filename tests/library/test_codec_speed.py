@@ -19,6 +19,7 @@ from moshi_mlx.moshi import Moshi
 from moshi_mlx.text.tokenizer import TextTokenizer
 from tests.support.bench_shapes import SMALL
 from tests.support.cpu_codec import SIXTEEN
+from tests.support.loaded import nano as shared_nano
 from tests.support.mimi_goldens import full_size_file, speech
 
 FRAME = 1920
@@ -107,7 +108,7 @@ def test_another_frame_than_announced_is_refused(full_size: Moshi) -> None:
 
 
 def test_a_codec_in_mlx_has_no_use_for_the_following_frame() -> None:
-    nano = moshi_mlx.load("nano", codec="mlx")
+    nano = shared_nano()
     with nano.session(seed=1) as session:
         assert not session.encodes_ahead
         session.step(np.zeros(FRAME, np.float32), following=np.ones(FRAME, np.float32))
@@ -117,6 +118,7 @@ def test_a_codec_in_mlx_has_no_use_for_the_following_frame() -> None:
 SPEAK = """
 import numpy as np, moshi_mlx
 from moshi_mlx.backend.compiler import can_compile
+from tests.support.loaded import nano as shared_nano
 with moshi_mlx.load("nano", codec="mlx").session(seed=0) as session:
     print(can_compile(), [session.step(np.zeros(1920, np.float32)).text_token for _ in range(4)])
 """

@@ -8,13 +8,13 @@ import weakref
 import numpy as np
 import pytest
 
-import moshi_mlx
 from moshi_mlx.codec.cpu_threads import DECODING_MAX
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.lm.generator import Forced, LmGenerator, Step
 from moshi_mlx.moshi import EarlyReply, Moshi, Reply, Session
 from moshi_mlx.session.codec_beside import CodecBeside
 from tests.support.cpu_codec import FRAME, SLOW_S, CpuCodec, moshi_with, overlaps
+from tests.support.loaded import nano as shared_nano
 
 
 def sound(frames: int) -> np.ndarray:
@@ -181,7 +181,7 @@ def test_a_session_abandoned_with_a_sound_to_come_leaves_nothing() -> None:
 
 
 def test_a_codec_in_mlx_has_its_sound_at_once() -> None:
-    nano = moshi_mlx.load("nano", codec="mlx")
+    nano = shared_nano()
     frames = sound(5)
     with nano.session(seed=1) as one, nano.session(seed=1) as other:
         assert not one.decodes_behind

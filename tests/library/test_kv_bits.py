@@ -27,7 +27,7 @@ from tests.support.lm_goldens import GOLDEN, GREEDY
 
 KL_NATS = 1e-3
 GREEDY_SAMPLER = Sampler(greedy=True, top_k=0, top_p=0.0)
-CONTEXTS = 4
+CONTEXTS = 2
 
 
 @cache

@@ -7,7 +7,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-import moshi_mlx
 from app.events import Settings
 from app.talk.moshi_engine import MoshiEngine
 from benchmarks.dot import kernels
@@ -18,6 +17,7 @@ from moshi_mlx.lm.sampling import override, samplers
 from moshi_mlx.moshi import Moshi, Session
 from moshi_mlx.session.codec_beside import CodecBeside
 from moshi_mlx.session.path import FramePath, MakePath, path_for
+from tests.support.loaded import nano as shared_nano
 
 FRAME = 1920
 BLOCKING = ("item", "tolist", "__int__", "__float__", "__bool__")
@@ -64,7 +64,7 @@ def leaves(tree: Any) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def nano() -> Moshi:
-    moshi = moshi_mlx.load("nano", codec="mlx")
+    moshi = shared_nano()
     moshi.warm_up()
     return moshi
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import soundfile
 
-import moshi_mlx
 from moshi_mlx.audio.file import read_mono
 from moshi_mlx.errors import MoshiError
 from quantize.calibrated.material import MIN_FRAMES, read_material, talk
+from tests.support.loaded import nano as shared_nano
 
 
 @pytest.fixture(scope="module")
 def nano():
-    return moshi_mlx.load("nano")
+    return shared_nano()
 
 
 @pytest.fixture(scope="module")

@@ -7,16 +7,11 @@ import numpy as np
 
 import moshi_mlx
 from moshi_mlx.audio.file import read_mono
-from moshi_mlx.moshi import Moshi
 from quantize.calibrated.material import read_material, talk
 from quantize.mixed.divergence import kl_divergence
+from tests.support.loaded import nano
 
 QUESTIONS = Path(__file__).parents[1] / "golden" / "questions.flac"  # 27 s of other voices
-
-
-@cache
-def nano() -> Moshi:
-    return moshi_mlx.load("nano")
 
 
 @cache

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 
-import moshi_mlx
 from moshi_mlx.audio.file import read_mono
 from moshi_mlx.clock import FRAME_SAMPLES
 from moshi_mlx.hub import NANO
 from tests.support.chat_process import check_take, takes_in
+from tests.support.loaded import nano as shared_nano
 from tests.support.pulse import Pulse, needs_pulse
 
 MAX_BYTES = 10_000_000
@@ -30,7 +30,7 @@ def demo(*args):
 
 @pytest.fixture(scope="module")
 def nano():
-    return moshi_mlx.load("nano")
+    return shared_nano()
 
 
 def said(moshi, pcm):
@@ -94,9 +94,10 @@ def test_every_bundled_question_is_answered_right(nano, name):
     assert said(nano, np.append(pcm, np.zeros(96_000, np.float32))) == answer_to(name)
 
 
-def test_silence_and_noise_get_no_word(nano):
-    assert said(nano, np.zeros(20 * 24_000, np.float32)) == ""
-    noise = np.random.default_rng(5).standard_normal(20 * 24_000) * 0.01  # -40 dB
+@pytest.mark.parametrize("seconds", [6, pytest.param(20, marks=pytest.mark.long)])
+def test_silence_and_noise_get_no_word(nano, seconds):
+    assert said(nano, np.zeros(seconds * 24_000, np.float32)) == ""
+    noise = np.random.default_rng(5).standard_normal(seconds * 24_000) * 0.01  # -40 dB
     assert said(nano, noise.astype(np.float32)) == ""
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import soundfile
 
-import moshi_mlx
 from app.audio.virtual_port import ArraySource, VirtualPort
 from app.events import ConversationEnded, FrameDone, Settings
 from app.talk.conversation import GREETING_HOLD_FRAMES
@@ -18,6 +17,7 @@ from app.talk.moshi_engine import MoshiEngine, MoshiTalk
 from app.talk.session import TalkSession
 from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.hub import NANO
+from tests.support.loaded import nano as shared_nano
 from tests.support.tiny_moshi import tiny_moshi
 
 PAD = 3
@@ -31,7 +31,7 @@ def babbler(tmp_path_factory) -> MoshiEngine:
 
 @pytest.fixture(scope="module")
 def nano() -> MoshiEngine:
-    return MoshiEngine(moshi_mlx.load("nano"), "nano", "bf16")
+    return MoshiEngine(shared_nano(), "nano", "bf16")
 
 
 def talk(engine: MoshiEngine, source: ArraySource, settings: Settings):
@@ -92,7 +92,7 @@ def test_speech_ends_the_hold_at_once(babbler):
     assert loud - 3 <= said[0] <= loud + 12, "a random model may say padding for some frames"
 
 
-@pytest.mark.parametrize("lead_s", [2.0, 10.0])
+@pytest.mark.parametrize("lead_s", [2.0, pytest.param(10.0, marks=pytest.mark.long)])
 def test_a_question_after_the_hold_is_answered(nano, lead_s):
     question, _ = soundfile.read(NANO / "samples" / "four_plus_three.wav", dtype="float32")
     done, _ = talk(nano, ArraySource(question, lead_s, 5.0), replace(GREEDY, greeting=False))
