@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "translate": (".translate", "translate a spoken recording into speech of another language"),
     "text": (".text", "continue a text with Helium, the language model inside Moshi"),
     "trace": (".trace", "tell whether sound was made by moshi-local: mark, signature, index"),
+    "models": (".models", "list, fetch, look at and remove models"),
     "doctor": (".doctor", "tell whether this machine can talk with Moshi, and what to mend"),
     "bench": (".bench", "measure how fast a model runs here, and how far from the limit"),
     "quantize": ("quantize.cli", "make a smaller model and tell what it cost"),

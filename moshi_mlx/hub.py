@@ -25,6 +25,7 @@ from .errors import DownloadError, UsageError
 NANO = Path(__file__).parent / "nano"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 LICENCE_UNKNOWN = "licence not stated"
+LICENCE_FILE = "moshi-licence"  # beside refs, blobs and snapshots: what the hub said at download
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ def _fetch(
         _check_disk(download, cache_dir)
     paths = [_download(repository, name, commit, cache_dir) for name in download.sizes]
     _remember_revision(repository, revision, commit, cache_dir)
+    (repository_folder(repository, cache_dir) / LICENCE_FILE).write_text(download.licence)
     return next(p.parent for p, name in zip(paths, download.sizes, strict=True) if "/" not in name)
 
 
@@ -163,7 +165,7 @@ def _download(repository: str, name: str, commit: str, cache_dir: Path | None) -
     url = hf_hub_url(repository, name, revision=commit, endpoint=_endpoint())
     metadata = get_hf_file_metadata(url, endpoint=_endpoint())
     if metadata.etag and metadata.size:
-        blob = _repository_folder(repository, cache_dir) / "blobs" / metadata.etag
+        blob = repository_folder(repository, cache_dir) / "blobs" / metadata.etag
         if not blob.exists():
             _stream(url, blob, metadata.size, name)
     return Path(  # finds the blob and only links to it
@@ -218,7 +220,7 @@ def _cached(
     no_network: bool = False,
 ) -> Path:
     """The folder in the cache if it is complete; never asks the network."""
-    folder = _repository_folder(repository, cache_dir)
+    folder = repository_folder(repository, cache_dir)
     ref = folder / "refs" / (revision or "main")
     commit = ref.read_text().strip() if ref.is_file() else (revision or "")
     snapshot = folder / "snapshots" / commit
@@ -244,7 +246,8 @@ def _read_config(path: Path, repository: str) -> dict[str, Any]:
     return parse_json_object(path.read_bytes(), f"{path.name} of {repository}")
 
 
-def _repository_folder(repository: str, cache_dir: Path | None) -> Path:
+def repository_folder(repository: str, cache_dir: Path | None = None) -> Path:
+    """Where Hugging Face's cache keeps a repository, whether it is there or not."""
     from huggingface_hub import constants
 
     root = Path(cache_dir or constants.HF_HUB_CACHE)
@@ -255,13 +258,13 @@ def _remember_revision(repository: str, revision: str, commit: str, cache_dir: P
     """`refs/main`, so that the same name works offline."""
     if revision == commit:
         return
-    ref = _repository_folder(repository, cache_dir) / "refs" / revision
+    ref = repository_folder(repository, cache_dir) / "refs" / revision
     ref.parent.mkdir(parents=True, exist_ok=True)
     ref.write_text(commit)
 
 
 def _check_disk(download: Download, cache_dir: Path | None) -> None:
-    folder = _repository_folder(download.repository, cache_dir)
+    folder = repository_folder(download.repository, cache_dir)
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free

@@ -123,14 +123,15 @@ def engine_from(args: argparse.Namespace) -> "MakeEngine":
     from ..talk.moshi_engine import engine_maker
 
     name = model_from(args)
-    announce = partial(_announce, args.kv_bits)
+    announce = partial(announce_download, args.kv_bits)
     folder = resolve(name, args.revision, args.offline, announce=announce)
     return engine_maker(
         lambda: load(folder, codec=args.codec, kv_bits=args.kv_bits), name, name_of(folder)
     )
 
 
-def _announce(kv_bits: int, download: "Download") -> None:
+def announce_download(kv_bits: int, download: "Download") -> None:
+    """Size and licence, and what the doctor knows about this model here, on stderr."""
     from ..doctor.preflight import preflight
 
     print(download, file=sys.stderr)

@@ -7,7 +7,7 @@ import pytest
 
 from moshi_mlx import hub
 from moshi_mlx.config.model_files import file_names
-from moshi_mlx.errors import DownloadError
+from moshi_mlx.errors import DownloadError, UsageError
 from tests.support.fake_hub import COMMIT, MODEL, WEIGHTS, serving
 
 
@@ -153,7 +153,7 @@ def test_a_disk_that_fills_up_on_the_way(fake, tmp_path, monkeypatch):
 
 def test_a_folder_is_taken_as_it_is(tmp_path):
     assert hub.resolve(tmp_path) == tmp_path
-    with pytest.raises(DownloadError, match="a revision can't be chosen"):
+    with pytest.raises(UsageError, match="a revision can't be chosen"):
         hub.resolve(tmp_path, revision="v1")
     (tmp_path / "file").write_text("")
     with pytest.raises(DownloadError, match="is a file: give the folder"):
