@@ -15,7 +15,7 @@ import numpy as np
 
 from .audio.finite import finite
 from .clock import FRAME_SAMPLES
-from .codec.cpu_threads import Sound
+from .codec.cpu_threads import Pcm
 from .codec.interface import Codec
 from .config.lm_config import LmConfig
 from .config.model_files import mimi_config_path, part_path, weight_paths
@@ -54,7 +54,7 @@ class EarlyReply:
     text: str
     text_token: int
     codes: np.ndarray | None
-    sound: Future[Sound]
+    sound: Future[Pcm]
 
 
 class Moshi:

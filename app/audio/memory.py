@@ -25,7 +25,7 @@ LOWEST_DESCRIPTOR = 10  # clear of 0 to 2, which may be closed, and of those a c
 # whose number it is: the talk's ...
 PLAY_WRITTEN, FLUSH_TO, SKIP_ASKED = range(3)
 # ... and the callback's
-PLAY_READ, SKIP_DONE, PULLED_S, BLOCK, STARVED, INSERTED, SKIPPED = range(3, 10)
+PLAY_READ, SKIP_DONE, PULLED_S, BLOCK, UNDERRUNS, INSERTED, SKIPPED = range(3, 10)
 HEARD, HEARD_S, CALLBACKS, RENDERS, INPUT_FLAGS, OUTPUT_FLAGS, ZEROS = range(10, 17)
 BEAT_S = 17  # when the process was last alive
 NUMBERS = 18

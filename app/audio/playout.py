@@ -1,7 +1,7 @@
 """Replies on their way to the speaker: played at once, with no more buffer than the jitter needs.
 
 The session pushes frames, the audio callback pulls blocks of any size. A frame that comes too
-late makes a gap, filled by fading out the last sound; everything after it then plays that much
+late is an underrun, filled by fading out the last sound; everything after it then plays that much
 later, which is how the buffer grows. The buffer shrinks when no frame of the last seconds needed
 it: the callback skips samples, in a quiet place if there is one, with a cross-fade. The same two
 moves absorb the drift between the clocks of a microphone and a loudspeaker.
@@ -58,9 +58,9 @@ class Playout:
         self._memory.put(m.BLOCK, 480)
 
     @property
-    def starved(self) -> int:
+    def underruns(self) -> int:
         """Gaps so far."""
-        return self._memory.get(m.STARVED)
+        return self._memory.get(m.UNDERRUNS)
 
     @property
     def inserted_samples(self) -> int:
@@ -195,7 +195,7 @@ class Playout:
     def _fill_gap(self, out: np.ndarray, have: int) -> None:
         """Nothing to play: let the last sound, mirrored, die away; then silence."""
         if not self._gap:
-            self._memory.put(m.STARVED, self.starved + 1)
+            self._memory.put(m.UNDERRUNS, self.underruns + 1)
             self._gap = True
             self._tail[:] = self._last(out[:have])[::-1]
             self._tail *= TAIL

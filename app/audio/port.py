@@ -30,8 +30,8 @@ class EndOfInput(Exception):  # noqa: N818 (a signal, not an error)
 class Capture:
     """Input for one frame: the last 1920 samples count, older ones were dropped to catch up."""
 
-    mic: np.ndarray  # float32 [n], n >= 1920
-    played: np.ndarray  # float32 [n], what the speaker played at the same time
+    mic: np.ndarray  # the near end, float32 [n], n >= 1920
+    played: np.ndarray  # the far end, float32 [n]: what the speaker played at the same time
     captured_s: float  # when the last sample arrived, on the port's clock
 
     @property

@@ -8,7 +8,7 @@ import numpy as np
 from moshi_mlx.clock import FRAME_MS
 from moshi_mlx.report.html_page import BOTTOM, LEFT, WIDTH, Scale, svg
 
-from .stats import Frame
+from .stats import FrameTime
 
 HEIGHT = 190
 BINS = 60
@@ -61,7 +61,7 @@ def histogram(times_ms: Sequence[float]) -> str:
     return svg(HEIGHT, "".join(drawn) + x.axis(bottom) + mark)
 
 
-def timeline(frames: Sequence[Frame]) -> str:
+def timeline(frames: Sequence[FrameTime]) -> str:
     """A dot a frame; those over 80 ms in red."""
     kept = _thinned(frames)
     most = max(frame.ms for frame in kept)
@@ -86,7 +86,7 @@ def timeline(frames: Sequence[Frame]) -> str:
     return svg(HEIGHT, "".join(drawn) + x.axis(bottom))
 
 
-def _thinned(frames: Sequence[Frame]) -> list[Frame]:
+def _thinned(frames: Sequence[FrameTime]) -> list[FrameTime]:
     step = -(-len(frames) // MOST_DOTS)
     return [max(frames[i : i + step], key=lambda f: f.ms) for i in range(0, len(frames), step)]
 

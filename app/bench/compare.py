@@ -11,7 +11,7 @@ from rich.text import Text
 
 from moshi_mlx.errors import MoshiError
 
-from . import document as bench_document
+from .document import read
 
 # title -> where the figure lies in a run. Below 1, B is better, in all of them.
 FIGURES: Mapping[str, tuple[str, ...]] = {
@@ -34,7 +34,7 @@ SAME = 0.03  # ratios closer to 1 than this are left without colour
 
 def compare(first: Path, second: Path, console: Console) -> int:
     """Print the ratios of every recipe that both hold. Raises MoshiError where there is none."""
-    a, b = (_runs(bench_document.read(path), path) for path in (first, second))
+    a, b = (_runs(read(path), path) for path in (first, second))
     shared = [key for key in a if key in b]
     if not shared:
         mine, theirs = (", ".join(" ".join(key) for key in runs) for runs in (a, b))

@@ -4,6 +4,7 @@ Bytes are counted on the loaded arrays, so they are right for any mix of bits; t
 config alone is `moshi_mlx.weights.frame_cost`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -31,7 +32,9 @@ class Bandwidth:
     source: str
 
 
-def bandwidth(facts: Facts, chip: str | None = None) -> Bandwidth:
+def bandwidth(
+    facts: Facts, chip: str | None = None, measure: Callable[[], float] = measured_gb_s
+) -> Bandwidth:
     """Of the chip named, else of this machine: from the table, else by a copy test of 0.5 GB.
 
     Raises MoshiError for a name that isn't in the table.
@@ -46,7 +49,7 @@ def bandwidth(facts: Facts, chip: str | None = None) -> Bandwidth:
         found = bandwidth_gb_s(facts.chip or "", facts.gpu_cores, facts.memory_gb)
         if found is not None:
             return Bandwidth(found, f"Apple's figure for {chip_name(facts.chip or '')}")
-    return Bandwidth(measured_gb_s(), "measured by a copy test")
+    return Bandwidth(measure(), "measured by a copy test")
 
 
 def read_bytes(lm: Lm) -> int:

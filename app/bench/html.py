@@ -5,8 +5,7 @@ from html import escape
 
 from moshi_mlx.report.html_page import document, table
 
-from . import charts as bench_charts
-from . import stats
+from . import charts, stats
 from .document import Bench
 from .measure import Run
 from .screen import PARTS, advice, parts_ms
@@ -55,7 +54,7 @@ def overview(runs: Sequence[Run]) -> str:
         )
         for run in runs
     ]
-    bars = bench_charts.stacked(
+    bars = charts.stacked(
         [
             (run.subject.recipe, parts_ms(run) or {"host": run.frame.p50}, run.floor.ms)
             for run in runs
@@ -83,15 +82,15 @@ def details(run: Run) -> str:
         f"cache {memory.cache_bytes / 1e9:.2f} GB"
     )
     times = run.recording.frame_ms
-    charts = (
+    drawn = (
         "<figure><figcaption>Frames by time, ms</figcaption>"
-        f"{bench_charts.histogram(times)}</figure>"
+        f"{charts.histogram(times)}</figure>"
         "<figure><figcaption>Frames over the run, ms by seconds</figcaption>"
-        f"{bench_charts.timeline(run.recording.frames)}</figure>"
+        f"{charts.timeline(run.recording.frames)}</figure>"
     )
     return (
         f"<h2>{escape(run.subject.recipe)}</h2><p class='soft'>{escape(facts)}</p>"
-        f"{parts_table(run)}{notes(run)}{charts}"
+        f"{parts_table(run)}{notes(run)}{drawn}"
     )
 
 

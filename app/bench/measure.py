@@ -12,23 +12,9 @@ from moshi_mlx.errors import MoshiError
 from moshi_mlx.mimi import Mimi
 from moshi_mlx.moshi import Moshi
 
-from ..machine import verdict as bench_verdict
+from ..machine import verdict
 from ..machine.verdict import Verdict
-from . import (
-    floor as bench_floor,
-)
-from . import (
-    runner as bench_runner,
-)
-from . import (
-    split as bench_split,
-)
-from . import (
-    stats as bench_stats,
-)
-from . import (
-    trace as bench_trace,
-)
+from . import floor, runner, split, stats, trace
 from .floor import Floor
 from .runner import Memory, Plan, Stamp
 from .split import Split
@@ -69,18 +55,18 @@ class Run:
 
     @property
     def frame(self) -> Summary:
-        return bench_stats.summarize(self.recording.frame_ms)
+        return stats.summarize(self.recording.frame_ms)
 
     @property
     def stages(self) -> dict[str, Summary]:
         """Empty where no frame was looked into."""
-        times = {stage: self.recording.stage_ms(stage) for stage in bench_stats.STAGES}
-        return {stage: bench_stats.summarize(ms) for stage, ms in times.items() if ms}
+        times = {stage: self.recording.stage_ms(stage) for stage in stats.STAGES}
+        return {stage: stats.summarize(ms) for stage, ms in times.items() if ms}
 
     @property
     def typical_ms(self) -> dict[str, float]:
         """The stages of a typical frame, which add up to it."""
-        return bench_stats.typical_stages(self.recording)
+        return stats.typical_stages(self.recording)
 
     @property
     def overhead_ms(self) -> float:
@@ -89,7 +75,7 @@ class Run:
 
     @property
     def drift(self) -> Drift | None:
-        return bench_stats.drift(self.recording)
+        return stats.drift(self.recording)
 
     @property
     def full_context_extra_ms(self) -> float | None:
@@ -106,11 +92,11 @@ class Run:
         """Of a talk that is long enough to fill the context, where that was measured."""
         extra = self.full_context_extra_ms or 0.0
         frame = self.frame
-        return bench_verdict.of_measured(self.subject.recipe, frame.p50 + extra, frame.p95 + extra)
+        return verdict.of_measured(self.subject.recipe, frame.p50 + extra, frame.p95 + extra)
 
     @property
     def response_latency_ms(self) -> float:
-        return bench_stats.response_latency_ms(self.frame.p50)
+        return stats.response_latency_ms(self.frame.p50)
 
 
 class DeviceError(MoshiError):
@@ -135,24 +121,24 @@ def measure(subject: Subject, options: Options, gb_s: float, report: TellProgres
         report("warming up", 0.0)
         moshi.warm_up()
     except RuntimeError as error:
-        raise DeviceError(failure_line(subject, bench_runner.first_line(error))) from None
+        raise DeviceError(failure_line(subject, runner.first_line(error))) from None
     warm = time.perf_counter()
-    recording = bench_runner.run(moshi, options.plan, progress=lambda done: report("frames", done))
+    recording = runner.run(moshi, options.plan, progress=lambda done: report("frames", done))
     if not recording.frames:
         if recording.failure is not None:
             raise DeviceError(failure_line(subject, recording.failure))
         raise KeyboardInterrupt
-    history = bench_runner.WARM_FRAMES + len(recording.frames) // 2
+    history = runner.WARM_FRAMES + len(recording.frames) // 2
     run = Run(
         subject,
         recording,
-        floor=bench_floor.of_run(moshi.lm, history, gb_s),
-        memory=bench_runner.memory(),
+        floor=floor.of_run(moshi.lm, history, gb_s),
+        memory=runner.memory(),
         load_s=loaded - start,
         warm_up_s=warm - loaded,
         codec="mlx" if isinstance(moshi.codec, Mimi) else "rust",
         dtype=str(moshi.lm.dtype).rpartition(".")[2],
-        timer=bench_stats.timer_check(recording, bench_runner.timer_cost_ms()),
+        timer=stats.timer_check(recording, runner.timer_cost_ms()),
     )
     if not recording.interrupted and recording.failure is None:
         try:
@@ -160,23 +146,23 @@ def measure(subject: Subject, options: Options, gb_s: float, report: TellProgres
         except KeyboardInterrupt:
             recording.interrupted = True
         except RuntimeError as error:
-            recording.failure = bench_runner.first_line(error)
+            recording.failure = runner.first_line(error)
     return run
 
 
 def look_closer(run: Run, moshi: Moshi, options: Options, report: TellProgress) -> None:
     """The passes after the run: split, sweep, trace and capture."""
     report("splitting the language model", 0.0)
-    run.split = bench_split.split(moshi.lm, LM_FRAMES, run.floor.history_frames)
+    run.split = split.split(moshi.lm, LM_FRAMES, run.floor.history_frames)
     report("history", 0.0)
     context = moshi.config.transformer.context or 1
-    every = bench_split.histories(context)
-    run.context_ms = bench_split.sweep(
+    every = split.histories(context)
+    run.context_ms = split.sweep(
         moshi.lm, every if options.context_sweep else (every[0], every[-1]), LM_FRAMES
     )
     if options.trace:
         report("trace", 0.0)
-        run.trace = bench_runner.trace_frames(moshi, min(options.plan.frames, TRACE_FRAMES))
+        run.trace = runner.trace_frames(moshi, min(options.plan.frames, TRACE_FRAMES))
     if options.metal_capture is not None:
         report("Metal capture", 0.0)
-        bench_trace.capture(options.metal_capture, moshi)
+        trace.capture(options.metal_capture, moshi)

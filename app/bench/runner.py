@@ -17,14 +17,14 @@ import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS
-from moshi_mlx.codec.cpu_threads import Sound
+from moshi_mlx.codec.cpu_threads import Pcm
 from moshi_mlx.codec.interface import CodecStream
 from moshi_mlx.lm.generator import Forced, LmGenerator, Step
 from moshi_mlx.moshi import Moshi, Session
 from moshi_mlx.session.codec_beside import CodecBeside
 from moshi_mlx.session.path import path_for
 
-from .stats import Frame, RunTimes
+from .stats import FrameTime, RunTimes
 
 NOISE = 0.01  # amplitude of the input: as loud as a quiet room
 WARM_FRAMES = 10
@@ -129,12 +129,12 @@ class WatchedPath:
 
     def step(
         self, frame: np.ndarray, forced: Forced | None, following: np.ndarray | None = None
-    ) -> tuple[Step, Sound]:
+    ) -> tuple[Step, Pcm]:
         return (self._parts if self._watch.on else self._plain).step(frame, forced)
 
     def step_early(
         self, frame: np.ndarray, forced: Forced | None, following: np.ndarray | None = None
-    ) -> tuple[Step, Future[Sound]]:
+    ) -> tuple[Step, Future[Pcm]]:
         return (self._parts if self._watch.on else self._plain).step_early(frame, forced)
 
     def close(self) -> None:
@@ -199,7 +199,7 @@ def _frames(
         session.step(inputs[i % len(inputs)])
         end = time.perf_counter()
         stages = stages_of(watch.stamps, end - start) if watch.on else None
-        recording.frames.append(Frame(start - begun, 1000 * (end - start), stages))
+        recording.frames.append(FrameTime(start - begun, 1000 * (end - start), stages))
         i += 1
     progress(1.0)
 

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from moshi_mlx.clock import FRAME_MS
 
-from ..machine import verdict as bench_verdict
+from ..machine.verdict import RESERVE_MS, YES
 from . import stats
 from .document import Bench
 from .measure import Run
@@ -196,7 +196,7 @@ def verdict(run: Run) -> Text:
     text.append(str(found), f"bold {ANSWERS[found.answer]}")
     text.append(f"   {run.frame.p50:.1f} ms, floor {floor.ms:.1f} ms, ")
     text.append(f"overhead {run.overhead_ms:.1f} ms")
-    if found.answer != bench_verdict.YES:
+    if found.answer != YES:
         text.append("\n   " + advice(run), "dim")
     return text
 
@@ -207,6 +207,6 @@ def advice(run: Run) -> str:
         return "the memory of this machine is too slow for so many bytes: use fewer bits"
     if run.frame.p50 <= FRAME_MS and run.frame.p95 > UNSTEADY * run.frame.p50:
         return "the typical frame is in time, some are not: close other programs, measure again"
-    if run.overhead_ms > FRAME_MS - bench_verdict.RESERVE_MS:
+    if run.overhead_ms > FRAME_MS - RESERVE_MS:
         return "fewer bits won't do: the overhead alone takes that long; is the machine busy?"
     return "fewer bits or a smaller model help: there is less to read in every frame"

@@ -28,7 +28,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Frame:
+class FrameTime:
     """One frame: when it began (seconds from the first), how long it took, and its stages.
 
     `stages`: milliseconds by name, they add up to `ms`; None for a frame nobody looked into.
@@ -43,7 +43,7 @@ class Frame:
 class RunTimes:
     """What a run collects, frame by frame; `interrupted`: it was stopped before its end."""
 
-    frames: list[Frame] = field(default_factory=list)
+    frames: list[FrameTime] = field(default_factory=list)
     interrupted: bool = False
     failure: str | None = None  # what the device said when it gave up
 

@@ -17,31 +17,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from moshi_mlx.errors import MoshiError, UsageError
 from moshi_mlx.output import whole_file
 
-from ..bench import (
-    compare as bench_compare,
-)
-from ..bench import (
-    document as bench_document,
-)
-from ..bench import (
-    html as bench_html,
-)
-from ..bench import (
-    screen as bench_screen,
-)
-from ..bench import (
-    subject as bench_subject,
-)
-from ..bench import (
-    trace as bench_trace,
-)
+from ..bench import compare, document, html, screen, trace
 from ..bench.document import Bench
 from ..bench.floor import bandwidth
 from ..bench.measure import DeviceError, Options, Run, TellProgress, failure_line, measure
 from ..bench.runner import Plan
-from ..bench.subject import DEFAULT_RECIPE, DEFAULT_SHAPE, Subject
-from ..machine import facts as platform_facts
-from ..machine.facts import Facts
+from ..bench.subject import DEFAULT_RECIPE, DEFAULT_SHAPE, Subject, from_model, from_random
+from ..machine.facts import Facts, gather
 from .model_options import add_force_option, add_model_options, model_from
 
 INCOMPLETE = 1  # it has not measured what it was asked to
@@ -80,12 +62,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     two.add_argument("second", type=Path, metavar="B.json")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(
+    args: argparse.Namespace,
+    gather: Callable[..., Facts] = gather,
+    measure: Callable[..., Run] = measure,
+) -> int:
     if args.action == "compare":
-        return bench_compare.compare(args.first, args.second, Console(highlight=False))
+        return compare.compare(args.first, args.second, Console(highlight=False))
     plan = plan_from(args)
     check_outputs(args)
-    facts = platform_facts.gather((args.model,) if args.model else (), network=False, audio=False)
+    facts = gather((args.model,) if args.model else (), network=False, audio=False)
     if facts.mlx.backend is None:
         raise MoshiError(f"MLX doesn't start here ({facts.mlx.why}): see `moshi doctor`")
     subjects = subjects_from(args, facts)
@@ -93,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         plan, args.context_sweep, trace=args.trace is not None, metal_capture=args.metal_capture
     )
     bench = Bench(facts, plan, bandwidth(facts, args.chip), [])
-    bench = measure_all(bench, subjects, options)
+    bench = measure_all(bench, subjects, options, measure)
     for line in bench.failures:
         print(f"error: {line}", file=sys.stderr)
     if bench.runs:
@@ -126,7 +112,7 @@ def check_outputs(args: argparse.Namespace) -> None:
     named = (args.html, args.trace, None if args.json in (None, "-") else Path(args.json))
     whole_file.check_outputs([path for path in named if path is not None], force=args.force)
     if args.metal_capture is not None:
-        bench_trace.check_capture(args.metal_capture)
+        trace.check_capture(args.metal_capture)
 
 
 def subjects_from(args: argparse.Namespace, facts: Facts) -> list[Subject]:
@@ -140,20 +126,25 @@ def subjects_from(args: argparse.Namespace, facts: Facts) -> list[Subject]:
             raise UsageError("give a model or --random-weights, not both")
         if recipes:
             raise UsageError("--model has its own precision: --recipe goes with --random-weights")
-        return [bench_subject.from_model(args, model_from(args), facts)]
+        return [from_model(args, model_from(args), facts)]
     shape = args.random_weights
     if shape is None:
         shape = DEFAULT_SHAPE
         if facts.mlx.backend == "cpu" and not recipes:
             note = f"no GPU here: measuring nano; --random-weights {DEFAULT_SHAPE} takes the 7B"
             print(note, file=sys.stderr)
-            return [bench_subject.from_model(args, "nano", facts)]
+            return [from_model(args, "nano", facts)]
     if args.codec == "rust":
         raise UsageError("made-up weights run with the codec in MLX: --codec rust needs a --model")
-    return bench_subject.from_random(shape, recipes or [DEFAULT_RECIPE], facts, args.kv_bits)
+    return from_random(shape, recipes or [DEFAULT_RECIPE], facts, args.kv_bits)
 
 
-def measure_all(bench: Bench, subjects: list[Subject], options: Options) -> Bench:
+def measure_all(
+    bench: Bench,
+    subjects: list[Subject],
+    options: Options,
+    measure: Callable[..., Run] = measure,
+) -> Bench:
     """Every subject in turn, until Ctrl-C; one that the device gives up on stops no other."""
     runs: list[Run] = []
     failures: list[str] = []
@@ -201,18 +192,18 @@ def progress() -> Iterator[Callable[[str], TellProgress]]:
 
 def report(bench: Bench, args: argparse.Namespace) -> None:
     """Screen, files, and one JSON document as the last line of stdout."""
-    whole = bench_document.document(bench)
+    whole = document.document(bench)
     if args.html is not None:
-        whole_file.write_text(args.html, bench_html.page(bench))
+        whole_file.write_text(args.html, html.page(bench))
     if args.trace is not None:
         traces = {run.subject.recipe: run.trace for run in bench.runs}
-        whole_file.write_text(args.trace, json.dumps(bench_trace.document(traces)))
+        whole_file.write_text(args.trace, json.dumps(trace.document(traces)))
     if args.json == "-":
         print(json.dumps(whole))
         return
     if args.json is not None:
         whole_file.write_text(Path(args.json), json.dumps(whole) + "\n")
     console = Console(highlight=False)
-    bench_screen.show(bench, console)
+    screen.show(bench, console)
     console.print()
-    console.print(json.dumps(bench_document.summary(bench)), style="dim", soft_wrap=True)
+    console.print(json.dumps(document.summary(bench)), style="dim", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -9,10 +10,8 @@ from rich.console import Console
 from moshi_mlx.output.whole_file import check_outputs, write_text
 
 from ..doctor import checks, report
-from ..doctor import speed as doctor_speed
-from ..doctor.speed import Speed
-from ..machine import facts as platform_facts
-from ..machine.facts import Facts
+from ..doctor.speed import Speed, measure
+from ..machine.facts import Facts, gather
 from .model_options import KYUTAI_BITS, VOICES, add_force_option, kyutai_name
 
 MODELS = tuple(kyutai_name(voice, bits) for voice in VOICES for bits in KYUTAI_BITS)
@@ -32,12 +31,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--offline", action="store_true", help="don't ask the network anything")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(
+    args: argparse.Namespace,
+    gather: Callable[..., Facts] = gather,
+    measure: Callable[[], Speed | None] = measure,
+) -> int:
     """Always 0 when the report could be made: what it says is for people to judge."""
     if args.json not in (None, "-"):
         check_outputs([Path(args.json)], force=args.force)
-    facts = platform_facts.gather(MODELS, network=not args.offline)
-    speed, why_not = (None, "--quick") if args.quick else test_speed(facts)
+    facts = gather(MODELS, network=not args.offline)
+    speed, why_not = (None, "--quick") if args.quick else test_speed(facts, measure)
     lines = [*checks.check(facts), report.speed_line(speed, why_not)]
     if args.json is None:
         report.show(lines, Console(highlight=False))
@@ -50,7 +53,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def test_speed(facts: Facts) -> tuple[Speed | None, str]:
+def test_speed(
+    facts: Facts, measure: Callable[[], Speed | None] = measure
+) -> tuple[Speed | None, str]:
     """The five-second benchmark where it can run, else the reason why not."""
     if facts.mlx.backend is None:
         return None, "MLX doesn't start here"
@@ -58,5 +63,5 @@ def test_speed(facts: Facts) -> tuple[Speed | None, str]:
     if free is not None and free < SPEED_TEST_BYTES:
         return None, f"only {free / 1e9:.1f} GB of memory are free"
     with Console(stderr=True).status("measuring for five seconds ..."):
-        speed = doctor_speed.measure()
+        speed = measure()
     return speed, "" if speed else "the test did not end in time"

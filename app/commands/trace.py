@@ -20,7 +20,7 @@ from moshi_mlx.provenance import make_key, read_key
 
 from ..provenance.index import Index, default_path
 from ..provenance.tracing import Tracer
-from ..provenance.verdict import Verdict
+from ..provenance.verdict import MarkVerdict
 
 NOT_FOUND = 3
 LONG_S = 600.0  # from there on, progress is shown
@@ -77,7 +77,7 @@ def trace(args: argparse.Namespace) -> int:
     index = default_path() if default_path().exists() else None
     keys = {str(path): read_key(path) for path in args.key}
     tracer = Tracer(keys, index, args.thorough)
-    verdicts: list[Verdict] = []
+    verdicts: list[MarkVerdict] = []
     failed = False
     for path in args.files:
         try:
@@ -118,7 +118,7 @@ def progress(path: Path) -> Iterator[Callable[[float, float], None]]:
         yield told
 
 
-def show(verdict: Verdict) -> None:
+def show(verdict: MarkVerdict) -> None:
     print(f"{verdict.path}: {verdict.sentence()}")
     for line in verdict.lines():
         print(line)

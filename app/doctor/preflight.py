@@ -23,10 +23,17 @@ from moshi_mlx.lm.kv_ring import bits_per_number
 from moshi_mlx.weights import frame_cost
 from moshi_mlx.weights.recipes import RECIPES, name_of, smaller_than
 
-from ..machine import verdict as bench_verdict
 from ..machine.chips import bandwidth_gb_s, chip_name
 from ..machine.facts import Facts, gather
-from ..machine.verdict import NO, YES, Verdict
+from ..machine.verdict import (
+    MIMI_BYTES,
+    NO,
+    RUNTIME_BYTES,
+    YES,
+    Verdict,
+    frame_bytes,
+    of_floor,
+)
 from . import checks
 
 # name of a repository -> preset whose sizes it has
@@ -69,7 +76,7 @@ class ModelSize:
 
     @property
     def memory_bytes(self) -> int:
-        beside = bench_verdict.MIMI_BYTES + bench_verdict.RUNTIME_BYTES
+        beside = MIMI_BYTES + RUNTIME_BYTES
         return self.weights_bytes + self.kv_bytes + beside
 
     @property
@@ -116,7 +123,7 @@ def estimate(recipe: str, frame_bytes: int, facts: Facts) -> Verdict | None:
     bandwidth = bandwidth_gb_s(facts.chip or "", facts.gpu_cores, facts.memory_gb)
     if bandwidth is None:
         return None
-    return bench_verdict.of_floor(recipe, frame_cost.floor_ms(frame_bytes, bandwidth))
+    return of_floor(recipe, frame_cost.floor_ms(frame_bytes, bandwidth))
 
 
 def describe(model: str | Path, facts: Facts) -> ModelSize | None:
@@ -133,7 +140,7 @@ def describe(model: str | Path, facts: Facts) -> ModelSize | None:
         return None
     config = parse_config(raw_preset(preset))
     size = frame_cost.model_bytes(config, RECIPES[recipe])
-    missing = 0 if here else size + bench_verdict.MIMI_BYTES
+    missing = 0 if here else size + MIMI_BYTES
     return ModelSize(config, recipe, size, missing)
 
 
@@ -187,7 +194,7 @@ def _what_then(verdict: Verdict, model: ModelSize, facts: Facts) -> str:
     if smaller is None:  # a mix of one's own: what it could be smaller than, nobody knows
         return "choose fewer bits" if verdict.answer == NO else "measure it with `moshi bench`"
     for recipe in smaller:
-        other = estimate(recipe, bench_verdict.frame_bytes(model.config, recipe), facts)
+        other = estimate(recipe, frame_bytes(model.config, recipe), facts)
         if other is not None and other.answer == YES:
             return f"choose {recipe}"
     if verdict.answer == NO:

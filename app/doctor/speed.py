@@ -148,14 +148,18 @@ def _hopeless(one_ms: float) -> Speed:
     return Speed(layer * per_byte, depth * per_byte, one_ms - (layer + depth) * per_byte, 0.0, 1)
 
 
-def time_parts(dtype: str) -> Speed:
+def time_parts(
+    dtype: str,
+    lm_ms: Callable[[int, int, str, dict], tuple[float, int]] = _lm_ms,
+    codec_ms: Callable[[], tuple[float, int]] = _codec_ms,
+) -> Speed:
     """Time the three models and the codec, as far as the first one leaves hope."""
     pool: dict = {}
-    one, a = _lm_ms(*SHAPES[0], dtype, pool)
+    one, a = lm_ms(*SHAPES[0], dtype, pool)
     if one > HOPELESS_MS:
         return _hopeless(one)
-    (layers, b), (slices, c) = (_lm_ms(*shape, dtype, pool) for shape in SHAPES[1:])
-    codec, d = _codec_ms()
+    (layers, b), (slices, c) = (lm_ms(*shape, dtype, pool) for shape in SHAPES[1:])
+    codec, d = codec_ms()
     layer, depth = max(0.0, (layers - one) / 2), max(0.0, (slices - one) / 2)
     return Speed(layer, depth, max(0.0, one - layer - depth), codec, a + b + c + d)
 

@@ -29,34 +29,34 @@ class EchoCanceller:
         partitions = -(-tail_samples // PARTITION_SAMPLES)
         self._spectra = Spectra(partitions, max(AGAIN_HOPS))
         self._filter = KalmanFilter(self._spectra, partitions)
-        self._mic = np.zeros(PARTITION_SAMPLES + max(AGAIN_HOPS) * HOP_SAMPLES, np.float32)
+        self._near_end = np.zeros(PARTITION_SAMPLES + max(AGAIN_HOPS) * HOP_SAMPLES, np.float32)
         self._learnt = 0
         self._open_hops = 0  # since the microphone was muted
         self._before = self._after = 0.0  # energies of the microphone, of what is left of it
         self._loudest = 0.0
         self._known = False
 
-    def process(self, mic: np.ndarray, played: np.ndarray) -> np.ndarray:
-        """mic and played float32 [n], sample by sample -> cleaned [n], no sample late.
+    def process(self, near_end: np.ndarray, far_end: np.ndarray) -> np.ndarray:
+        """Microphone and what was played, float32 [n] each -> near end without echo [n], no delay.
 
         A rest of less than 480 samples, where input was dropped, is a block of its own. NaN and
         infinities are taken as silence: one would spoil the filter for good.
         """
-        mic, played = finite(mic), finite(played)
-        out = np.empty_like(mic)
-        for start in range(0, len(mic), HOP_SAMPLES):
+        near_end, far_end = finite(near_end), finite(far_end)
+        out = np.empty_like(near_end)
+        for start in range(0, len(near_end), HOP_SAMPLES):
             block = slice(start, start + HOP_SAMPLES)
-            out[block] = self._block(mic[block], played[block])
+            out[block] = self._block(near_end[block], far_end[block])
         return out
 
-    def _block(self, mic: np.ndarray, played: np.ndarray) -> np.ndarray:
-        n = len(mic)
-        self._mic[:-n] = self._mic[n:]
-        self._mic[-n:] = mic
-        self._learnt += self._spectra.take(played)
-        if not mic.any():  # muted: that tells nothing of the room
+    def _block(self, near_end: np.ndarray, far_end: np.ndarray) -> np.ndarray:
+        n = len(near_end)
+        self._near_end[:-n] = self._near_end[n:]
+        self._near_end[-n:] = near_end
+        self._learnt += self._spectra.take(far_end)
+        if not near_end.any():  # muted: that tells nothing of the room
             self._open_hops = 0
-            return mic
+            return near_end
         self._open_hops += 1
         error = self._error(0)
         if self._open_hops > 1:
@@ -67,16 +67,16 @@ class EchoCanceller:
                 if hops + 1 < self._open_hops:
                     self._filter.learn(self._error(hops), hops)
         self._filter.constrain(self._known or self._after < FOUND * self._before)
-        return self._spared(mic, error[-n:])
+        return self._spared(near_end, error[-n:])
 
     def _error(self, hops: int) -> np.ndarray:
         """What the filter leaves of the microphone's partition that ended `hops` ago."""
-        end = len(self._mic) - hops * HOP_SAMPLES
-        return self._mic[end - PARTITION_SAMPLES : end] - self._filter.echo(hops)
+        end = len(self._near_end) - hops * HOP_SAMPLES
+        return self._near_end[end - PARTITION_SAMPLES : end] - self._filter.echo(hops)
 
-    def _spared(self, mic: np.ndarray, error: np.ndarray) -> np.ndarray:
+    def _spared(self, near_end: np.ndarray, error: np.ndarray) -> np.ndarray:
         """The error, never louder than the microphone; a room that has changed is noticed."""
-        before, after = float(mic @ mic), float(error @ error)
+        before, after = float(near_end @ near_end), float(error @ error)
         self._before = ENERGY_MEMORY * self._before + before
         self._after = ENERGY_MEMORY * self._after + after
         self._known |= self._after < GOOD * self._before
@@ -85,9 +85,9 @@ class EchoCanceller:
         if self._known and lost:
             self._filter.forget()
             self._learnt, self._known = 0, False
-            return mic
+            return near_end
         if after <= before:
             return error
         if self._after > self._before:
-            return mic
+            return near_end
         return error * np.float32(np.sqrt(before / after))

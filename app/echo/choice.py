@@ -14,9 +14,9 @@ Clean = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Canceller(Protocol):
-    """Takes what was played out of what the microphone heard: float32 [n] each -> [n]."""
+    """Takes the echo of the far end out of the near end: float32 [n] each -> [n]."""
 
-    def process(self, mic: np.ndarray, played: np.ndarray) -> np.ndarray: ...
+    def process(self, near_end: np.ndarray, far_end: np.ndarray) -> np.ndarray: ...
 
 
 class Chain:
@@ -25,8 +25,8 @@ class Chain:
     def __init__(self, first: Canceller, second: Canceller) -> None:
         self._first, self._second = first, second
 
-    def process(self, mic: np.ndarray, played: np.ndarray) -> np.ndarray:
-        return self._second.process(self._first.process(mic, played), played)
+    def process(self, near_end: np.ndarray, far_end: np.ndarray) -> np.ndarray:
+        return self._second.process(self._first.process(near_end, far_end), far_end)
 
 
 def canceller(mode: str) -> Canceller:
@@ -50,9 +50,9 @@ def make_clean(mode: str, headphones: Callable[[], bool]) -> Clean | None:
         return None
     chosen = canceller("linear" if mode == "auto" else mode)
 
-    def clean(mic: np.ndarray, played: np.ndarray) -> np.ndarray:
+    def clean(near_end: np.ndarray, far_end: np.ndarray) -> np.ndarray:
         if mode == "auto" and headphones():
-            return mic
-        return chosen.process(mic, played)
+            return near_end
+        return chosen.process(near_end, far_end)
 
     return clean

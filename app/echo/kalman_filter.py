@@ -23,8 +23,8 @@ UNCONSTRAINED = 4  # a partition's answer is cut to its length every so many hop
 PROFILE = 2.0  # times that energy
 NEIGHBOURS = 0.3  # of a partition's energy is expected in the next one, 0.3 of that in the next
 ANYWHERE = 0.005  # of the strongest partition's energy is thought possible in any
-# Coherence: an error that goes with what was played in a partition's time is echo not learnt yet,
-# so that partition is uncertain again. The user's voice doesn't go with it and changes nothing.
+# Coherence: if the error is coherent with the far-end signal, that part of the echo path is not
+# modelled yet, and is uncertain again. The near end's voice isn't coherent and changes nothing.
 COHERENCE_MEMORY = 0.92  # of the spectra compared: 0.5 s
 COHERENCE_HOPS = 2  # they are compared every so many hops: blocks that don't overlap
 FLATNESS = 0.25  # a band weighs as its power to this: two voices' loudest harmonics meet by chance
@@ -39,12 +39,12 @@ NOISE_SHARE = (0.5 * CAUTION / np.bincount(BAND_OF_BIN)).astype(np.float32)
 
 
 class Spectra:
-    """Of what was played: a row each hop, newest first; a partition is two rows before the next."""
+    """Of the far end: a row each hop, newest first; a partition is two rows before the next."""
 
     def __init__(self, partitions: int, oldest: int) -> None:
         self._reach = 2 * partitions - 1
         self._rows = self._reach + oldest
-        self._played = np.zeros(2 * PARTITION_SAMPLES + (self._rows - 1) * HOP_SAMPLES, np.float32)
+        self._far_end = np.zeros(2 * PARTITION_SAMPLES + (self._rows - 1) * HOP_SAMPLES, np.float32)
         rows = self._rows + SPARE_ROWS
         self.values = np.zeros((rows, BINS), np.complex64)
         self.conjugates = np.zeros((rows, BINS), np.complex64)
@@ -54,18 +54,18 @@ class Spectra:
 
     @property
     def silent(self) -> bool:
-        """Nothing that could be heard now was played."""
+        """The far end has been silent for as long as the echo path is."""
         return self._quiet_hops > self._reach
 
-    def take(self, played: np.ndarray) -> bool:
+    def take(self, far_end: np.ndarray) -> bool:
         """The next hop; a shorter one is what is left where input was dropped. -> is it audible?"""
-        n = len(played)
-        audible = float(played @ played) > AUDIBLE
+        n = len(far_end)
+        audible = float(far_end @ far_end) > AUDIBLE
         self._quiet_hops = 0 if audible else self._quiet_hops + 1
-        self._played[:-n] = self._played[n:]
-        self._played[-n:] = played
+        self._far_end[:-n] = self._far_end[n:]
+        self._far_end[-n:] = far_end
         if n != HOP_SAMPLES:  # hops begin elsewhere from here on
-            windows = sliding_window_view(self._played, 2 * PARTITION_SAMPLES)
+            windows = sliding_window_view(self._far_end, 2 * PARTITION_SAMPLES)
             self._newest = SPARE_ROWS
             self._set(slice(SPARE_ROWS, None), np.fft.rfft(windows[::-HOP_SAMPLES]))
             return audible
@@ -74,7 +74,7 @@ class Spectra:
                 rows[SPARE_ROWS:] = rows[: self._rows]
             self._newest = SPARE_ROWS
         self._newest -= 1
-        self._set(self._newest, np.fft.rfft(self._played[-2 * PARTITION_SAMPLES :]))
+        self._set(self._newest, np.fft.rfft(self._far_end[-2 * PARTITION_SAMPLES :]))
         return audible
 
     def _set(self, rows: int | slice, spectra: np.ndarray) -> None:
@@ -97,8 +97,8 @@ class KalmanFilter:
         self._weights = np.zeros(shape, np.complex64)
         self._uncertainty = np.empty(shape, np.float32)
         self._noise = np.zeros(len(BANDS), np.float32)
-        self._cross = np.zeros(shape, np.complex64)  # of error and played, smoothed
-        self._power = np.zeros(shape, np.float32)  # of what was played, as smooth
+        self._cross = np.zeros(shape, np.complex64)  # of error and far_end, smoothed
+        self._power = np.zeros(shape, np.float32)  # of the far end, as smooth
         self._chance = np.zeros(shape, np.float32)  # |cross|^2 if phases are random
         self._complex, self._real = np.empty_like(self._cross), np.empty_like(self._power)
         self._block = np.zeros(2 * PARTITION_SAMPLES, np.float32)  # half silence, half error
@@ -118,10 +118,10 @@ class KalmanFilter:
         self._error_bands = np.zeros(len(BANDS), np.float32)
         self._energy = np.zeros(partitions, np.float32)
         self._missing = np.zeros(partitions, np.float32)
-        self.changed = False  # the error is coherent with what was played
+        self.changed = False  # the error is coherent with the far end
 
     def echo(self, hops: int) -> np.ndarray:
-        """What the microphone's partition that ended `hops` ago holds of what was played."""
+        """What the microphone's partition that ended `hops` ago holds of the far end."""
         heard = self._spectra.values[self._spectra.heard(hops)]
         spectrum = np.multiply(self._weights, heard, out=self._complex).sum(0)
         return np.fft.irfft(spectrum)[PARTITION_SAMPLES:]

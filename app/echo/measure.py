@@ -10,7 +10,7 @@ from moshi_mlx.errors import AudioError, MoshiError, with_extra
 from .choice import canceller
 
 SEARCH_S = 1.0  # the longest delay that is looked for
-HEARD = 0.1  # correlation with what was played that counts as an echo
+HEARD = 0.1  # correlation with the far end that counts as an echo
 SETTLED_S = 3.0  # a canceller's first seconds aren't judged
 GOOD_DB = 15.0  # Moshi was trained with echo of its own voice up to about -14 dB
 BETTER_DB = 6.0  # how much more WebRTC must take, for what it costs the user's voice
@@ -18,7 +18,7 @@ BETTER_DB = 6.0  # how much more WebRTC must take, for what it costs the user's 
 
 @dataclass(frozen=True)
 class Found:
-    """delay_ms: from played to heard; level_db: echo against what was played; erle_db: by mode."""
+    """delay_ms: from far end to near end; level_db: echo against the far end; erle_db: by mode."""
 
     delay_ms: float
     level_db: float
@@ -30,33 +30,33 @@ class Found:
         return self.correlation >= HEARD
 
 
-def measure(mic: np.ndarray, played: np.ndarray) -> Found:
-    """mic and played float32 [n], paired, nobody speaking. Raises AudioError for a dead input."""
-    if not mic.any():
+def measure(near_end: np.ndarray, far_end: np.ndarray) -> Found:
+    """Paired float32 [n] each, nobody speaking. Raises AudioError for a dead input."""
+    if not near_end.any():
         raise AudioError(
             "the microphone gave only zeros: is it muted, or not allowed for this terminal?"
         )
-    delay, correlation = delay_of(mic, played)
-    level_db = decibels(mic) - decibels(played)
+    delay, correlation = delay_of(near_end, far_end)
+    level_db = decibels(near_end) - decibels(far_end)
     erle = {}
     if correlation >= HEARD:
         for mode in ("linear", "webrtc", "both"):
             try:
-                left = canceller(mode).process(mic, played)
+                left = canceller(mode).process(near_end, far_end)
             except MoshiError:  # the extra isn't installed
                 continue
             start = round(SETTLED_S * SAMPLE_RATE_HZ)
-            erle[mode] = decibels(mic[start:]) - decibels(left[start:])
+            erle[mode] = decibels(near_end[start:]) - decibels(left[start:])
     return Found(1000 * delay / SAMPLE_RATE_HZ, level_db, correlation, erle)
 
 
-def delay_of(mic: np.ndarray, played: np.ndarray) -> tuple[int, float]:
-    """Samples by which mic follows played, and their correlation there (0 to 1)."""
-    n = 1 << (len(mic) + len(played)).bit_length()
-    cross = np.fft.irfft(np.fft.rfft(mic, n) * np.conj(np.fft.rfft(played, n)), n)
+def delay_of(near_end: np.ndarray, far_end: np.ndarray) -> tuple[int, float]:
+    """Samples by which near_end follows far_end, and their correlation there (0 to 1)."""
+    n = 1 << (len(near_end) + len(far_end)).bit_length()
+    cross = np.fft.irfft(np.fft.rfft(near_end, n) * np.conj(np.fft.rfft(far_end, n)), n)
     cross = np.abs(cross[: round(SEARCH_S * SAMPLE_RATE_HZ)])
     delay = int(np.argmax(cross))
-    norm = float(np.linalg.norm(mic) * np.linalg.norm(played))
+    norm = float(np.linalg.norm(near_end) * np.linalg.norm(far_end))
     return delay, float(cross[delay]) / norm if norm else 0.0
 
 

@@ -45,17 +45,17 @@ class WebrtcCanceller:
         self._aec: Any = pywebrtc_audio.EchoCanceller(sample_rate=2 * SAMPLE_RATE_HZ)
         self._up, self._far_up, self._down = RateFilter(), RateFilter(), RateFilter()
 
-    def process(self, mic: np.ndarray, played: np.ndarray) -> np.ndarray:
-        """mic and played float32 [n] -> cleaned [n]; a rest of less than 240 passes through."""
-        out = finite(mic).copy()
-        far = finite(played)
-        for start in range(0, len(mic) - BLOCK_SAMPLES + 1, BLOCK_SAMPLES):
+    def process(self, near_end: np.ndarray, far_end: np.ndarray) -> np.ndarray:
+        """float32 [n] each -> cleaned [n]; a rest of less than 240 passes through."""
+        out = finite(near_end).copy()
+        far = finite(far_end)
+        for start in range(0, len(near_end) - BLOCK_SAMPLES + 1, BLOCK_SAMPLES):
             block = slice(start, start + BLOCK_SAMPLES)
             out[block] = self._block(out[block], far[block])
         return out
 
-    def _block(self, mic: np.ndarray, played: np.ndarray) -> np.ndarray:
-        near, far = self._up(doubled(mic)), self._far_up(doubled(played))
+    def _block(self, near_end: np.ndarray, far_end: np.ndarray) -> np.ndarray:
+        near, far = self._up(doubled(near_end)), self._far_up(doubled(far_end))
         return self._down(self._aec.process(near, far))[::2]
 
 

@@ -85,10 +85,15 @@ class Facts:
         return None if self.memory_bytes is None else self.memory_bytes / 2**30
 
 
-def gather(repositories: tuple[str, ...] = (), network: bool = True, audio: bool = True) -> Facts:
+def gather(
+    repositories: tuple[str, ...] = (),
+    network: bool = True,
+    audio: bool = True,
+    hardware: Callable[[], dict[str, Any]] | None = None,
+) -> Facts:
     """Ask the machine everything, in parallel; `repositories`: whose cache state to look up.
 
-    `network` and `audio` False leave these questions out.
+    `network` and `audio` False leave these questions out; `hardware`: another reader of it.
     """
     base = Facts(
         system=platform.system(),
@@ -100,7 +105,7 @@ def gather(repositories: tuple[str, ...] = (), network: bool = True, audio: bool
         moshi_local=_version("moshi-local"),
     )
     questions: dict[str, Callable[[], Any]] = {
-        "hardware": readers.darwin if base.system == "Darwin" else readers.linux,
+        "hardware": hardware or (readers.darwin if base.system == "Darwin" else readers.linux),
         "mlx": _mlx,
         "models": lambda: {r: s for r in repositories if (s := cache_state(r)) is not None},
         "disk_free_bytes": lambda: shutil.disk_usage(_existing(_cache_folder())).free,
@@ -110,9 +115,9 @@ def gather(repositories: tuple[str, ...] = (), network: bool = True, audio: bool
     if network and not base.offline:
         questions["network"] = _network
     answers = _ask_all(questions)
-    hardware = answers.pop("hardware", None) or {}
+    read = answers.pop("hardware", None) or {}
     known = {name: value for name, value in answers.items() if value is not None}
-    return replace(base, **hardware, **known)
+    return replace(base, **read, **known)
 
 
 def _ask_all(questions: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
@@ -138,12 +143,12 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _mlx() -> Mlx:
+def _mlx(ask: Callable[..., dict[str, Any] | None] = readers.ask_child) -> Mlx:
     """In a child: without a Metal device (virtual machine, ssh) some versions abort the process."""
     version = _version("mlx")
     if version is None:
         return Mlx(None, None, why="not installed")
-    answer = readers.ask_child("machine.probe", "mlx")
+    answer = ask("machine.probe", "mlx")
     if answer is None:
         return Mlx(version, None, why="it ended while starting: no Metal device is visible here")
     return Mlx(version, **answer)

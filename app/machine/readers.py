@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ def output_of(*command: str) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
-def ask_child(*command: str, timeout_s: float | None = None) -> dict[str, Any] | None:
+def ask_child(
+    *command: str, timeout_s: float = CHILD_TIMEOUT_S, python: str = sys.executable
+) -> dict[str, Any] | None:
     """The JSON line that a module of this package prints in a process of its own.
 
     `command`: the module's name and its arguments. None if that process died or hung.
@@ -39,10 +42,10 @@ def ask_child(*command: str, timeout_s: float | None = None) -> dict[str, Any] |
         environment["PYTHONPATH"] = os.pathsep.join([root, environment.get("PYTHONPATH", "")])
     try:
         done = subprocess.run(
-            [sys.executable, "-m", f"{PACKAGE}.{module}", *arguments],
+            [python, "-m", f"{PACKAGE}.{module}", *arguments],
             capture_output=True,
             text=True,
-            timeout=timeout_s or CHILD_TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
             env=environment,
         )
@@ -52,7 +55,10 @@ def ask_child(*command: str, timeout_s: float | None = None) -> dict[str, Any] |
     return answer if done.returncode == 0 and isinstance(answer, dict) else None
 
 
-def darwin() -> dict[str, Any]:
+def darwin(
+    output_of: Callable[..., str] = output_of,
+    ask_child: Callable[..., dict[str, Any] | None] = ask_child,
+) -> dict[str, Any]:
     """Hardware facts of a Mac, from sysctl, vm_stat, ioreg and ps."""
     sysctl = parse_sysctl(
         output_of(

@@ -28,7 +28,7 @@ PUBLIC = "public key"
 TOGETHER = 3  # windows that are looked at once more as one, for what is too weak in each
 MOST_CHANNELS = 8
 
-Keys = Mapping[str, bytes]  # name -> key
+MarkKeys = Mapping[str, bytes]  # name -> key
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class _Looked:
 
 def find_marks(
     path: Path,
-    keys: Keys | None = None,
+    keys: MarkKeys | None = None,
     thorough: bool = False,
     progress: Callable[[float, float], None] = lambda done_s, all_s: None,
 ) -> Marks:
@@ -148,7 +148,7 @@ def blocks(file: soundfile.SoundFile, rate_hz: int) -> Iterator[np.ndarray]:
 
 
 def _look(
-    channel: int, start_s: float, seconds: float, looked: list[Variant], keys: Keys
+    channel: int, start_s: float, seconds: float, looked: list[Variant], keys: MarkKeys
 ) -> _Looked:
     fits = {name: best_fit(looked, key) for name, key in keys.items()}
     return _Looked(channel, start_s, seconds, fits)

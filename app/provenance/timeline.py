@@ -6,17 +6,17 @@ from html import escape
 from moshi_mlx.report.html_page import BOTTOM, LEFT, WIDTH, Scale, document, svg, table
 
 from .examine import Marks
-from .verdict import Verdict, channel_name, describe, describe_credentials
+from .verdict import MarkVerdict, channel_name, describe, describe_credentials
 
 ROW, GAP = 42, 8  # height of a channel's timeline
 LARGEST_Z = 25.0
 
 
-def page(verdicts: Sequence[Verdict]) -> str:
+def page(verdicts: Sequence[MarkVerdict]) -> str:
     return document("Where the sound came from", "".join(map(section, verdicts)))
 
 
-def section(verdict: Verdict) -> str:
+def section(verdict: MarkVerdict) -> str:
     kind = "yes" if verdict.found else "soft"
     parts = [
         f"<h2>{escape(verdict.path.name)}</h2>",

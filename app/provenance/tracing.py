@@ -13,7 +13,7 @@ from moshi_mlx.provenance import PUBLIC_KEY
 from .asking import credentials_of
 from .examine import MOST_CHANNELS, PUBLIC, blocks, find_marks
 from .index import Index, Match
-from .verdict import Verdict
+from .verdict import MarkVerdict
 
 
 class Tracer:
@@ -28,7 +28,7 @@ class Tracer:
 
     def trace(
         self, path: Path, progress: Callable[[float, float], None] = lambda done_s, all_s: None
-    ) -> Verdict:
+    ) -> MarkVerdict:
         """Raises MoshiError for a file that is no sound; an index of no use is a problem told."""
         marks = find_marks(path, self._keys, self._thorough, progress)
         matches: list[Match] = []
@@ -38,7 +38,7 @@ class Tracer:
             except MoshiError as error:
                 self.problems.append(str(error))
                 self._index = None
-        return Verdict(path, marks, credentials_of(path), matches)
+        return MarkVerdict(path, marks, credentials_of(path), matches)
 
 
 def matches_of(path: Path, index_path: Path) -> list[Match]:

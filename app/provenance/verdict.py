@@ -12,7 +12,7 @@ SIDES = ("left", "right")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class MarkVerdict:
     """Of one file. `credentials`: as `manifest_reader` tells; `matches`: in the index."""
 
     path: Path

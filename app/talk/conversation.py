@@ -20,7 +20,7 @@ from ..audio.port import Capture, EndOfInput, Port
 from ..echo.choice import Clean
 from ..events import FrameDone, Settings, Status
 from .engine import Engine, EngineReply, EngineTalk
-from .meters import SpeechDetector, StepTimes, peak_db
+from .meters import StepTimes, VoiceActivityDetector, peak_db
 from .pace import PaceWatch
 
 FADE_SAMPLES = 120  # 5 ms, where input was cut out
@@ -80,7 +80,7 @@ class Conversation:
         self.frames = 0  # finished
         self._talk, self._port, self._clean, self._engine = talk, port, clean, engine
         self._tell = tell
-        self._speech, self._steps = SpeechDetector(), StepTimes()
+        self._speech, self._steps = VoiceActivityDetector(), StepTimes()
         self.pace = PaceWatch(engine.name, engine.recipe)
         self._stepped = self._dropped_samples = 0
         self._hears_speech = False

@@ -22,8 +22,8 @@ def rms_db(pcm: np.ndarray) -> float:
     return max(SILENCE_DB, 10.0 * float(np.log10(power))) if power > 0.0 else SILENCE_DB
 
 
-class SpeechDetector:
-    """Says for each frame whether the user speaks: louder than -45 dBFS and than the room."""
+class VoiceActivityDetector:
+    """VAD by energy: whether the user speaks, louder than -45 dBFS and than the room's noise."""
 
     def __init__(self) -> None:
         self._noise_db = -60.0

@@ -15,7 +15,7 @@ from .interface import CodecStream
 
 DECODING_MAX = 2  # frames that may wait for their sound or be at it
 
-Sound = np.ndarray | None
+Pcm = np.ndarray | None
 
 
 class EncodeAhead:
@@ -54,9 +54,9 @@ class DecodeBehind:
 
     def __init__(self) -> None:
         self._worker: ThreadPoolExecutor | None = None
-        self._pending: deque[Future[Sound]] = deque()
+        self._pending: deque[Future[Pcm]] = deque()
 
-    def begin(self, stream: CodecStream, codes: np.ndarray | None) -> "Future[Sound]":
+    def begin(self, stream: CodecStream, codes: np.ndarray | None) -> "Future[Pcm]":
         """Sound [1920] of codes [K], None for None. Waits as long as two others are unfinished.
 
         Raises what an earlier frame raised: the frames after it are lost, as their futures tell.
@@ -81,10 +81,10 @@ class DecodeBehind:
 
 
 def _decoded(
-    before: "Future[Sound] | None",
+    before: "Future[Pcm] | None",
     decode: Callable[[np.ndarray], np.ndarray],
     codes: np.ndarray | None,
-) -> Sound:
+) -> Pcm:
     if before is not None:
         before.result()  # done by now; after a frame that failed there is no going on
     return None if codes is None else decode(codes)

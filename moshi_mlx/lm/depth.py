@@ -41,7 +41,7 @@ class DepthTransformer(nn.Module):
         self.heads = [Linear(dim, lm.card) for _ in range(config.num_slices)]
 
     def new_buffers(self, dtype: mx.Dtype) -> list[mx.array]:
-        """Room for one frame's keys and values, one [2, H, S, D] a layer."""
+        """One frame's KV cache, one [2, H, S, D] a layer."""
         t, S = self.config.transformer, self.config.num_slices
         return [new_buffer(t.num_heads, S, t.head_dim, dtype) for _ in range(t.num_layers)]
 

@@ -1,4 +1,4 @@
-"""Keys and values of a conversation: rings of fixed size, allocated once, never trimmed.
+"""The KV cache of a conversation: rings of fixed size, allocated once, never trimmed.
 
 Keys are stored after RoPE, so attention gives the same result in any ring order; one position is
 written at a time, so a ring as long as the attention window holds exactly the keys that a query

@@ -36,7 +36,7 @@ SEQUENCE_CHUNK = 512  # steps whose logits are computed at once: bounds memory
 class Lm(nn.Module):
     """Moshi's language model as described by an LmConfig.
 
-    `kv_bits`: 16, or 8 for keys and values in 8 bit, in conversations and in `forward`.
+    `kv_bits`: 16, or 8 for a KV cache in 8 bit, in conversations and in `forward`.
     """
 
     forced_texts = 1

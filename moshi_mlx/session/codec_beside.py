@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..codec.cpu_threads import DecodeBehind, EncodeAhead, Sound
+from ..codec.cpu_threads import DecodeBehind, EncodeAhead, Pcm
 from ..codec.interface import CodecStream
 from ..lm.generator import Forced, Step
 
@@ -35,14 +35,14 @@ class CodecBeside:
 
     def step(
         self, frame: np.ndarray, forced: Forced | None, following: np.ndarray | None = None
-    ) -> tuple[Step, Sound]:
+    ) -> tuple[Step, Pcm]:
         step = self._said(frame, forced, following)
         self._behind.wait()
         return step, None if step.codes is None else self._stream.decode(step.codes)
 
     def step_early(
         self, frame: np.ndarray, forced: Forced | None, following: np.ndarray | None = None
-    ) -> "tuple[Step, Future[Sound]]":
+    ) -> "tuple[Step, Future[Pcm]]":
         step = self._said(frame, forced, following)
         return step, self._behind.begin(self._stream, step.codes)
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from ..codec.cpu_threads import Sound
+from ..codec.cpu_threads import Pcm
 from ..lm.generator import Forced, Step
 from ..provenance import Marker
 from .path import FramePath
@@ -19,7 +19,7 @@ class MarkedPath:
 
     def __init__(self, path: FramePath, marker: Marker) -> None:
         self._path, self._marker = path, marker
-        self._last: Future[Sound] | None = None  # the latest that may come later
+        self._last: Future[Pcm] | None = None  # the latest that may come later
 
     @property
     def encodes_ahead(self) -> bool:
@@ -34,7 +34,7 @@ class MarkedPath:
 
     def step(
         self, frame: np.ndarray, forced: Forced | None, following: np.ndarray | None = None
-    ) -> tuple[Step, Sound]:
+    ) -> tuple[Step, Pcm]:
         step, sound = self._path.step(frame, forced, following)
         if self._last is not None:  # decoded by now; whether it is marked is another thread's word
             wait([self._last])
@@ -43,9 +43,9 @@ class MarkedPath:
 
     def step_early(
         self, frame: np.ndarray, forced: Forced | None, following: np.ndarray | None = None
-    ) -> "tuple[Step, Future[Sound]]":
+    ) -> "tuple[Step, Future[Pcm]]":
         step, plain = self._path.step_early(frame, forced, following)
-        later: Future[Sound] = Future()
+        later: Future[Pcm] = Future()
         plain.add_done_callback(partial(_mark_later, self._marker, later))
         self._last = later
         return step, later
@@ -54,11 +54,11 @@ class MarkedPath:
         self._path.close()
 
 
-def marked(marker: Marker, sound: Sound) -> Sound:
+def marked(marker: Marker, sound: Pcm) -> Pcm:
     return None if sound is None else marker.frame(sound)
 
 
-def _mark_later(marker: Marker, later: "Future[Sound]", plain: "Future[Sound]") -> None:
+def _mark_later(marker: Marker, later: "Future[Pcm]", plain: "Future[Pcm]") -> None:
     """Where the plain sound is there; before the next one's decoding begins."""
     if plain.cancelled():
         later.cancel()

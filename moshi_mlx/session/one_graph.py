@@ -5,7 +5,7 @@ from concurrent.futures import Future
 import mlx.core as mx
 import numpy as np
 
-from ..codec.cpu_threads import Sound
+from ..codec.cpu_threads import Pcm
 from ..codec.interface import LazyStream
 from ..lm.generator import Forced, LmGenerator, Step
 
@@ -23,7 +23,7 @@ class OneGraph:
 
     def step(
         self, frame: np.ndarray, forced: Forced | None, following: np.ndarray | None = None
-    ) -> tuple[Step, Sound]:
+    ) -> tuple[Step, Pcm]:
         submitted = self._generator.submit(self._heard(frame), forced)
         codes = submitted.codes()
         pcm = None if codes is None else self._stream.decode_lazy(codes)
@@ -41,9 +41,9 @@ class OneGraph:
 
     def step_early(
         self, frame: np.ndarray, forced: Forced | None, following: np.ndarray | None = None
-    ) -> "tuple[Step, Future[Sound]]":
+    ) -> "tuple[Step, Future[Pcm]]":
         step, pcm = self.step(frame, forced)
-        there = Future[Sound]()
+        there = Future[Pcm]()
         there.set_result(pcm)
         return step, there
 

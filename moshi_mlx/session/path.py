@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..codec.cpu_threads import Sound
+from ..codec.cpu_threads import Pcm
 from ..codec.interface import CodecStream
 from ..lm.generator import Forced, LmGenerator, Step
 from .codec_beside import CodecBeside
@@ -32,13 +32,13 @@ class FramePath(Protocol):
 
     def step(
         self, frame: np.ndarray, forced: Forced | None, following: np.ndarray | None = None
-    ) -> tuple[Step, Sound]:
+    ) -> tuple[Step, Pcm]:
         """80 ms of the user, float32 [1920] -> the model's step and its sound [1920]."""
         ...
 
     def step_early(
         self, frame: np.ndarray, forced: Forced | None, following: np.ndarray | None = None
-    ) -> "tuple[Step, Future[Sound]]":
+    ) -> "tuple[Step, Future[Pcm]]":
         """As `step`; the sound may come later, which its future tells."""
         ...
 

@@ -59,7 +59,7 @@ def model_bytes(config: LmConfig, recipe: Recipe) -> int:
 
 
 def kv_bytes(config: LmConfig, history_frames: int | None = None, kv_bits: float = KV_BITS) -> int:
-    """Bytes of keys and values read after so many frames; None: the context is full.
+    """Bytes of KV cache read after so many frames; None: the context is full.
 
     `kv_bits`: of one number, scales counted (`cache.bits_per_number`).
     """

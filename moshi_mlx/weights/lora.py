@@ -42,7 +42,7 @@ class Adaptation:
 
 
 @dataclass(frozen=True)
-class Pair:
+class LoraPair:
     """One layer's adapter: a [R, in], b [out, R] in float32, the scaling folded into b."""
 
     a: mx.array
@@ -58,7 +58,7 @@ class Pair:
 class Adapter:
     """An adapter by the names of Kyutai's MLX layout: pairs a layer, and whole tensors."""
 
-    pairs: Mapping[str, Pair]
+    pairs: Mapping[str, LoraPair]
     whole: Mapping[str, mx.array]
 
 
@@ -137,7 +137,7 @@ def adapted(
     config: LmConfig,
     adaptation: Adaptation,
     dtype: mx.Dtype,
-) -> tuple[dict[str, mx.array], dict[str, Pair]]:
+) -> tuple[dict[str, mx.array], dict[str, LoraPair]]:
     """The weights with the adapter in them where it can be, and the pairs to keep beside them.
 
     Merged layers are summed in float32 and rounded once, to `dtype`. Raises WeightsError.
@@ -164,12 +164,12 @@ def adapted(
     return found, beside
 
 
-def attach(lm: Lm, pairs: Mapping[str, Pair], dtype: mx.Dtype) -> None:
+def attach(lm: Lm, pairs: Mapping[str, LoraPair], dtype: mx.Dtype) -> None:
     """Put pairs (by the names of Kyutai's MLX layout) beside the layers of a model."""
     new: list[tuple[str, nn.Module]] = []
     modules = dict(lm.named_modules())
 
-    def cut(pair: Pair) -> tuple[mx.array, mx.array]:
+    def cut(pair: LoraPair) -> tuple[mx.array, mx.array]:
         return pair.a.astype(dtype), pair.b.astype(dtype)
 
     for layer, pair in pairs.items():
@@ -194,7 +194,7 @@ def _pair(
     shape: tuple[int, ...],
     scaling: float,
     where: str,
-) -> Pair:
+) -> LoraPair:
     """Both matrices of one layer, cut out of a stack where the slices lie in one tensor."""
     if a.ndim != 2 or b.ndim != 2 or a.shape[0] % parts or b.shape[0] % parts:
         raise WeightsError(f"{where} has shape {list(a.shape)}, its partner {list(b.shape)}")
@@ -207,7 +207,7 @@ def _pair(
             f"{list(shape)}"
         )
     a = a[part * ranks : (part + 1) * ranks].astype(mx.float32)
-    return Pair(a, b[part * outs : (part + 1) * outs].astype(mx.float32) * scaling)
+    return LoraPair(a, b[part * outs : (part + 1) * outs].astype(mx.float32) * scaling)
 
 
 def _replacement(tensor: mx.array, shape: tuple[int, ...], name: str, path: Path) -> mx.array:

@@ -38,15 +38,15 @@ ORDER = tuple(
 
 
 class Catcher(nn.Module):
-    """A linear layer that adds up x xT of all that it is given."""
+    """A linear layer that adds up its Hessian, x xT of all inputs that it is given."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        self.linear, self.gram = linear, mx.zeros((linear.weight.shape[1],) * 2)
+        self.linear, self.hessian = linear, mx.zeros((linear.weight.shape[1],) * 2)
 
     def __call__(self, x: mx.array) -> mx.array:
         rows = x.reshape(-1, x.shape[-1])
-        self.gram = self.gram + rows.T @ rows
+        self.hessian = self.hessian + rows.T @ rows
         return self.linear(x)
 
 
@@ -77,9 +77,9 @@ def calibrate(
         streamed.load(stage, plainly)
         names = [name for name in layers if name.startswith(stage.prefixes)]
         for group in in_order(names):
-            grams = grams_of(streamed, stage, group, hidden, sequences)
+            hessians = hessians_of(streamed, stage, group, hidden, sequences)
             for name in group:
-                _round(streamed, name, layers[name], grams.pop(name), keep)
+                _round(streamed, name, layers[name], hessians.pop(name), keep)
                 progress(sum(p.num_weights for p in layers[name]))
         for i, tokens in enumerate(sequences):
             hidden[i] = stage.run(hidden[i], tokens).hidden
@@ -132,34 +132,34 @@ def in_order(names: Sequence[str]) -> list[list[str]]:
     return [group for group in groups if group]
 
 
-def grams_of(
+def hessians_of(
     streamed: StreamedLm,
     stage: Stage,
     names: Sequence[str],
     hidden: Sequence[mx.array],
     sequences: Sequence[Tokens],
 ) -> dict[str, np.ndarray]:
-    """Parameter of the stage -> sum of x xT over its layer's inputs."""
+    """Parameter of the stage -> Hessian [C, C] of its layer: x xT summed over the inputs."""
     catchers = {name: Catcher(streamed.module(name)) for name in names}
     for name, catcher in catchers.items():
         streamed.put(name, catcher)
     for x, tokens in zip(hidden, sequences, strict=True):
         stage.run(x, tokens)
-        mx.eval([catcher.gram for catcher in catchers.values()])  # and nothing that comes after
+        mx.eval([catcher.hessian for catcher in catchers.values()])  # and nothing that comes after
     for name, catcher in catchers.items():
         streamed.put(name, catcher.linear)
-    return {name: np.array(catcher.gram) for name, catcher in catchers.items()}
+    return {name: np.array(catcher.hessian) for name, catcher in catchers.items()}
 
 
 def _round(
     streamed: StreamedLm,
     name: str,
     members: Sequence[Planned],
-    gram: np.ndarray,
+    hessian: np.ndarray,
     keep: Callable[[str, Parts], object],
 ) -> None:
     """Round a layer's members, give them away, and put what they stand for in their place."""
-    factor = inverse_factor(gram)
+    factor = inverse_factor(hessian)
     rounded: dict[str, mx.array] = {}
     for planned in members:
         assert planned.chosen is not None

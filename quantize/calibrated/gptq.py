@@ -17,17 +17,20 @@ DAMPING = 0.01  # of the mean diagonal, as in the paper: directions that were ha
 PACK_ROWS = 2048  # rows whose bits are spread out at once: bounds memory
 
 
-def inverse_factor(gram: np.ndarray, damping: float = DAMPING) -> np.ndarray:
-    """Sum of x xT over the inputs [C, C] -> upper U [C, C], float32, with inv(gram) = UT U.
+def inverse_factor(hessian: np.ndarray, damping: float = DAMPING) -> np.ndarray:
+    """A layer's Hessian [C, C] -> upper U [C, C], float32, with inv(H) = UT U.
+
+    The Hessian of the squared error of an output is the sum of x xT over the inputs (the paper's
+    factor of 2 doesn't change the rounding).
 
     Inputs that never fired get a diagonal of their own: their weights are rounded to the nearest.
     """
-    gram = gram.astype(np.float64)
-    diagonal = np.einsum("cc->c", gram)
+    hessian = hessian.astype(np.float64)
+    diagonal = np.einsum("cc->c", hessian)
     diagonal[diagonal <= 0] = 1.0
     diagonal += damping * diagonal.mean()
-    # gram = A AT with A upper (Cholesky from the last row on), so inv(gram) = UT U for U = inv(A)
-    lower = np.linalg.cholesky(gram[::-1, ::-1])
+    # H = A AT with A upper (Cholesky from the last row on), so inv(H) = UT U for U = inv(A)
+    lower = np.linalg.cholesky(hessian[::-1, ::-1])
     return np.triu(np.linalg.inv(lower[::-1, ::-1])).astype(np.float32)
 
 

@@ -213,7 +213,7 @@ def test_every_sample_is_heard_once_and_played_once_for_an_hour():
     assert checks["heard"] == 3600 * SAMPLE_RATE_HZ
     port.drain()
     assert checks["played"] == 3600 * SAMPLE_RATE_HZ
-    assert port.playout.starved == 0 and port.playout.skipped_samples == 0
+    assert port.playout.underruns == 0 and port.playout.skipped_samples == 0
     assert memory[1] - memory[0] < 500_000, memory  # 11 bytes a frame
     assert threading.active_count() == threads
 
@@ -252,7 +252,7 @@ def test_a_gap_fades_out_and_in_without_a_click():
         played.append(out.copy())
     sound = np.concatenate(played)
     assert np.max(np.abs(np.diff(sound))) < 0.06
-    assert playout.starved == 2 and not sound[6 * BLOCK : 8 * BLOCK].any()
+    assert playout.underruns == 2 and not sound[6 * BLOCK : 8 * BLOCK].any()
 
 
 def test_flush_forgets_what_waits_and_plays_the_next_frame_at_once():

@@ -6,19 +6,23 @@ import time
 
 import pytest
 
-from app import cli
-from app.bench import subject
 from app.commands import bench
-from app.machine import facts as platform_facts
+from moshi_mlx.errors import MoshiError, UsageError
 from tests.support.bench_process import assert_one_line, moshi
+from tests.support.commands import parsed
 from tests.support.doctor_machines import LINUX, M1_8GB, M4_MAX, ROSETTA, VM_WITHOUT_METAL
 
 
-@pytest.fixture
-def no_work(monkeypatch):
-    """Whatever is measured from here on is a mistake."""
-    monkeypatch.setattr(bench, "measure_all", lambda *_: pytest.fail("measured"))
-    monkeypatch.setattr(platform_facts, "gather", lambda *_, **__: M4_MAX)
+def refused(facts, *argv: str) -> MoshiError:
+    """What a run ends with on a machine of `facts`, before anything is measured: one line."""
+    with pytest.raises(MoshiError) as caught:
+        bench.run(
+            parsed(bench, *argv),
+            gather=lambda *_, **__: facts,
+            measure=lambda *_: pytest.fail("measured"),
+        )
+    assert len(str(caught.value).splitlines()) == 1
+    return caught.value
 
 
 @pytest.mark.parametrize(
@@ -39,36 +43,34 @@ def no_work(monkeypatch):
         (["--minutes", "1", "--frames", "10"], "not both"),
         (["--minutes", "nan"], "more than 0"),
         (["--metal-capture", "a.gputrace"], "Metal"),
-        (["--model", "no/such/folder/anywhere", "--offline"], "no/such"),
     ],
 )
-def test_bad_options_are_one_line(argv, says, capsys, no_work, monkeypatch):
-    if argv[0] == "--model" and "--offline" in argv:
-        monkeypatch.undo()  # this one fails while loading
-    loads = argv[0] in ("--metal-capture",) or "--offline" in argv or "stt-1b" in argv
-    assert_one_line(["bench", *argv], says, capsys, status=1 if loads else 2)
+def test_bad_options_are_one_line(argv, says):
+    error = refused(M4_MAX, *argv)
+    fits_no_machine = argv[0] == "--metal-capture" or "stt-1b" in argv
+    assert says in str(error) and isinstance(error, UsageError) != fits_no_machine
+
+
+def test_a_model_that_is_not_there_is_one_line(capsys):
+    argv = ["bench", "--model", "no/such/folder/anywhere", "--offline"]
+    assert_one_line(argv, "no/such", capsys)
 
 
 @pytest.mark.parametrize("option", ["--json", "--html", "--trace"])
 @pytest.mark.parametrize("place", ["missing/report", "."])
-def test_an_unwritable_report_is_refused_before_the_run(option, place, tmp_path, capsys, no_work):
+def test_an_unwritable_report_is_refused_before_the_run(option, place, tmp_path):
     before = list(tmp_path.iterdir())
-    assert cli.main(["bench", option, str(tmp_path / place)]) == 1
-    errors = capsys.readouterr().err
-    assert len(errors.strip().splitlines()) == 1 and str(tmp_path) in errors
+    assert str(tmp_path) in str(refused(M4_MAX, option, str(tmp_path / place)))
     assert list(tmp_path.iterdir()) == before
 
 
-def test_a_model_that_does_not_fit_is_one_line(capsys, monkeypatch):
-    monkeypatch.setattr(platform_facts, "gather", lambda *_, **__: M1_8GB)
-    monkeypatch.setattr(subject, "random_lm", lambda *_: pytest.fail("allocated"))
-    assert_one_line(["bench"], "q4 needs 7.5 GB of memory and this machine can give 6.0", capsys)
+def test_a_model_that_does_not_fit_is_one_line():
+    assert "q4 needs 7.5 GB of memory and this machine can give 6.0" in str(refused(M1_8GB))
 
 
 @pytest.mark.parametrize("facts", [ROSETTA, VM_WITHOUT_METAL])
-def test_where_mlx_does_not_start_the_doctor_is_named(facts, capsys, monkeypatch):
-    monkeypatch.setattr(platform_facts, "gather", lambda *_, **__: facts)
-    assert_one_line(["bench"], "moshi doctor", capsys)
+def test_where_mlx_does_not_start_the_doctor_is_named(facts):
+    assert "moshi doctor" in str(refused(facts))
 
 
 def test_ctrl_c_prints_what_there_is(tmp_path):
@@ -89,13 +91,12 @@ def test_ctrl_c_prints_what_there_is(tmp_path):
     assert "Interrupted" in out and json.loads(out.splitlines()[-1])["interrupted"]
 
 
-def test_ctrl_c_before_the_first_frame_says_so(tmp_path, capsys, monkeypatch):
+def test_ctrl_c_before_the_first_frame_says_so(tmp_path, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(platform_facts, "gather", lambda *_, **__: LINUX)
-    monkeypatch.setattr(bench, "measure", interrupted)
     report = tmp_path / "a.json"
-    assert cli.main(["bench", "--model", "nano", "--chip", "M2", "--json", str(report)]) == 1
+    args = parsed(bench, "--model", "nano", "--chip", "M2", "--json", str(report))
+    assert bench.run(args, lambda *_, **__: LINUX, measure=interrupted) == bench.INCOMPLETE
     out, errors = capsys.readouterr()
     assert out == "" and "nothing was measured" in errors and not report.exists()

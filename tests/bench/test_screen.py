@@ -12,16 +12,18 @@ from app.bench.floor import Bandwidth, Floor
 from app.bench.measure import Run
 from app.bench.runner import Memory, Plan
 from app.bench.split import Split
-from app.bench.stats import Frame, RunTimes, TimerCheck
+from app.bench.stats import FrameTime, RunTimes, TimerCheck
 from app.bench.subject import Subject
-from app.commands import bench as cli_bench
+from app.commands import bench
 from tests.support.doctor_machines import ALL, LINUX, M4_MAX
 
 
 def made_up(recipe: str, p50: float, floor_ms: float, extra: float = 3.0) -> Run:
     """A run of the 7B as a Mac might give it: a picture of the screen, not a measurement."""
     stages = {"encode": 5.0, "lm": p50 - 12.0, "decode": 6.5, "host": 0.5}
-    frames = [Frame(i * 0.08, p50 + (i % 7) * 0.4, stages if i % 2 else None) for i in range(200)]
+    frames = [
+        FrameTime(i * 0.08, p50 + (i % 7) * 0.4, stages if i % 2 else None) for i in range(200)
+    ]
     return Run(
         Subject("moshi-7b", recipe, True, lambda: pytest.fail("built")),
         RunTimes(frames),
@@ -62,15 +64,15 @@ def test_the_default_is_the_7b_on_a_gpu_and_nano_elsewhere(capsys):
     import argparse
 
     parser = argparse.ArgumentParser()
-    cli_bench.configure(parser)
-    gpu = cli_bench.subjects_from(parser.parse_args([]), M4_MAX)
+    bench.configure(parser)
+    gpu = bench.subjects_from(parser.parse_args([]), M4_MAX)
     assert [(s.model, s.recipe, s.random) for s in gpu] == [("moshi-7b", "q4", True)]
-    cpu = cli_bench.subjects_from(parser.parse_args([]), LINUX)
+    cpu = bench.subjects_from(parser.parse_args([]), LINUX)
     assert [(s.model, s.random) for s in cpu] == [("nano", False)]
     assert "--random-weights" in capsys.readouterr().err
     several = parser.parse_args(["--recipes", "q4, q6,q8,bf16"])
     roomy = replace(M4_MAX, memory_bytes=64 * 2**30)
-    assert [s.recipe for s in cli_bench.subjects_from(several, roomy)] == ["q4", "q6", "q8", "bf16"]
+    assert [s.recipe for s in bench.subjects_from(several, roomy)] == ["q4", "q6", "q8", "bf16"]
 
 
 @pytest.mark.parametrize(
@@ -84,5 +86,5 @@ def test_the_default_is_the_7b_on_a_gpu_and_nano_elsewhere(capsys):
 )
 def test_the_advice_follows_from_where_the_time_goes(p50, floor_ms, slow_ms, says):
     run = made_up("q4", p50, floor_ms)
-    run.recording.frames += [Frame(0.0, p50 + slow_ms)] * (20 if slow_ms else 0)
+    run.recording.frames += [FrameTime(0.0, p50 + slow_ms)] * (20 if slow_ms else 0)
     assert run.verdict.answer != "yes" and says in screen.advice(run)

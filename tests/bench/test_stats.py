@@ -3,32 +3,32 @@
 import numpy as np
 import pytest
 
-from app.bench import stats as bench_stats
+from app.bench import stats
 from app.bench.runner import Plan, noise_frames, stages_of, timer_cost_ms, watched
-from app.bench.stats import Frame, RunTimes
+from app.bench.stats import FrameTime, RunTimes
 from app.machine import verdict
 from moshi_mlx import load
 
 
 def test_percentiles_and_shares():
     times = [float(n) for n in range(1, 102)]  # 1 .. 101
-    found = bench_stats.summarize(times)
+    found = stats.summarize(times)
     assert (found.p50, found.p95, found.p99, found.max) == (51, 96, 100, 101)
     assert (found.mean, found.count) == (51, 101)
-    assert bench_stats.over_budget_percent(times) == pytest.approx(100 * 21 / 101)
-    assert bench_stats.real_time_factor([40.0, 80.0]) == 0.75
+    assert stats.over_budget_percent(times) == pytest.approx(100 * 21 / 101)
+    assert stats.real_time_factor([40.0, 80.0]) == 0.75
 
 
 def test_the_answer_comes_after_frame_delay_compute_and_buffers():
-    assert bench_stats.response_latency_ms(30.0) == 80 + 80 + 30 + 60
+    assert stats.response_latency_ms(30.0) == 80 + 80 + 30 + 60
 
 
 def test_heat_is_the_last_minute_against_the_first():
-    frames = [Frame(second, 40.0 if second < 90 else 50.0) for second in range(181)]
-    found = bench_stats.drift(RunTimes(frames))
+    frames = [FrameTime(second, 40.0 if second < 90 else 50.0) for second in range(181)]
+    found = stats.drift(RunTimes(frames))
     assert found is not None
     assert (found.first_ms, found.last_ms) == (40.0, 50.0) and found.percent == pytest.approx(25)
-    assert bench_stats.drift(RunTimes(frames[:100])) is None
+    assert stats.drift(RunTimes(frames[:100])) is None
 
 
 def test_stages_and_host_add_up_to_the_frame():
@@ -41,20 +41,20 @@ def test_stages_and_host_add_up_to_the_frame():
 def test_parts_of_a_typical_frame_add_up_to_it_where_medians_do_not():
     """Frames that are slow in one part or the other: the medians of parts make 20, no frame is."""
     rows = [(10, 30), (30, 10), (10, 31), (31, 10), (10, 32)]
-    frames = [Frame(0, a + b, {"encode": a, "lm": b, "decode": 0, "host": 0}) for a, b in rows]
-    found = bench_stats.typical_stages(RunTimes(frames))
+    frames = [FrameTime(0, a + b, {"encode": a, "lm": b, "decode": 0, "host": 0}) for a, b in rows]
+    found = stats.typical_stages(RunTimes(frames))
     assert found == {"encode": 10, "lm": 31, "decode": 0, "host": 0}
-    assert bench_stats.typical_stages(RunTimes([Frame(0, 1.0)])) == {}
+    assert stats.typical_stages(RunTimes([FrameTime(0, 1.0)])) == {}
 
 
 def test_the_timer_check_compares_the_parts_with_frames_nobody_looked_into():
     stages = {"encode": 5.0, "lm": 20.0, "decode": 6.0, "host": 1.0}
-    frames = [Frame(0, 31.0), Frame(0, 32.0, stages)] * 5
-    found = bench_stats.timer_check(RunTimes(frames), timer_ms=0.0062)
+    frames = [FrameTime(0, 31.0), FrameTime(0, 32.0, stages)] * 5
+    found = stats.timer_check(RunTimes(frames), timer_ms=0.0062)
     assert found is not None and found.sum_ms == 32 and found.watched_ms == 32
     assert found.gap_percent == pytest.approx(100 / 31)
     assert found.cost_percent == pytest.approx(0.02)
-    assert bench_stats.timer_check(RunTimes(frames[:1]), 0.0) is None
+    assert stats.timer_check(RunTimes(frames[:1]), 0.0) is None
 
 
 def test_a_session_is_looked_into_only_while_the_watch_is_on():

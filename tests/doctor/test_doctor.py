@@ -9,12 +9,11 @@ from rich.console import Console
 
 from app import cli
 from app.commands import doctor
-from app.doctor import report as doctor_screen
-from app.doctor import speed as doctor_speed
 from app.doctor.checks import OK, PROBLEM, WARNING, Finding, check
-from app.doctor.speed import Speed
-from app.machine import facts as platform_facts
-from app.machine.facts import Audio
+from app.doctor.report import as_json, conclusion, show, speed_line
+from app.doctor.speed import TIMEOUT_S, Speed, time_parts
+from app.machine.facts import GATHER_TIMEOUT_S, Audio
+from tests.support.commands import parsed
 from tests.support.doctor_machines import (
     AIRPODS,
     ALL,
@@ -42,7 +41,7 @@ def line_of(facts, title: str) -> Finding:
 
 def test_a_healthy_mac_has_only_ok_lines():
     assert set(levels(M4_MAX).values()) == {OK}
-    assert "Ready" in doctor_screen.conclusion(check(M4_MAX))
+    assert "Ready" in conclusion(check(M4_MAX))
 
 
 @pytest.mark.parametrize(
@@ -96,9 +95,9 @@ def test_memory_says_what_each_recipe_needs():
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_screen_fits_one_terminal_on_every_machine(name):
-    lines = [*check(ALL[name]), doctor_screen.speed_line(FAST)]
+    lines = [*check(ALL[name]), speed_line(FAST)]
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    doctor_screen.show(lines, console)
+    show(lines, console)
     text = console.export_text()
     assert len(text.splitlines()) <= 40
     for line in lines:
@@ -109,7 +108,7 @@ def test_speed_of_a_fast_mac_is_yes_with_headroom():
     verdicts = {v.recipe: v for v in FAST.verdicts}
     assert verdicts["q4"].answer == "yes" and verdicts["q4"].headroom_ms > 30
     assert FAST.bandwidth_gb_s == pytest.approx(128.45e6 / 0.35 / 1e6, rel=0.01)
-    line = doctor_screen.speed_line(FAST)
+    line = speed_line(FAST)
     assert line.level == OK and line.text.startswith("q4: yes, about ")
 
 
@@ -119,21 +118,20 @@ def test_more_bytes_make_a_slower_frame():
     assert FAST.frame_ms("q4", 0) < FAST.frame_ms("q4")
 
 
-def test_parts_are_timed_by_differences(monkeypatch):
+def test_parts_are_timed_by_differences():
     """Layers of 0.5 ms and slices of 0.25 beside 2 ms of the rest come out as they went in."""
-    monkeypatch.setattr(
-        doctor_speed, "_lm_ms", lambda layers, slices, *_: (2 + layers / 2 + slices / 4, 10)
+    speed = time_parts(
+        "float32",
+        lm_ms=lambda layers, slices, *_: (2 + layers / 2 + slices / 4, 10),
+        codec_ms=lambda: (5.0, 10),
     )
-    monkeypatch.setattr(doctor_speed, "_codec_ms", lambda: (5.0, 10))
-    speed = doctor_speed.time_parts("float32")
     assert (speed.layer_ms, speed.slice_ms, speed.rest_ms) == (0.5, 0.25, 2.0)
     assert speed.lm_ms == 32 * 0.5 + 8 * 0.25 + 2.0
 
 
-def test_a_hopeless_machine_is_told_after_one_model(monkeypatch):
+def test_a_hopeless_machine_is_told_after_one_model():
     asked = []
-    monkeypatch.setattr(doctor_speed, "_lm_ms", lambda *a: asked.append(a) or (400.0, 2))
-    speed = doctor_speed.time_parts("float32")
+    speed = time_parts("float32", lm_ms=lambda *a: asked.append(a) or (400.0, 2))
     assert len(asked) == 1
     assert speed.layer_ms + speed.slice_ms + speed.rest_ms == pytest.approx(400.0)
     assert {v.answer for v in speed.verdicts} == {"no"}
@@ -151,8 +149,8 @@ PERSONAL = replace(
 
 
 def test_the_json_for_bug_reports_names_nobody():
-    lines = [*check(PERSONAL), doctor_screen.speed_line(FAST)]
-    text = json.dumps(doctor_screen.as_json(PERSONAL, lines, FAST))
+    lines = [*check(PERSONAL), speed_line(FAST)]
+    text = json.dumps(as_json(PERSONAL, lines, FAST))
     for secret in ("Ada", "ada", "Lovelace", "Users", "Notes", "portaudio", "AirPods"):
         assert secret not in text
     assert "kyutai/moshiko-mlx-q4" in text  # public
@@ -182,37 +180,37 @@ def test_doctor_works_with_no_model_no_audio_and_no_network_in_time(capsys, monk
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     start = time.monotonic()
     assert cli.main(["doctor"]) == 0
-    assert time.monotonic() - start < doctor_speed.TIMEOUT_S + platform_facts.GATHER_TIMEOUT_S
+    assert time.monotonic() - start < TIMEOUT_S + GATHER_TIMEOUT_S
     out = capsys.readouterr().out
     assert "speed" in out and "microphone" in out
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_doctor_runs_on_every_machine(name, capsys, monkeypatch):
-    monkeypatch.setattr(platform_facts, "gather", lambda *_, **__: ALL[name])
-    monkeypatch.setattr(doctor_speed, "measure", lambda: FAST)
-    assert cli.main(["doctor"]) == 0
+def test_doctor_runs_on_every_machine(name, capsys):
+    facts = ALL[name]
+    assert doctor.run(parsed(doctor), lambda *_, **__: facts, measure=lambda: FAST) == 0
     assert "memory" in capsys.readouterr().out
 
 
-def test_no_speed_test_where_mlx_does_not_start_or_memory_is_short(monkeypatch):
-    monkeypatch.setattr(doctor_speed, "measure", lambda: pytest.fail("must not be measured"))
-    assert doctor.test_speed(VM_WITHOUT_METAL)[0] is None
-    speed, why = doctor.test_speed(replace(M2_AIR, memory_free_bytes=10**9))
+def test_no_speed_test_where_mlx_does_not_start_or_memory_is_short():
+    def measure():
+        pytest.fail("must not be measured")
+
+    assert doctor.test_speed(VM_WITHOUT_METAL, measure)[0] is None
+    speed, why = doctor.test_speed(replace(M2_AIR, memory_free_bytes=10**9), measure)
     assert speed is None and "1.0 GB" in why
 
 
-def test_a_speed_test_that_dies_is_a_warning(monkeypatch):
-    monkeypatch.setattr(doctor_speed, "measure", lambda: None)
-    speed, why = doctor.test_speed(M2_AIR)
-    line = doctor_screen.speed_line(speed, why)
+def test_a_speed_test_that_dies_is_a_warning():
+    speed, why = doctor.test_speed(M2_AIR, lambda: None)
+    line = speed_line(speed, why)
     assert line.level == WARNING and "moshi bench" in line.advice
 
 
-def test_json_to_a_file_and_to_an_unwritable_place(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(platform_facts, "gather", lambda *_, **__: M2_AIR)
+def test_json_to_a_file_and_to_an_unwritable_place(tmp_path, capsys):
     target = tmp_path / "report.json"
-    assert cli.main(["doctor", "--quick", "--json", str(target)]) == 0
+    args = parsed(doctor, "--quick", "--json", str(target))
+    assert doctor.run(args, gather=lambda *_, **__: M2_AIR) == 0
     assert json.loads(target.read_text())["machine"]["chip"] == "Apple M2"
     assert cli.main(["doctor", "--quick", "--json", str(tmp_path / "no" / "r.json")]) == 1
     error = capsys.readouterr().err.strip()

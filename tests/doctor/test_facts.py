@@ -1,14 +1,14 @@
-"""platform_facts: what Macs print is read right, and no probe can take the program down."""
+"""The facts of a machine: what Macs print is read right, and no probe can take the program down."""
 
-import subprocess
-import sys
 import time
+from functools import partial
+from pathlib import Path
 
 import pytest
 
-from app.machine import facts as platform_facts
 from app.machine import readers
 from app.machine.chips import CHIPS, bandwidth_gb_s, chip_name
+from app.machine.facts import GATHER_TIMEOUT_S, _mlx, cache_state, gather
 
 VM_STAT = """Mach Virtual Memory Statistics: (page size of 16384 bytes)
 Pages free:                               10000.
@@ -40,11 +40,18 @@ PS = """3145728 /Applications/Safari.app/Contents/MacOS/Safari
 """
 
 
-def test_a_macs_tools_are_read(monkeypatch):
+def instead_of_python(folder: Path, does: str) -> str:
+    """A program that is started for Python and does something else."""
+    script = folder / "python"
+    script.write_text(f"#!/bin/sh\n{does}\n")
+    script.chmod(0o755)
+    return str(script)
+
+
+def test_a_macs_tools_are_read():
     printed = {"sysctl": SYSCTL, "vm_stat": VM_STAT, "ioreg": IOREG, "ps": PS}
-    monkeypatch.setattr(readers, "output_of", lambda tool, *_: printed[tool.rpartition("/")[2]])
-    monkeypatch.setattr(readers, "ask_child", lambda *_: {"permission": "denied"})
-    assert readers.darwin() == {
+    tool_output = lambda tool, *_: printed[tool.rpartition("/")[2]]  # noqa: E731
+    assert readers.darwin(tool_output, lambda *_: {"permission": "denied"}) == {
         "chip": "Apple M2",
         "rosetta": True,
         "virtual_machine": False,
@@ -58,10 +65,9 @@ def test_a_macs_tools_are_read(monkeypatch):
     }
 
 
-def test_a_mac_whose_tools_are_silent_leaves_everything_unknown(monkeypatch):
-    monkeypatch.setattr(readers, "output_of", lambda *_: "")
-    monkeypatch.setattr(readers, "ask_child", lambda *_: None)
-    known = {k: v for k, v in readers.darwin().items() if v}
+def test_a_mac_whose_tools_are_silent_leaves_everything_unknown():
+    read = readers.darwin(lambda *_: "", lambda *_: None)
+    known = {k: v for k, v in read.items() if v}
     assert known == {}
 
 
@@ -99,61 +105,47 @@ def test_the_table_goes_from_small_to_large_and_ends_with_a_row_for_any_size():
 
 def test_facts_of_this_machine_come_without_raising_and_in_time():
     start = time.monotonic()
-    facts = platform_facts.gather(("nobody/nothing",))
-    assert time.monotonic() - start < platform_facts.GATHER_TIMEOUT_S + 3
+    facts = gather(("nobody/nothing",))
+    assert time.monotonic() - start < GATHER_TIMEOUT_S + 3
     assert facts.mlx.backend in ("cpu", "cuda", "metal")
     assert facts.memory_bytes and facts.disk_free_bytes
     assert facts.models == {}
 
 
-def test_a_probe_that_dies_is_an_answer_not_a_crash(monkeypatch):
+def test_a_probe_that_dies_is_an_answer_not_a_crash(tmp_path):
     """What `import mlx.core` does on some Macs without a Metal device: abort, signal 6."""
-    code = "import os; os.abort()"
-    run = subprocess.run
-    monkeypatch.setattr(
-        readers.subprocess,
-        "run",
-        lambda command, **options: run([sys.executable, "-c", code], **options),
-    )
-    assert readers.ask_child("machine.probe", "mlx") is None
-    mlx = platform_facts._mlx()
+    aborts = instead_of_python(tmp_path, "kill -ABRT $$")
+    ask = partial(readers.ask_child, python=aborts)
+    assert ask("machine.probe", "mlx") is None
+    mlx = _mlx(ask)
     assert mlx.backend is None and mlx.version and "Metal" in (mlx.why or "")
 
 
-def test_a_probe_that_hangs_is_ended(monkeypatch):
-    monkeypatch.setattr(readers, "CHILD_TIMEOUT_S", 0.3)
-    run = subprocess.run
-    monkeypatch.setattr(
-        readers.subprocess,
-        "run",
-        lambda command, **options: run([sys.executable, "-c", "input()"], **options),
-    )
-    assert readers.ask_child("machine.probe", "audio") is None
+def test_a_probe_that_hangs_is_ended(tmp_path):
+    hangs = instead_of_python(tmp_path, "exec sleep 60")
+    assert readers.ask_child("machine.probe", "audio", timeout_s=0.3, python=hangs) is None
 
 
-def test_a_reader_that_raises_leaves_its_fact_unknown(monkeypatch):
+def test_a_reader_that_raises_leaves_its_fact_unknown():
     def broken():
         raise RuntimeError("no such tool")
 
-    monkeypatch.setattr(readers, "linux", broken)
-    monkeypatch.setattr(readers, "darwin", broken)
-    monkeypatch.setattr(readers, "ask_child", lambda *_: None)
-    facts = platform_facts.gather(network=False)
+    facts = gather(network=False, audio=False, hardware=broken)
     assert facts.memory_bytes is None and facts.network is None
 
 
 def test_cache_state_tells_complete_from_partial(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert platform_facts.cache_state("a/whole") is None
+    assert cache_state("a/whole") is None
     folder = tmp_path / "models--a--whole"
     snapshot = folder / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text("abc")
     (snapshot / "tokenizer_spm_32k_3.model").touch()
-    assert platform_facts.cache_state("a/whole") == "partial"
+    assert cache_state("a/whole") == "partial"
     (snapshot / "model.q4.safetensors").touch()
     (snapshot / "tokenizer-e351c8d8-checkpoint125.safetensors").touch()
-    assert platform_facts.cache_state("a/whole") == "complete"
+    assert cache_state("a/whole") == "complete"
     assert list(tmp_path.iterdir()) == [folder]

@@ -1,4 +1,4 @@
-"""Machines of the tests: facts as `platform_facts.gather` would return them there."""
+"""Machines of the tests: facts as `app.machine.facts.gather` would return them there."""
 
 from dataclasses import replace
 

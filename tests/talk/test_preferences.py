@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app import cli
-from app.commands import chat as cli_chat
+from app.commands import chat
 from app.commands.preferences import default_path
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.hub import NANO
@@ -26,8 +26,8 @@ def no_preferences_of_this_machine(tmp_path, monkeypatch):
 
 def parsed(*argv: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    cli_chat.configure(parser)
-    return cli_chat.parse(parser, argv)
+    chat.configure(parser)
+    return chat.parse(parser, argv)
 
 
 def written(folder: Path, text: str | bytes) -> str:

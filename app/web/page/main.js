@@ -132,7 +132,7 @@ function figures() {
   put("answer", sum.answer);
   put("buffer", own.bufferMs);
   put("round-trip", sum.roundTrip, 1);
-  $("gaps").textContent = `${own.gaps}, ${Math.round(own.skippedMs)} ms`;
+  $("underruns").textContent = `${own.underruns}, ${Math.round(own.skippedMs)} ms`;
   $("dropped").textContent = `${Math.round((own.droppedFrames ?? 0) * 80)} ms`;
   $("added-p95").dataset.frames = sum.frames;
   $("clock").textContent = clock((nowMs - begunMs) / 1000);

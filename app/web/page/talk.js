@@ -12,7 +12,7 @@ export class Talk {
     this.on = on; // {started, word, level, heard, figures, notice, ended}
     this.audio = new Audio();
     this.meter = new LatencyMeter();
-    this.figures = { gaps: 0, skippedMs: 0, bufferMs: 0, unsent: 0 };
+    this.figures = { underruns: 0, skippedMs: 0, bufferMs: 0, unsent: 0 };
     this.atS = 0; // Moshi's time: frames so far
     this.spokenS = 0; // yours
     this.muted = false;
@@ -80,7 +80,7 @@ export class Talk {
       return;
     }
     this.on.level("moshi", data.rms, data.peak);
-    Object.assign(this.figures, { gaps: data.gaps, skippedMs: data.skippedMs, bufferMs: data.bufferMs });
+    Object.assign(this.figures, { underruns: data.underruns, skippedMs: data.skippedMs, bufferMs: data.bufferMs });
     this.on.figures();
   }
 

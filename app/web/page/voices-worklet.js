@@ -90,7 +90,7 @@ class Capture extends AudioWorkletProcessor {
 }
 
 // Plays frames as they come. The buffer is as deep as the measured jitter asks for: deeper after a
-// short gap, shallower in quiet times. Excess is left out where Moshi is silent, or melts by playing
+// short underrun, shallower in quiet times. Excess is left out where Moshi is silent, or melts by playing
 // up to 1 % faster; only a great excess is cut out of speech.
 const MIN_MARGIN_MS = 8, MAX_MARGIN_MS = 80;
 const STALL_MS = 80; // later than this is a stall, which no buffer should be deep enough for
@@ -102,7 +102,7 @@ class Playback extends AudioWorkletProcessor {
     super();
     this.ring = new SincRing(WIRE_RATE_HZ, sampleRate);
     this.marginMs = 12;
-    this.gaps = 0;
+    this.underruns = 0;
     this.skippedMs = 0;
     this.playing = false;
     this.waiting = 0; // input samples of silence before a start
@@ -146,7 +146,7 @@ class Playback extends AudioWorkletProcessor {
 
   restart() {
     const lateMs = (currentTime - this.dryS) * 1000;
-    if (this.gaps && lateMs < STALL_MS) this.marginMs = Math.min(MAX_MARGIN_MS, this.marginMs + Math.min(lateMs, 20) + 2);
+    if (this.underruns && lateMs < STALL_MS) this.marginMs = Math.min(MAX_MARGIN_MS, this.marginMs + Math.min(lateMs, 20) + 2);
     this.playing = true;
     this.waiting = this.marginMs * WIRE_RATE_HZ / 1000;
   }
@@ -175,7 +175,7 @@ class Playback extends AudioWorkletProcessor {
       return 0;
     }
     const left = this.ring.left();
-    if (left < 1) return this.gap();
+    if (left < 1) return this.underrun();
     const target = left > RAMP && !this.cut ? 1 : 0; // fade out before the data ends
     this.gain += Math.max(-1 / RAMP, Math.min(1 / RAMP, target - this.gain));
     if (this.excess > 0 && (this.quiet > QUIET_SAMPLES || (this.cut && this.gain <= 0))) this.skip();
@@ -190,13 +190,13 @@ class Playback extends AudioWorkletProcessor {
     return sample;
   }
 
-  gap() { // ran dry: start again when the next frame comes
+  underrun() { // ran dry: start again when the next frame comes
     this.playing = false;
     this.gain = 0;
     this.speed = 1;
     this.excess = 0;
     this.cut = false;
-    this.gaps++;
+    this.underruns++;
     this.dryS = currentTime;
     this.listen();
     return 0;
@@ -217,7 +217,7 @@ class Playback extends AudioWorkletProcessor {
 
   report() {
     this.port.postMessage({
-      rms: Math.sqrt(this.power / this.samples), peak: this.peak, gaps: this.gaps, skippedMs: this.skippedMs,
+      rms: Math.sqrt(this.power / this.samples), peak: this.peak, underruns: this.underruns, skippedMs: this.skippedMs,
       bufferMs: this.playing ? this.ms(Math.max(0, this.ring.left())) : 0,
     });
     this.measure();
