@@ -12,7 +12,7 @@ $(STAMP): pyproject.toml constraints.txt tools/setup.sh
 	touch $(STAMP)
 
 test: $(STAMP)
-	$(PY) -m pytest -m "not long and not peer"
+	$(PY) -m pytest -p tests.support.cpu_times --durations=15 -m "not long and not peer"
 
 test-long: $(STAMP)
 	$(PY) -m pytest -m long --timeout=1800

@@ -102,7 +102,9 @@ def test_stage_by_stage_is_the_model(name):
             assert mx.allclose(ours[k][delay:], theirs[: len(theirs) - delay], atol=1e-4)
 
 
-@pytest.mark.parametrize(("recipe", "gain"), [("q4", 0.75), ("q3", 0.85)])
+@pytest.mark.parametrize(
+    ("recipe", "gain"), [("q4", 0.75), pytest.param("q3", 0.85, marks=pytest.mark.long)]
+)
 def test_calibration_helps_on_speech_that_it_never_heard(tmp_path, recipe, gain, capsys):
     codes = write_codes(tmp_path / "codes")
     assert quantize("nano", tmp_path / "plain", "--recipe", recipe) == 0

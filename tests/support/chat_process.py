@@ -76,3 +76,18 @@ def check_take(take: Path, finished: bool = True) -> dict:
         assert len(sound) == 1920 * len(timings) == 1920 * manifest["frames"]
         assert not list(take.glob("*.part"))
     return manifest | {"timings": timings, "sound": sound}
+
+
+def dropped_frames(folder: Path) -> float:
+    """Input that a talk left out because the machine had other things to do, as it tells itself."""
+    (take,) = takes_in(folder)
+    return json.loads((take / "manifest.json").read_text())["dropped_frames"]
+
+
+def check_answer(folder: Path, said: str, answer: str) -> None:
+    """Words on stdout and in the transcript are the same; right ones, unless input was left out."""
+    (take,) = takes_in(folder)
+    lines = (take / "transcript.jsonl").read_text().splitlines()
+    words = "".join(json.loads(line)["text"] for line in lines).strip()
+    assert said.split() == words.split()
+    assert words == answer or dropped_frames(folder) > 0

@@ -11,7 +11,7 @@ import pytest
 
 from moshi_mlx.hub import NANO
 from tests.support import fake_hub
-from tests.support.chat_process import ChatProcess
+from tests.support.chat_process import ChatProcess, check_answer
 
 NAME = "kyutai/moshiko-mlx-q4"
 QUESTION = str(NANO / "samples" / "four_plus_three.wav")
@@ -34,7 +34,9 @@ def served(tmp_path, monkeypatch):
 def talk(folder, env, *args):
     folder.mkdir()
     with ChatProcess(
-        folder, "--model", NAME, "--virtual-input", QUESTION, "--echo", "off", *args, env=env
+        *(folder, "--model", NAME, "--virtual-input", QUESTION, "--echo", "off"),
+        *("--record", str(folder / "talks"), *args),
+        env=env,
     ) as chat:
         status = chat.end(120)
     return status, chat
@@ -43,7 +45,7 @@ def talk(folder, env, *args):
 def test_the_forecast_comes_before_the_download_and_holds_no_talk(tmp_path, served):
     status, chat = talk(tmp_path / "first", served)
     assert status == 0, chat.notes
-    assert chat.said == "Four plus three is seven.\n"
+    check_answer(tmp_path / "first" / "talks", chat.said, "Four plus three is seven.")
     told = chat.notes.replace("\r", "\n").splitlines()
     size = next(i for i, line in enumerate(told) if "GB to download (licence: cc-by-4.0)" in line)
     ready = next(i for i, line in enumerate(told) if "ready after" in line)
@@ -58,7 +60,7 @@ def test_a_second_time_and_offline_there_is_nothing_to_say(tmp_path, served):
     gone = served | {"HF_ENDPOINT": "http://127.0.0.1:9"}  # nobody answers there
     status, chat = talk(tmp_path / "offline", gone, "--offline")
     assert status == 0, chat.notes
-    assert chat.said == "Four plus three is seven.\n"
+    check_answer(tmp_path / "offline" / "talks", chat.said, "Four plus three is seven.")
     assert "download" not in chat.notes and "speed: " not in chat.notes
 
 

@@ -14,7 +14,7 @@ from app.commands import chat
 from app.commands.preferences import default_path
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.hub import NANO
-from tests.support.chat_process import ChatProcess, takes_in
+from tests.support.chat_process import ChatProcess, check_answer, takes_in
 
 QUESTION = str(NANO / "samples" / "four_plus_three.wav")
 
@@ -162,7 +162,7 @@ def test_a_talk_is_held_as_the_file_prefers(tmp_path):
     code = "import sys; from app.cli import main; sys.exit(main(['chat', *sys.argv[-2:]]))"
     with ChatProcess(tmp_path, "--virtual-input", QUESTION, env=env, code=code) as chat:
         assert chat.end() == 0, chat.notes
-    assert chat.said == "Four plus three is seven.\n"
+    check_answer(tmp_path / "talks", chat.said, "Four plus three is seven.")
     assert "nano (" in chat.notes and "seed 5" in chat.notes
     (take,) = takes_in(tmp_path / "talks")
     assert f"recorded: {take}" in chat.notes
