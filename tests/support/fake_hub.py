@@ -68,7 +68,8 @@ class Handler(BaseHTTPRequestHandler):
         path = "/".join(parts[4:])
         if path not in files:
             return self.fail(404, "EntryNotFound")
-        etag = hashlib.sha256(MODEL.get(path, files[path])).hexdigest()
+        honest = MODEL if name == "kyutai/moshi-test" else files
+        etag = hashlib.sha256(honest.get(path, files[path])).hexdigest()
         self.send(files[path], {"X-Repo-Commit": COMMIT, "ETag": f'"{etag}"'}, body_wanted)
 
     def send(self, body, headers, body_wanted):

@@ -11,19 +11,27 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .config.json_file import parse_json_object
-from .config.model_files import PARTS, file_names
-from .config.shards import SHARD_INDEX, shard_names
-from .errors import DownloadError, UsageError
+from ..config.json_file import parse_json_object
+from ..config.model_files import PARTS, file_names
+from ..config.shards import SHARD_INDEX, shard_names
+from ..errors import DownloadError, MoshiError, UsageError
+from .failures import NoAnswerError, mendable, reason_of
 
-NANO = Path(__file__).parent / "nano"
+NANO = Path(__file__).parents[1] / "nano"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")  # a branch, tag or commit: no path upwards
+ETAG = re.compile(r"[\w-]+")
+ASKED_S = 24 * 3600.0  # for how long an answer of the hub holds
+PATIENCE_S = 8.0  # for an answer, where the cache holds the model
+PATIENCE_WITHOUT_CACHE_S = 30.0
 LICENCE_UNKNOWN = "licence not stated"
 LICENCE_FILE = "moshi-licence"  # beside refs, blobs and snapshots: what the hub said at download
 
@@ -76,17 +84,101 @@ def resolve(
             f"{repository!r} is neither a folder here nor a repository's name (owner/name), "
             "for example kyutai/moshiko-mlx-q4"
         )
+    if revision is not None and not REVISION.fullmatch(revision):
+        raise DownloadError(f"{revision!r} is no branch, tag or commit; check --revision")
+    parts = tuple(files)
     if offline if offline is not None else _offline_by_environment():
-        return _cached(repository, revision, tuple(files), cache_dir)
-    with _mendable(repository, revision):
+        return _cached(repository, revision, parts, cache_dir)
+    here = _complete_copy(repository, revision, parts, cache_dir)
+    if here is not None and _asked_lately(repository, revision, cache_dir):
+        return here
+    with mendable(repository, revision):
+        download = None
         try:
-            download = _plan(repository, revision, tuple(files), cache_dir)
+            patience_s = PATIENCE_WITHOUT_CACHE_S if here is None else PATIENCE_S
+            download = _answered(repository, revision, parts, cache_dir, patience_s)
+            return _fetch(download, revision or "main", cache_dir, announce)
+        except DownloadError:
+            raise  # an answer that was understood
         except Exception as error:
-            if not _is_no_network(error):
+            if download is None and here is None:
+                raise _without_copy(repository, revision, parts, cache_dir, error) from error
+            if here is None or getattr(error, "errno", None) == errno.ENOSPC:
                 raise
-            # Without a network a model that is here already still runs.
-            return _cached(repository, revision, tuple(files), cache_dir, no_network=True)
-        return _fetch(download, revision or "main", cache_dir, announce)
+            print(
+                f"{repository}: {reason_of(error)}; taking the copy on this machine",
+                file=sys.stderr,
+            )
+            return here
+
+
+def _complete_copy(
+    repository: str, revision: str | None, parts: tuple[str, ...], cache_dir: Path | None
+) -> Path | None:
+    """The folder in the cache, None where something is missing."""
+    try:
+        return _cached(repository, revision, parts, cache_dir)
+    except MoshiError:
+        return None
+
+
+def _asked_lately(repository: str, revision: str | None, cache_dir: Path | None) -> bool:
+    """Whether the hub has said less than a day ago which commit this is; a commit stays itself."""
+    if revision is not None and COMMIT.fullmatch(revision):
+        return True
+    ref = repository_folder(repository, cache_dir) / "refs" / (revision or "main")
+    return ref.is_file() and 0 <= time.time() - ref.stat().st_mtime < ASKED_S
+
+
+def _answered(
+    repository: str,
+    revision: str | None,
+    parts: tuple[str, ...],
+    cache_dir: Path | None,
+    patience_s: float,
+) -> Download:
+    """`_plan`, or NoAnswerError after `patience_s`, whatever the server does meanwhile."""
+    found: list[Download | Exception] = []
+
+    def ask() -> None:
+        try:
+            found.append(_plan(repository, revision, parts, cache_dir))
+        except Exception as error:
+            found.append(error)
+
+    thread = threading.Thread(target=ask, name="moshi-hub", daemon=True)
+    thread.start()
+    thread.join(patience_s)
+    if not found:
+        raise NoAnswerError(f"the hub doesn't answer within {patience_s:g} s")
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
+
+
+def _without_copy(
+    repository: str,
+    revision: str | None,
+    parts: tuple[str, ...],
+    cache_dir: Path | None,
+    error: Exception,
+) -> Exception:
+    """What to say when there is neither an answer nor a copy; a clear answer is said as it is."""
+    from huggingface_hub import errors
+
+    clear = (
+        errors.RepositoryNotFoundError,
+        errors.RevisionNotFoundError,
+        errors.RemoteEntryNotFoundError,
+    )
+    if isinstance(error, clear) or getattr(error, "errno", None) == errno.ENOSPC:
+        return error
+    try:
+        reason, advice = f"{reason_of(error)}, and", "connect and try again"
+        _cached(repository, revision, parts, cache_dir, reason, advice)
+    except MoshiError as missing:
+        return DownloadError(str(missing))
+    return error
 
 
 def plan(
@@ -96,7 +188,7 @@ def plan(
     cache_dir: Path | None = None,
 ) -> Download:
     """Size and licence of what `resolve` would fetch. Raises DownloadError."""
-    with _mendable(repository, revision):
+    with mendable(repository, revision):
         return _plan(repository, revision, tuple(files), cache_dir)
 
 
@@ -104,9 +196,11 @@ def _plan(repository: str, revision: str | None, parts: tuple[str, ...], cache_d
     from huggingface_hub import HfApi, try_to_load_from_cache
 
     info = HfApi(endpoint=_endpoint()).model_info(
-        repository, revision=revision, files_metadata=True
+        repository, revision=revision, files_metadata=True, timeout=PATIENCE_WITHOUT_CACHE_S
     )
-    commit = info.sha or revision or "main"
+    commit = str(info.sha)
+    if not COMMIT.fullmatch(commit):
+        raise NoAnswerError("what answers is not the hub (a login page of this network?)")
     all_sizes = {s.rfilename: s.size or 0 for s in info.siblings or []}
     config = None
     if "config.json" in all_sizes:
@@ -147,7 +241,8 @@ def _fetch(
     paths = [_download(repository, name, commit, cache_dir) for name in download.sizes]
     _remember_revision(repository, revision, commit, cache_dir)
     (repository_folder(repository, cache_dir) / LICENCE_FILE).write_text(download.licence)
-    return next(p.parent for p, name in zip(paths, download.sizes, strict=True) if "/" not in name)
+    first, name = paths[0], next(iter(download.sizes))
+    return first.parents[name.count("/")]
 
 
 def _announce_on_stderr(download: Download) -> None:
@@ -164,7 +259,7 @@ def _download(repository: str, name: str, commit: str, cache_dir: Path | None) -
         return Path(found)
     url = hf_hub_url(repository, name, revision=commit, endpoint=_endpoint())
     metadata = get_hf_file_metadata(url, endpoint=_endpoint())
-    if metadata.etag and metadata.size:
+    if metadata.etag and metadata.size and ETAG.fullmatch(metadata.etag):
         blob = repository_folder(repository, cache_dir) / "blobs" / metadata.etag
         if not blob.exists():
             _stream(url, blob, metadata.size, name)
@@ -217,15 +312,14 @@ def _cached(
     revision: str | None,
     parts: tuple[str, ...],
     cache_dir: Path | None,
-    no_network: bool = False,
+    reason: str = "offline, but",
+    advice: str = "run it once without --offline",
 ) -> Path:
     """The folder in the cache if it is complete; never asks the network."""
     folder = repository_folder(repository, cache_dir)
     ref = folder / "refs" / (revision or "main")
     commit = ref.read_text().strip() if ref.is_file() else (revision or "")
     snapshot = folder / "snapshots" / commit
-    reason = "no network, and" if no_network else "offline, but"
-    advice = "connect and try again" if no_network else "run it once without --offline"
     if not commit or not snapshot.is_dir():
         raise DownloadError(f"{reason} {repository} isn't on this machine: {advice}")
     available = {str(p.relative_to(snapshot)) for p in snapshot.rglob("*") if p.is_file()}
@@ -281,46 +375,3 @@ def _endpoint() -> str | None:
 
 def _offline_by_environment() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-
-
-def _is_no_network(error: Exception) -> bool:
-    """No answer, or a server that is down: what the cache holds may still do."""
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.HfHubHTTPError):
-        return error.response.status_code >= 500
-    return isinstance(error, (errors.HTTPError, ConnectionError, TimeoutError))
-
-
-@contextmanager
-def _mendable(repository: str, revision: str | None) -> Iterator[None]:
-    """huggingface_hub's failures as one line each."""
-    from huggingface_hub import errors
-
-    at = f" at revision {revision}" if revision else ""
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        raise DownloadError(
-            f"{repository} asks you to accept its terms: open https://huggingface.co/{repository}, "
-            "accept, then run `hf auth login`"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise DownloadError(f"{repository} has no revision {revision}: check --revision") from error
-    except errors.RepositoryNotFoundError as error:
-        raise DownloadError(
-            f"there is no repository {repository} (or it is private: run `hf auth login`)"
-        ) from error
-    except errors.EntryNotFoundError as error:
-        raise DownloadError(f"{repository}{at} lacks a file that it lists: try again") from error
-    except (errors.HTTPError, OSError) as error:
-        if getattr(error, "errno", None) == errno.ENOSPC:
-            raise DownloadError(
-                f"the disk is full while downloading {repository}: make room and start again, "
-                "it goes on where it stopped"
-            ) from error
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DownloadError(
-            f"{repository} couldn't be downloaded ({line}): check the network and start again, "
-            "it goes on where it stopped"
-        ) from error

@@ -1,0 +1,97 @@
+"""What can go wrong between here and the hub, each as one line that says which it was."""
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import ConfigError, DownloadError
+
+PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy")
+
+# Of the HTTP library, which huggingface_hub changes now and then.
+PROXY_FAILURES = ("InvalidURL", "ProxyError", "UnsupportedProtocol")
+
+
+class NoAnswerError(Exception):
+    """The hub took longer than anybody waits, or said something that no hub says."""
+
+
+def reason_of(error: Exception) -> str:
+    """A few words for what kept the hub from answering, before what to do about it."""
+    from huggingface_hub import errors
+
+    if isinstance(error, NoAnswerError):
+        return str(error)
+    if isinstance(error, UnicodeEncodeError) or "header value" in str(error).lower():
+        return "the token in HF_TOKEN has characters that no token has"
+    if isinstance(error, errors.HfHubHTTPError):
+        return _of_status(error.response.status_code)
+    if isinstance(error, json.JSONDecodeError | ConfigError | KeyError | TypeError):
+        return "what answers is not the hub (a login page of this network?)"
+    if isinstance(error, errors.FileMetadataError | errors.LocalEntryNotFoundError):
+        return "what answers is not the hub (a login page of this network?)"
+    named = [name for name in PROXIES if os.environ.get(name)]
+    odd = isinstance(error, ImportError | ValueError) or type(error).__name__ in PROXY_FAILURES
+    if odd and named:
+        return f"the proxy in {named[0]} can't be used ({one_line(error)})"
+    if "certificate" in str(error).lower():
+        return f"its certificate is not trusted ({one_line(error)})"
+    if isinstance(error, errors.HTTPError | OSError):
+        return f"no network through the proxy in {named[0]}" if named else "no network"
+    return f"what answers is not understood ({one_line(error)})"
+
+
+def _of_status(status: int) -> str:
+    if status == 401:
+        return "the hub doesn't know this token (401): run `hf auth login`, or unset HF_TOKEN"
+    if status == 403:
+        return "the hub doesn't let this account read it (403)"
+    if status == 404:
+        return "the hub doesn't have it (404)"
+    if status == 407:
+        return "the proxy wants a login (407)"
+    if status == 429:
+        return "the hub has had too many requests from here (429): try again in some minutes"
+    return f"the hub is out of order ({status})"
+
+
+def one_line(error: BaseException) -> str:
+    said = " ".join(str(error).split())
+    return ascii(said[:160])[1:-1] if said else type(error).__name__
+
+
+@contextmanager
+def mendable(repository: str, revision: str | None) -> Iterator[None]:
+    """Whatever the hub, the network or huggingface_hub does, as a DownloadError of one line."""
+    from huggingface_hub import errors
+
+    at = f" at revision {revision}" if revision else ""
+    try:
+        yield
+    except DownloadError:
+        raise
+    except errors.GatedRepoError as error:
+        raise DownloadError(
+            f"{repository} asks you to accept its terms: open https://huggingface.co/{repository}, "
+            "accept, then run `hf auth login`"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise DownloadError(f"{repository} has no revision {revision}: check --revision") from error
+    except errors.RepositoryNotFoundError as error:
+        raise DownloadError(
+            f"there is no repository {repository} (or it is private: run `hf auth login`)"
+        ) from error
+    except errors.RemoteEntryNotFoundError as error:
+        raise DownloadError(f"{repository}{at} lacks a file that it lists: try again") from error
+    except Exception as error:
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            raise DownloadError(
+                f"the disk is full while downloading {repository}: make room and start again, "
+                "it goes on where it stopped"
+            ) from error
+        raise DownloadError(
+            f"{repository} couldn't be downloaded: {reason_of(error)}; start again, "
+            "it goes on where it stopped"
+        ) from error

@@ -1,0 +1,157 @@
+"""A hub, a proxy, a token or a network that is out of order: the copy is taken, or one line."""
+
+import os
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from moshi_mlx import hub
+from moshi_mlx.errors import DownloadError
+from tests.support.fake_hub import COMMIT, MODEL, serving
+from tests.support.tree import tree_digest
+
+NAME = "kyutai/moshi-test"
+LOGIN_PAGE = b"<!DOCTYPE html><html><title>Welcome to our hotel</title></html>"
+DAY_S = 24 * 3600
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache that holds the model, fetched two days ago."""
+    with serving(monkeypatch):
+        hub.resolve(NAME, cache_dir=tmp_path)
+    old = time.time() - 2 * DAY_S
+    os.utime(ref(tmp_path), (old, old))
+    return tmp_path
+
+
+def ref(cache: Path) -> Path:
+    return cache / "models--kyutai--moshi-test" / "refs" / "main"
+
+
+@contextmanager
+def answering(status: int, body: bytes, headers: dict[str, str] | None = None):
+    """A server that says the same to everything."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            for key, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+                self.send_header(key, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, format, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+ANSWERS = {
+    "401": (401, b"", "doesn't know this token"),
+    "403": (403, b"", "doesn't let this account"),
+    "404": (404, b"", "doesn't have it"),
+    "418": (418, b"", "out of order"),
+    "a login page": (200, LOGIN_PAGE, "not the hub"),
+    "a list": (200, b"[]", "not the hub"),
+    "nothing": (200, b"", "not the hub"),
+    "a commit that leads outside": (200, b'{"id": "a/b", "sha": "../../x"}', "not the hub"),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "said"), ANSWERS.values(), ids=ANSWERS.keys())
+def test_the_copy_is_taken_whatever_the_hub_says(cache, monkeypatch, capsys, status, body, said):
+    before = tree_digest(cache)
+    with answering(status, body) as endpoint:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        folder = hub.resolve(NAME, cache_dir=cache)
+        line = capsys.readouterr().err
+        assert folder.name == COMMIT and line.count("\n") == 1
+        assert said in line and "taking the copy on this machine" in line
+        assert tree_digest(cache) == before
+        with pytest.raises(DownloadError) as caught:
+            hub.resolve("kyutai/other", cache_dir=cache)
+        assert "\n" not in str(caught.value) and "kyutai/other" in str(caught.value)
+
+
+def test_a_server_that_never_answers_keeps_nobody_waiting(cache, monkeypatch, capsys):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(8)
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        started = time.monotonic()
+        assert hub.resolve(NAME, cache_dir=cache).name == COMMIT
+        assert time.monotonic() - started < 10
+    assert "doesn't answer within" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HTTPS_PROXY", "socks5://127.0.0.1:1"),
+        ("HTTPS_PROXY", "http://["),
+        ("HTTPS_PROXY", "nonsense://x"),
+        ("HTTPS_PROXY", "http://127.0.0.1:1"),
+        ("HF_TOKEN", "hf_ключ"),
+    ],
+)
+def test_a_proxy_or_token_that_cannot_be_is_named(cache, monkeypatch, capsys, name, value):
+    import huggingface_hub
+
+    monkeypatch.setenv("HF_ENDPOINT", "https://127.0.0.1:1")
+    for proxy in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(proxy, raising=False)
+    monkeypatch.setenv(name, value)
+    huggingface_hub.close_session()  # a client is made with the proxies of its time
+    try:
+        assert hub.resolve(NAME, cache_dir=cache).name == COMMIT
+        assert "taking the copy on this machine" in capsys.readouterr().err
+        with pytest.raises(DownloadError) as caught:
+            hub.resolve("kyutai/other", cache_dir=cache)
+        assert "\n" not in str(caught.value)
+        assert name in str(caught.value)
+    finally:
+        monkeypatch.delenv(name)
+        huggingface_hub.close_session()
+
+
+def test_what_was_asked_for_today_starts_without_asking(cache, monkeypatch):
+    with serving(monkeypatch) as server:
+        hub.resolve(NAME, cache_dir=cache)  # two days old: asked, and told the same
+        assert server.requests
+        server.requests.clear()
+        hub.resolve(NAME, cache_dir=cache)
+        hub.resolve(NAME, revision=COMMIT, cache_dir=cache)
+        assert not server.requests
+        (ref(cache).parents[1] / "snapshots" / COMMIT / "mimi.safetensors").unlink()
+        hub.resolve(NAME, cache_dir=cache)  # something is missing
+        assert server.requests
+
+
+@pytest.mark.parametrize("revision", ["../../x", "/etc/passwd", "a/../b", "", "a\nb", "a b"])
+def test_a_revision_never_leads_outside(cache, revision):
+    before = tree_digest(cache)
+    with pytest.raises(DownloadError, match="is no branch, tag or commit"):
+        hub.resolve(NAME, revision=revision, cache_dir=cache)
+    assert tree_digest(cache) == before
+
+
+def test_weights_in_a_folder_of_the_repository(tmp_path, monkeypatch):
+    with serving(monkeypatch) as server:
+        config = b'{"moshi_name": "sub/model.safetensors"}'
+        files = {"config.json": config, "sub/model.safetensors": MODEL["mimi.safetensors"]}
+        server.repositories["kyutai/sub"] = files
+        folder = hub.resolve("kyutai/sub", cache_dir=tmp_path, files=("weights",))
+        assert (folder / "sub" / "model.safetensors").is_file()
+        assert (folder / "config.json").is_file()
