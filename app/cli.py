@@ -6,7 +6,6 @@ it is called, so that `moshi --help` starts at once.
 
 import argparse
 import difflib
-import importlib
 import io
 import os
 import select
@@ -20,26 +19,8 @@ from importlib.metadata import PackageNotFoundError, version
 import moshi_mlx
 from moshi_mlx.errors import MoshiError, UsageError
 
+from .commands.registry import COMMANDS, module_of
 from .commands.signals import Signals, leave
-
-# command -> (module, one line for --help). A leading dot: in `commands`.
-COMMANDS: dict[str, tuple[str, str]] = {
-    "chat": (".chat", "talk with Moshi through microphone and speakers"),
-    "web": (".web", "talk in a browser, or with any client that speaks Kyutai's protocol"),
-    "echo-test": (".echo_test", "measure the echo of this room and what to do about it"),
-    "devices": (".devices", "list the sound devices and say which a talk would use"),
-    "demo": (".demo", "a spoken talk with the small model in the package; nothing to download"),
-    "file": (".file", "let Moshi answer a recording, into a sound file and a transcript"),
-    "transcribe": (".transcribe", "write down what recordings say, with the time of each word"),
-    "say": (".say", "say a text aloud into a sound file, word by word"),
-    "translate": (".translate", "translate a spoken recording into speech of another language"),
-    "text": (".text", "continue a text with Helium, the language model inside Moshi"),
-    "trace": (".trace", "tell whether sound was made by moshi-local: mark, signature, index"),
-    "models": (".models", "list, fetch, look at and remove models"),
-    "doctor": (".doctor", "tell whether this machine can talk with Moshi, and what to mend"),
-    "bench": (".bench", "measure how fast a model runs here, and how far from the limit"),
-    "quantize": ("quantize.cli", "make a smaller model and tell what it cost"),
-}
 
 
 def check_environment() -> None:
@@ -63,15 +44,6 @@ def check_environment() -> None:
         f"Kyutai's own moshi_mlx {theirs} is installed here as well, and the two can't share an "
         f"environment: {repair}"
     )
-
-
-def module_of(command: str):
-    """Import the module behind a command; the sibling folder `quantize` is reached here alone."""
-    name = COMMANDS[command][0]
-    if name.startswith("."):
-        return importlib.import_module(f".commands{name}", __package__)
-    parent = (__package__ or "").rpartition(".")[0]  # "moshi_mlx" installed, "" in the checkout
-    return importlib.import_module(f"{parent}.{name}".lstrip("."))
 
 
 def overview() -> str:

@@ -1,0 +1,61 @@
+"""Completion as a shell does it: bash itself is asked what it would offer."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from app import cli
+from app.commands.completion import whole_parser
+from app.commands.registry import COMMANDS
+
+ASK = """
+source {script}
+COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); COMP_LINE="{line}"
+COMP_POINT=${{#COMP_LINE}}
+_shtab_moshi
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    import shtab
+
+    path = tmp_path_factory.mktemp("completion") / "moshi.bash"
+    path.write_text(shtab.complete(whole_parser(), "bash"))
+    return path
+
+
+def offered(script, line: str) -> set[str]:
+    words = " ".join(f"'{word}'" for word in line.split(" "))
+    text = ASK.format(script=script, words=words, line=line)
+    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=False)
+    assert not done.stderr, done.stderr
+    return set(done.stdout.split())
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash isn't installed")
+def test_bash_offers_commands_options_and_choices(script):
+    assert offered(script, "moshi ch") == {"chat"}
+    assert set(COMMANDS) <= offered(script, "moshi ")
+    assert {"--model", "--mark"} & offered(script, "moshi chat --m") >= {"--model"}
+    assert offered(script, "moshi chat --voice ") == {"moshiko", "moshika"}
+    assert {"pull", "show", "rm", "list"} <= offered(script, "moshi models ")
+
+
+@pytest.mark.parametrize(("shell", "holds"), [("bash", "complete "), ("zsh", "#compdef moshi"),
+                                              ("fish", "complete -c moshi")])  # fmt: skip
+def test_every_shell_gets_its_script(shell, holds, capsys):
+    assert cli.main(["completion", shell]) == 0
+    text = capsys.readouterr().out
+    assert holds in text and all(name in text for name in COMMANDS)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_is_good_shell(shell, tmp_path, capsys):
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} isn't installed")
+    cli.main(["completion", shell])
+    (tmp_path / "script").write_text(capsys.readouterr().out)
+    subprocess.run([shell, "-n", str(tmp_path / "script")], check=True)
