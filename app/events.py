@@ -47,6 +47,8 @@ class Ready:
     model: str
     recipe: str  # "q4", "q8", "bf16", "fp32"
     load_seconds: float
+    mark: str = "none"  # in the sound: "public key", "private key"
+    revision: str = ""  # of the model, where it is known
 
 
 @dataclass(frozen=True)

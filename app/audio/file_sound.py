@@ -9,6 +9,8 @@ from moshi_mlx.audio.file import read_mono
 from moshi_mlx.errors import AudioError
 
 from ..events import Notice
+from ..provenance.info_chunk import info_chunk
+from ..provenance.origin import PROGRAM, Origin
 from ..recording.wav_writer import WavWriter
 from .device import Device
 from .sound import SoundState
@@ -61,6 +63,6 @@ def open_writer(path: Path) -> WavWriter:
     if path.suffix.lower() != ".wav":
         raise AudioError(f"{path}: --virtual-output is written as it goes, as .wav; choose .wav")
     try:
-        return WavWriter(path, channels=1)
+        return WavWriter(path, 1, info_chunk(PROGRAM, Origin("").note()))
     except OSError as error:
         raise AudioError(f"{path} can't be written ({error.strerror}); choose another") from None

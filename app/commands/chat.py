@@ -11,9 +11,12 @@ from ..audio.gil_handover import short_handovers, spare_the_collector
 from ..audio.sound import Sound
 from ..echo.choice import MODES
 from ..events import Ready, Settings
+from ..provenance.origin import Origin
+from ..provenance.seal import seal
 from ..screen.plain_text import run_plain
 from ..talk.chat import Chat, ChatOptions
 from .devices import add_device_options, checked_channel
+from .mark_options import add_mark_options, index_from
 from .model_options import (
     add_model_options,
     add_sampling_options,
@@ -39,6 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_config_option(parser)
     add_model_options(parser)
     add_sampling_options(parser)
+    add_mark_options(parser)
     recording = parser.add_argument_group("recording")
     recording.add_argument(
         "--record", type=Path, metavar="DIR", help="write sound, transcript and timings here"
@@ -64,14 +68,25 @@ def run(args: argparse.Namespace) -> int:
     """0, or 1 with one line on stderr. Raises MoshiError."""
     model_from(args)  # what contradicts itself is told before a device is asked
     settings = Settings(greeting=not args.no_greeting, **sampling_from(args))
-    options = ChatOptions(settings, args.echo, args.record, args.flac)
+    options = ChatOptions(
+        settings, args.echo, args.record, args.flac, seal=seal, index=index_from(args)
+    )
     short_handovers()
     sound = sound_from(args)
     make_engine = engine_from(args)
     with Signals(terminal=True) as signals:
         chat = Chat(make_engine, sound, options)
         chat.subscribe(lambda event: spare_the_collector() if isinstance(event, Ready) else None)
-        return hold(chat, signals, lambda: show(chat, args.plain))
+        status = hold(chat, signals, lambda: show(chat, args.plain))
+        seal_output(args.virtual_output, chat)
+        return status
+
+
+def seal_output(path: Path | None, chat: Chat) -> None:
+    """What `--virtual-output` wrote, where a file was made."""
+    ready = chat.ready
+    if path is not None and ready is not None and path.is_file():
+        seal(path, Origin(ready.model, revision=ready.revision, mark=ready.mark))
 
 
 def hold(chat: Chat, signals: Signals, show: Callable[[], None]) -> int:

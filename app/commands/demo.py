@@ -15,9 +15,11 @@ import numpy as np
 from moshi_mlx.clock import FRAME_SECONDS
 
 from ..events import Event, FrameDone, Settings
+from ..provenance.seal import seal
 from ..talk.chat import Chat, ChatOptions, Inbox
 from ..talk.meters import rms_db
 from .demo_questions import Question, bundled, track
+from .mark_options import add_mark_options, index_from
 from .model_options import add_model_options, engine_from
 from .signals import Signals
 
@@ -41,6 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--live", action="store_true", help="ask it yourself, through microphone and speaker"
     )
     add_model_options(parser, default="nano")
+    add_mark_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,7 +65,7 @@ def live(args: argparse.Namespace, questions: list[Question]) -> int:
     asked = "; ".join(q.text for q in questions)
     print(f"Ask, for example: {asked}. Ctrl-C ends the talk.", file=sys.stderr)
     with Signals(terminal=True) as signals:
-        options = ChatOptions(Settings(), "auto", args.out)
+        options = ChatOptions(Settings(), "auto", args.out, seal=seal, index=index_from(args))
         chat = Chat(engine_from(args), DeviceSound(None, None), options)
         return hold(chat, signals, lambda: show(chat, plain=True))
 
@@ -78,9 +81,8 @@ def played(args: argparse.Namespace, questions: list[Question]) -> int:
     with Signals(terminal=True) as signals, tempfile.TemporaryDirectory() as name:
         said = Path(name) / "questions.wav"
         write_wav(said, pcm)
-        chat = Chat(
-            engine_from(args), FileSound(said, None, 0.0), ChatOptions(greedy, "off", args.out)
-        )
+        options = ChatOptions(greedy, "off", args.out, seal=seal, index=index_from(args))
+        chat = Chat(engine_from(args), FileSound(said, None, 0.0), options)
         demo, inbox = Demo(questions, spans), chat.inbox()
         chat.subscribe(demo.watch)
 

@@ -18,13 +18,20 @@ from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE_HZ
 from moshi_mlx.codec.cpu_threads import DECODING_MAX
 from moshi_mlx.errors import UsageError
 from moshi_mlx.output.whole_file import check_outputs, whole_files
+from moshi_mlx.provenance import Marker
 
+from ..provenance.index_writer import add_sound
+from ..provenance.marking import UNMARKED
+from ..provenance.origin import HUMAN, MACHINE, Origin, revision_of
+from ..provenance.seal import seal
 from ..recording.sound_file import kind_of, write_samples
+from .mark_options import add_mark_options, index_from, marking_from
 from .model_options import (
     add_force_option,
     add_model_options,
     add_sampling_options,
     load_from,
+    model_from,
     sampling_from,
 )
 
@@ -70,16 +77,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_force_option(parser)
     add_model_options(parser)
     add_sampling_options(parser)
+    add_mark_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     check(args)
     heard = read_mono(args.input)
     heard = np.append(heard, np.zeros(int(args.tail * SAMPLE_RATE_HZ), np.float32))
+    marking, index = marking_from(args), index_from(args)
     moshi = load_from(args)
     moshi.warm_up()
-    answer = answer_recording(moshi, heard, progress=sys.stderr.isatty(), **sampling_from(args))
-    transcript = write_answer(args.output, answer, heard if args.stereo else None)
+    answer = answer_recording(
+        moshi, heard, sys.stderr.isatty(), marking.marker(), **sampling_from(args)
+    )
+    origin = Origin(
+        model_from(args),
+        (HUMAN, MACHINE) if args.stereo else (MACHINE,),
+        answer.seed,
+        revision_of(moshi.folder),
+        mark=marking.kind,
+    )
+    transcript = write_answer(args.output, answer, heard if args.stereo else None, origin)
+    if index is not None:
+        add_sound(index, answer.pcm)
+    if not marking.on:
+        print(UNMARKED, file=sys.stderr)
     print(answer.text or "(Moshi said nothing)")
     print(
         f"{args.output} and {transcript.name}: {len(heard) / SAMPLE_RATE_HZ:.1f} s, "
@@ -102,7 +124,11 @@ def transcript_of(output: Path) -> Path:
 
 
 def answer_recording(
-    moshi: "Moshi", heard: np.ndarray, progress: bool = False, **options
+    moshi: "Moshi",
+    heard: np.ndarray,
+    progress: bool = False,
+    mark: Marker | bool | None = True,
+    **options,
 ) -> Answer:
     """Run a session over float32 [samples]; Moshi's side [samples], aligned to the same clock.
 
@@ -113,7 +139,7 @@ def answer_recording(
     padded = np.zeros((frames + 1) * FRAME_SAMPLES, np.float32)
     padded[FRAME_SAMPLES : FRAME_SAMPLES + len(heard)] = heard
     said = np.zeros((frames + 1, FRAME_SAMPLES), np.float32)
-    with moshi.session(**options) as session:
+    with moshi.session(mark=mark, **options) as session:
         session.warm_up()  # a top-k of its own has a step of its own
         answer = Answer(np.empty(0, np.float32), seed=session.seed)
         blocks = padded.reshape(-1, FRAME_SAMPLES)
@@ -141,8 +167,12 @@ def _keep(row: np.ndarray, sound: "Future[np.ndarray | None]") -> None:
         row[:] = pcm
 
 
-def write_answer(path: Path, answer: Answer, heard: np.ndarray | None) -> Path:
+def write_answer(
+    path: Path, answer: Answer, heard: np.ndarray | None, origin: Origin | None = None
+) -> Path:
     """The sound (with `heard`: user left, Moshi right) and its transcript: both whole, or none.
+
+    origin: what the sound says of itself, and is signed with where that can be done.
 
     The transcript is one JSON object a piece of text: {"time_s", "speaker", "text"}. Returns its
     path. Raises AudioError, OutputError.
@@ -150,7 +180,9 @@ def write_answer(path: Path, answer: Answer, heard: np.ndarray | None) -> Path:
     transcript = transcript_of(path)
     samples = answer.pcm if heard is None else np.stack([heard, answer.pcm], axis=1)
     with whole_files(path, transcript) as (sound, words):
-        write_samples(sound, samples, kind_of(path))
+        write_samples(sound, samples, kind_of(path), origin.note() if origin else "")
+        if origin is not None:
+            seal(sound, origin)
         with words.open("w", encoding="utf-8") as file:
             for seconds, text in answer.words:
                 row = {"time_s": round(seconds, 2), "speaker": "moshi", "text": text}

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from moshi_mlx.errors import UsageError
 from moshi_mlx.weights.recipes import KYUTAI_BITS
 
+from .mark_options import marking_from
+
 if TYPE_CHECKING:
     from moshi_mlx import Moshi
     from moshi_mlx.hub import Download
@@ -126,7 +128,10 @@ def engine_from(args: argparse.Namespace) -> "MakeEngine":
     announce = partial(announce_download, args.kv_bits)
     folder = resolve(name, args.revision, args.offline, announce=announce)
     return engine_maker(
-        lambda: load(folder, codec=args.codec, kv_bits=args.kv_bits), name, name_of(folder)
+        lambda: load(folder, codec=args.codec, kv_bits=args.kv_bits),
+        name,
+        name_of(folder),
+        marking_from(args),
     )
 
 

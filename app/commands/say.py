@@ -11,7 +11,11 @@ from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.output.whole_file import check_outputs, whole_files
 
+from ..provenance.index_writer import add_sound
+from ..provenance.origin import Origin
+from ..provenance.seal import seal
 from ..recording.sound_file import kind_of, write_samples
+from .mark_options import add_mark_options, index_from, marking_from
 from .model_options import add_force_option, add_source_options
 
 if TYPE_CHECKING:
@@ -47,6 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     pace.add_argument("--text-temperature", type=float, help="0 is greedy")
     pace.add_argument("--audio-temperature", type=float, help="0 is greedy")
     add_force_option(parser)
+    add_mark_options(parser)
     add_source_options(
         parser, "a folder or a Hugging Face repository (default: %(default)s)", DEFAULT_MODEL
     )
@@ -56,14 +61,20 @@ def run(args: argparse.Namespace) -> int:
     kind = kind_of(args.output)
     check_outputs([args.output], map(Path, args.voice), args.force)
     check_arguments(args)
+    marking = marking_from(args)
     from moshi_mlx.tts import load_tts
 
     speaker = load_tts(args.model, revision=args.revision, offline=args.offline)
     speech = spoken(speaker, args)
     if speech.pcm is None:
         raise MoshiError(f"{args.model} has no Mimi beside it: it gives codes, not sound")
+    origin = Origin(args.model, seed=args.seed, revision=args.revision or "", mark=marking.kind)
+    pcm = marking.applied(speech.pcm)
     with whole_files(args.output) as (sound,):
-        write_samples(sound, speech.pcm, kind)
+        write_samples(sound, pcm, kind, origin.note())
+        seal(sound, origin)
+    if (index := index_from(args)) is not None:
+        add_sound(index, pcm)
     if args.json:
         words = [{"word": word, "start": round(s, 3)} for word, s in speech.word_times]
         print(json.dumps({"words": words}, ensure_ascii=False))

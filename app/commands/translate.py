@@ -13,7 +13,11 @@ from moshi_mlx.errors import UsageError
 from moshi_mlx.output.whole_file import check_outputs, whole_files
 
 from ..captions.formats import FORMATS, paths_of
+from ..provenance.index_writer import add_sound
+from ..provenance.origin import HUMAN, MACHINE, Origin
+from ..provenance.seal import seal
 from ..recording.sound_file import kind_of, write_samples
+from .mark_options import add_mark_options, index_from, marking_from
 from .model_options import (
     add_force_option,
     add_sampling_options,
@@ -47,6 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "model can be guided)",
     )
     add_force_option(parser)
+    add_mark_options(parser)
     add_source_options(
         parser, "a folder or a Hugging Face repository (default: %(default)s)", DEFAULT_MODEL
     )
@@ -58,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     check_outputs([args.output, *transcripts.values()], [args.input], args.force)
     if args.guidance is not None and not 1 <= args.guidance <= GUIDANCE_MAX:
         raise UsageError(f"--guidance must lie between 1 and {GUIDANCE_MAX:g}")
+    marking = marking_from(args)
     heard = read_mono(args.input)
     from moshi_mlx.translation import load_translator
 
@@ -65,11 +71,17 @@ def run(args: argparse.Namespace) -> int:
     made = translator.translate(heard, args.guidance, **sampling_from(args))
     assert made.pcm is not None
     transcript = translator.transcript(made)
+    pcm = marking.applied(made.pcm)
+    channels = (HUMAN, MACHINE) if args.stereo else (MACHINE,)
+    origin = Origin(args.model, channels, args.seed, args.revision or "", mark=marking.kind)
     with whole_files(args.output, *transcripts.values()) as (sound, *texts):
-        write_samples(sound, beside(heard, made.pcm) if args.stereo else made.pcm, kind)
+        write_samples(sound, beside(heard, pcm) if args.stereo else pcm, kind, origin.note())
+        seal(sound, origin)
         for name, temporary in zip(transcripts, texts, strict=True):
             temporary.write_text(FORMATS[name](transcript), encoding="utf-8")
     print(transcript.text or "(nothing was said)")
+    if (index := index_from(args)) is not None:
+        add_sound(index, pcm)
     report(args, len(made.pcm), made.end_output is not None)
     return 0
 

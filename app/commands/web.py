@@ -12,13 +12,17 @@ from pathlib import Path
 
 from moshi_mlx.errors import MoshiError, UsageError
 
-from ..events import Settings
+from ..events import Notice, Settings
+from ..provenance.index_writer import IndexWriter
+from ..provenance.marking import UNMARKED
+from ..provenance.seal import seal
 from ..talk.engine import MakeEngine
 from ..talk.session import TalkSession
 from ..web.line import Line
 from ..web.recordings import Recordings
 from ..web.security import Guard, is_loopback
 from ..web.server import WebServer
+from .mark_options import add_mark_options, index_from
 from .model_options import add_model_options, add_sampling_options, engine_from, sampling_from
 from .signals import Signals, leave
 
@@ -70,6 +74,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_model_options(parser)
     add_sampling_options(parser)
+    add_mark_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,7 +82,8 @@ def run(args: argparse.Namespace) -> int:
     place = place_from(args)
     settings, make_engine = Settings(**sampling_from(args)), engine_from(args)
     with Signals(heed_nohup=True, interrupted=0) as signals:
-        return asyncio.run(Host(place, settings, make_engine, signals).serve())
+        host = Host(place, settings, make_engine, signals, index_from(args))
+        return asyncio.run(host.serve())
 
 
 def place_from(args: argparse.Namespace) -> Place:
@@ -107,17 +113,26 @@ class Host:
     """One server's life, on one event loop."""
 
     def __init__(
-        self, place: Place, settings: Settings, make_engine: MakeEngine, signals: Signals
+        self,
+        place: Place,
+        settings: Settings,
+        make_engine: MakeEngine,
+        signals: Signals,
+        index: Path | None = None,
     ) -> None:
+        """`index`: where landmarks of Moshi's sound go. Raises MoshiError for one of no use."""
         self._place, self._settings = place, settings
         self._session, self._signals = TalkSession(make_engine), signals
         self._stop = asyncio.Event()
+        self._index = None if index is None else IndexWriter(index, tell)
+        if self._index is not None:
+            self._session.subscribe(self._index)
 
     async def serve(self) -> int:
         """Until Ctrl-C or a failure; returns the exit status. Raises MoshiError."""
         loop = asyncio.get_running_loop()
         self._signals.call(lambda: loop.call_soon_threadsafe(self._stop.set))
-        with Recordings() as recordings:
+        with Recordings(seal) as recordings:
             line = Line(self._session, recordings)
             try:
                 status = await self._open(line, recordings)
@@ -126,6 +141,8 @@ class Host:
             if not await asyncio.to_thread(self._session.stop, STOP_S):
                 recordings.remove()
                 leave(self._signals.status or status)  # a model that loads can't be interrupted
+        if self._index is not None:
+            await asyncio.to_thread(self._index.close)
         return status
 
     async def _open(self, line: Line, recordings: Recordings) -> int:
@@ -183,3 +200,9 @@ class Host:
         if line.model is not None:
             model = line.model
             print(f"{model.model} ({model.recipe}) is ready", flush=True)
+            if model.mark == "none":
+                print(UNMARKED, flush=True)
+
+
+def tell(notice: Notice) -> None:
+    print(notice.message, file=sys.stderr, flush=True)

@@ -58,7 +58,9 @@ def told(store: dict[str, Any]) -> dict[str, Any]:
 
 def printable(value: object) -> str:
     """Any value as a short line."""
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+    if value is None:
+        return ""
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return "".join(c if c.isprintable() else "?" for c in text)[:MOST_CHARACTERS]
 
 

@@ -4,6 +4,7 @@ No name of a person, a device or a folder is told: a model that lies on this mac
 its folder's last name alone.
 """
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -43,7 +44,8 @@ class Origin:
             sides = ("left", "right")[: len(self.channels)]
             side = next(s for s, c in zip(sides, self.channels, strict=False) if c == MACHINE)
             what = f"AI-generated: the {side} channel; the other is a person"
-        return f"{what}. Synthetic speech by {public_name(self.model)}, made with {PROGRAM}."
+        by = f" by {public_name(self.model)}" if self.model else ""
+        return f"{what}. Synthetic speech{by}, made with {PROGRAM}."
 
 
 def public_name(model: str) -> str:
@@ -52,6 +54,11 @@ def public_name(model: str) -> str:
     local = path.is_absolute() or model.startswith((".", "~")) or len(path.parts) > 2
     name = path.name if local else model
     return "".join(c if 32 <= ord(c) < 127 else "?" for c in name)[:100]
+
+
+def revision_of(folder: PurePath) -> str:
+    """The commit of a folder in the cache of Hugging Face, which is named after it; else ""."""
+    return folder.name if re.fullmatch("[0-9a-f]{40}", folder.name) else ""
 
 
 @cache

@@ -31,10 +31,14 @@ from ..events import (
     Ready,
     Stopped,
 )
+from ..provenance.info_chunk import info_chunk
+from ..provenance.origin import HUMAN, MACHINE, PROGRAM, Origin
+from ..provenance.seal import BYTES_PER_S, Seal
 from .transcript import VTT_HEADER, CueMaker, json_line
 from .wav_writer import WavWriter
 
 QUEUE_FRAMES = 375  # 30 s; a disk that hangs for longer ends the recording
+LONGEST_SEAL_S = 600.0
 FINISH_S = 0.5  # how soon the end is seen when the queue was full
 COMMIT_FRAMES = 6  # 480 ms: how often the files are brought up to date
 NOTE = "The right channel is synthetic speech made by a model; the left channel is the user."
@@ -44,10 +48,14 @@ class Recorder:
     """Call it with every event; `close` when the session has ended."""
 
     def __init__(
-        self, folder: Path, flac: bool = False, on_notice: Callable[[Notice], None] | None = None
+        self,
+        folder: Path,
+        flac: bool = False,
+        on_notice: Callable[[Notice], None] | None = None,
+        seal: Seal | None = None,
     ) -> None:
         """Makes `folder`. Raises AudioError when that is impossible."""
-        self.folder, self._flac = Path(folder), flac
+        self.folder, self._flac, self._seal = Path(folder), flac, seal
         self._on_notice = on_notice
         self._queue: queue.Queue[Event] = queue.Queue(QUEUE_FRAMES)
         self._take: _Take | None = None
@@ -58,7 +66,8 @@ class Recorder:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise AudioError(f"can't record to {folder}: {error.strerror}") from error
-        self._flac_until_s = math.inf
+        self._until_s = math.inf
+        self._sealing = False
         self._finished = threading.Event()
         self._thread = threading.Thread(target=self._run, name="moshi-recorder", daemon=True)
         self._thread.start()
@@ -78,10 +87,13 @@ class Recorder:
             self._queue.put_nowait(Stopped())
 
     def close(self, timeout_s: float = 10.0, flac_s: float = math.inf) -> None:
-        """The same, and wait. Sound that takes longer than `flac_s` to be made a flac stays wav."""
-        self._flac_until_s = time.monotonic() + flac_s
+        """The same, and wait. Sound that takes longer than `flac_s` to be made a flac stays wav,
+        and unsigned; signing is waited for, since long recordings take longer than `timeout_s`."""
+        self._until_s = time.monotonic() + flac_s
         self.finish()
         self._thread.join(timeout_s)
+        if self._sealing and math.isinf(flac_s):
+            self._thread.join(LONGEST_SEAL_S)
 
     def _fail(self, why: str) -> None:
         self.failure = f"recording stopped: {why}"
@@ -141,11 +153,26 @@ class Recorder:
         if take is not None:
             try:
                 take.close(reason)
+                sound = take.folder / "talk.wav"
                 if self._flac and self.failure is None:
-                    to_flac(take.folder / "talk.wav", lambda: time.monotonic() < self._flac_until_s)
+                    sound = to_flac(sound, lambda: time.monotonic() < self._until_s, take.note)
+                if self._seal is not None and self.failure is None:
+                    take.sealed(self._sealed(sound, take.origin))
             except OSError as error:
                 if self.failure is None:
                     self._fail(error.strerror or str(error))
+
+    def _sealed(self, sound: Path, origin: Origin) -> str:
+        """ "" when the sound is signed, else one line why not."""
+        assert self._seal is not None
+        needed_s = sound.stat().st_size / BYTES_PER_S
+        if time.monotonic() + needed_s > self._until_s:
+            return "unsigned: there was no time"
+        self._sealing = True
+        try:
+            return self._seal(sound, origin)
+        finally:
+            self._sealing = False
 
 
 class _Take:
@@ -162,10 +189,13 @@ class _Take:
             "sample_rate_hz": SAMPLE_RATE_HZ,
             "channels": ["user, as the model heard it", "Moshi"],
             "note": NOTE,
+            "mark": model.mark if model else "none",
             "finished": False,
         }
         self._write_manifest()
-        self._sound = WavWriter(folder / "talk.wav", channels=2)
+        self.origin = origin_of(started, model)
+        self.note = self.origin.note()
+        self._sound = WavWriter(folder / "talk.wav", 2, info_chunk(PROGRAM, self.note))
         self._words = _TextFile(folder / "transcript.jsonl")
         self._cues = _TextFile(folder / "transcript.vtt")
         self._timings = _TextFile(folder / "timings.jsonl")
@@ -213,6 +243,11 @@ class _Take:
         self._manifest |= {"dropped_frames": round(self._dropped, 3)}
         self._write_manifest()
 
+    def sealed(self, why_not: str) -> None:
+        """Into the manifest. Raises OSError."""
+        self._manifest |= {"signed": True} if not why_not else {"signed": False, "why": why_not}
+        self._write_manifest()
+
     def _write_manifest(self) -> None:
         path, part = self.folder / "manifest.json", self.folder / "manifest.json.part"
         try:
@@ -220,6 +255,16 @@ class _Take:
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+
+
+def origin_of(started: ConversationStarted, model: Ready | None) -> Origin:
+    return Origin(
+        model=model.model if model else "",
+        channels=(HUMAN, MACHINE),
+        seed=started.seed,
+        revision=model.revision if model else "",
+        mark=model.mark if model else "none",
+    )
 
 
 class _TextFile:
@@ -243,10 +288,11 @@ class _TextFile:
         self._file.close()
 
 
-def to_flac(wav: Path, go_on: Callable[[], bool]) -> None:
+def to_flac(wav: Path, go_on: Callable[[], bool], note: str) -> Path:
     """Turn a WAV file into a FLAC file beside it; the WAV goes once the FLAC is whole.
 
-    It stays when `go_on` says no, asked about every 3 s of sound. Raises OSError.
+    It stays when `go_on` says no, asked about every 3 s of sound. Returns the file that is there.
+    Raises OSError.
     """
     import soundfile
 
@@ -255,9 +301,10 @@ def to_flac(wav: Path, go_on: Callable[[], bool]) -> None:
         with soundfile.SoundFile(wav) as source:
             options = {"samplerate": source.samplerate, "channels": source.channels}
             with soundfile.SoundFile(part, "w", **options, format="FLAC") as out:
+                out.software, out.comment = PROGRAM, note
                 for block in source.blocks(1 << 16, dtype="int16"):
                     if not go_on():
-                        return
+                        return wav
                     out.write(block)
         part.replace(flac)
     except soundfile.LibsndfileError as error:
@@ -265,3 +312,4 @@ def to_flac(wav: Path, go_on: Callable[[], bool]) -> None:
     finally:
         part.unlink(missing_ok=True)
     wav.unlink()
+    return flac

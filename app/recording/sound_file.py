@@ -10,6 +10,8 @@ from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import AudioError
 from moshi_mlx.output.whole_file import whole_files
 
+from ..provenance.origin import PROGRAM
+
 
 def write_wav(path: str | Path, samples: np.ndarray) -> None:
     """float32 [samples] or [samples, channels] at 24 kHz -> 16 bit wav (or flac, by the ending)."""
@@ -27,11 +29,18 @@ def kind_of(path: Path) -> str:
     return kind
 
 
-def write_samples(temporary: Path, samples: np.ndarray, kind: str) -> None:
-    """Into a file of `whole_files`. Raises OSError, which it knows."""
+def write_samples(temporary: Path, samples: np.ndarray, kind: str, comment: str = "") -> None:
+    """Into a file of `whole_files`; `comment`: what it says of itself. Raises OSError, which
+    `whole_files` knows."""
     clipped = np.clip(samples, -1.0, 1.0)
+    channels = 1 if samples.ndim == 1 else samples.shape[1]
     try:
-        soundfile.write(temporary, clipped, SAMPLE_RATE_HZ, subtype="PCM_16", format=kind)
+        with soundfile.SoundFile(
+            temporary, "w", SAMPLE_RATE_HZ, channels, subtype="PCM_16", format=kind
+        ) as file:
+            if comment:
+                file.software, file.comment = PROGRAM, comment
+            file.write(clipped)
     except soundfile.LibsndfileError as error:
         raise OSError(one_line(error)) from None
     if kind == "WAV" and temporary.stat().st_size < samples.size * 2:

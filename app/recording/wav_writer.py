@@ -8,16 +8,15 @@ import numpy as np
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import AudioError
 
-HEADER_BYTES = 44
 MAX_BYTES = 2**32 - 2**20  # what the header's 32 bits can say: 12 h of stereo
 
 
 class WavWriter:
     """16-bit PCM. Writes go to the system at once; the header is brought up to date by `commit`."""
 
-    def __init__(self, path: Path, channels: int) -> None:
-        """Raises OSError."""
-        self._channels = channels
+    def __init__(self, path: Path, channels: int, chunk: bytes = b"") -> None:
+        """chunk: a whole RIFF chunk, of even length, to stand before the sound. Raises OSError."""
+        self._channels, self._chunk = channels, chunk
         self._bytes = 0
         self._file = open(path, "wb", buffering=0)  # noqa: SIM115 (lives as long as the talk)
         self._file.write(self._header())
@@ -45,7 +44,7 @@ class WavWriter:
         self._bytes += len(data)
 
     def _repair(self) -> None:
-        self._file.truncate(HEADER_BYTES + self._bytes)
+        self._file.truncate(len(self._header()) + self._bytes)
         self.commit()
 
     def commit(self) -> None:
@@ -64,5 +63,6 @@ class WavWriter:
         frame_bytes = 2 * self._channels
         rate = SAMPLE_RATE_HZ
         form = struct.pack("<HHIIHH", 1, self._channels, rate, rate * frame_bytes, frame_bytes, 16)
-        riff = b"RIFF" + struct.pack("<I", 36 + self._bytes) + b"WAVE"
-        return riff + b"fmt \x10\0\0\0" + form + b"data" + struct.pack("<I", self._bytes)
+        size = 36 + len(self._chunk) + self._bytes
+        riff = b"RIFF" + struct.pack("<I", size) + b"WAVEfmt \x10\0\0\0" + form
+        return riff + self._chunk + b"data" + struct.pack("<I", self._bytes)

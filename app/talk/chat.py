@@ -40,12 +40,16 @@ from ..events import (
     Event,
     Failed,
     FrameDone,
+    Notice,
     Ready,
     Refused,
     Settings,
     Status,
     Stopped,
 )
+from ..provenance.index_writer import IndexWriter
+from ..provenance.marking import MACHINE_LINE, UNMARKED
+from ..provenance.seal import Seal
 from ..recording.recorder import Recorder
 from .engine import MakeEngine
 from .session import TalkSession
@@ -104,20 +108,27 @@ class Inbox:
 
 @dataclass(frozen=True)
 class ChatOptions:
-    """How the chat is to be held. `record`: a folder to record to from the start."""
+    """How the chat is to be held.
+
+    record: a folder to record to from the start; seal: what finished recordings get; index: where
+    landmarks of Moshi's sound go, None for nowhere.
+    """
 
     settings: Settings = field(default_factory=Settings)
     echo: str = "auto"
     record: Path | None = None
     flac: bool = False
     folder: Path = Path("moshi-talks")  # where `record()` writes when nothing else was said
+    seal: Seal | None = None
+    index: Path | None = None
 
 
 class Chat:
     """See the module."""
 
     def __init__(self, make_engine: MakeEngine, sound: Sound, options: ChatOptions) -> None:
-        """Raises MoshiError for an unknown echo mode, AudioError for a folder of no use."""
+        """Raises MoshiError for an unknown echo mode and an index of no use, AudioError for a
+        folder."""
         self.session = TalkSession(make_engine)
         self.sound, self.options = sound, options
         self.folder = options.record or options.folder
@@ -134,7 +145,10 @@ class Chat:
         self._hurried = False
         self._recorders: list[Recorder] = []
         self._clean()
+        self._index = None if options.index is None else IndexWriter(options.index, self._tell)
         self.session.subscribe(self._on_event)
+        if self._index is not None:
+            self.session.subscribe(self._index)
         sound.subscribe(self._tell)
         if options.record is not None:
             self.record(True)
@@ -181,7 +195,7 @@ class Chat:
             if recorder is not None:
                 recorder.finish()
             return False
-        recorder = Recorder(self.folder, self.options.flac, self._tell)
+        recorder = Recorder(self.folder, self.options.flac, self._tell, self.options.seal)
         self._recorders.append(recorder)
         with self._lock:
             for event in (self._ready, self._started):
@@ -245,7 +259,14 @@ class Chat:
         self.record(False)
         for recorder in self._recorders:
             recorder.close(flac_s=FLAC_SOON_S if self._hurried else math.inf)
+        if self._index is not None:
+            self._index.close()
         return ended
+
+    @property
+    def ready(self) -> Ready | None:
+        """The model, once it is loaded."""
+        return self._ready
 
     @property
     def takes(self) -> list[Path]:
@@ -270,6 +291,10 @@ class Chat:
         if isinstance(event, Refused):  # settings that this model can't honour
             self._failed = event.message
         self._tell(event)
+        if isinstance(event, Ready):
+            self._tell(Notice("machine", MACHINE_LINE))
+            if event.mark == "none":
+                self._tell(Notice("unmarked", UNMARKED))
         ends = isinstance(event, ConversationEnded) and event.reason == "end of input"
         if ends or isinstance(event, Failed | Refused | Stopped):
             self._over.set()

@@ -58,6 +58,8 @@ class Engine(Protocol):
 
     name: str
     recipe: str
+    mark: str  # in its sound: "public key", "private key", "none"
+    revision: str  # of the model; "" where it isn't known
 
     def begin(self, settings: Settings) -> EngineTalk:
         """A conversation with clean state. MoshiError for settings it can't honour."""

@@ -7,6 +7,8 @@ import mlx.core as mx
 import numpy as np
 
 from ..events import Settings
+from ..provenance.marking import Marking
+from ..provenance.origin import revision_of
 from .engine import EngineReply
 
 if TYPE_CHECKING:
@@ -41,12 +43,17 @@ class MoshiTalk:
 class MoshiEngine:
     """See engine.Engine. Make and use it on one thread."""
 
-    def __init__(self, moshi: "Moshi", name: str, recipe: str) -> None:
+    def __init__(
+        self, moshi: "Moshi", name: str, recipe: str, marking: Marking | None = None
+    ) -> None:
         self._moshi, self.name, self.recipe = moshi, name, recipe
+        self._marking = marking or Marking()
+        self.mark, self.revision = self._marking.kind, revision_of(moshi.folder)
         moshi.warm_up()
 
     def begin(self, settings: Settings) -> MoshiTalk:
-        session = self._moshi.session(seed=settings.seed, **settings.sampling())
+        mark = self._marking.marker()
+        session = self._moshi.session(seed=settings.seed, mark=mark, **settings.sampling())
         session.warm_up()  # a top-k of its own has a step of its own
         return MoshiTalk(session)
 
@@ -54,6 +61,8 @@ class MoshiEngine:
         return mx.get_active_memory()
 
 
-def engine_maker(load: Callable[[], "Moshi"], name: str, recipe: str) -> Callable[[], MoshiEngine]:
+def engine_maker(
+    load: Callable[[], "Moshi"], name: str, recipe: str, marking: Marking | None = None
+) -> Callable[[], MoshiEngine]:
     """What `Session` takes: loads when the session's thread calls it."""
-    return lambda: MoshiEngine(load(), name, recipe)
+    return lambda: MoshiEngine(load(), name, recipe, marking)

@@ -159,7 +159,8 @@ class TalkSession:
         start = time.monotonic()
         engine = self._make_engine()
         self.status = replace(self.status, state="idle", model=engine.name, recipe=engine.recipe)
-        self._emit(Ready(engine.name, engine.recipe, time.monotonic() - start))
+        took_s = time.monotonic() - start
+        self._emit(Ready(engine.name, engine.recipe, took_s, engine.mark, engine.revision))
         return engine
 
     def _serve(self, engine: Engine) -> None:

@@ -20,6 +20,7 @@ from types import TracebackType
 from moshi_mlx.errors import AudioError
 
 from ..events import Event, Notice, Ready
+from ..provenance.seal import Seal
 from ..recording.recorder import Recorder
 
 # name in the address -> (file of the recorder, content type)
@@ -34,10 +35,12 @@ HANG_UP_S = 1.0  # the longest that the end of a conversation may take to get he
 class Recording:
     """One conversation on its way to disk. `id` is the secret part of its address."""
 
-    def __init__(self, folder: Path, on_notice: Callable[[Notice], None]) -> None:
+    def __init__(
+        self, folder: Path, on_notice: Callable[[Notice], None], seal: Seal | None = None
+    ) -> None:
         self.id = secrets.token_urlsafe(16)
         self._folder = folder / self.id
-        self._recorder = Recorder(self._folder, on_notice=on_notice)
+        self._recorder = Recorder(self._folder, on_notice=on_notice, seal=seal)
         self._closed: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
 
@@ -113,8 +116,10 @@ class TemporaryFolder:
 class Recordings:
     """A context manager: everything is gone when it ends."""
 
-    def __init__(self) -> None:
-        """Raises AudioError when no temporary folder can be made."""
+    def __init__(self, seal: Seal | None = None) -> None:
+        """`seal`: what finished recordings get. Raises AudioError when no temporary folder can be
+        made."""
+        self._seal = seal
         try:
             self._folder = TemporaryFolder()
         except OSError as error:
@@ -147,7 +152,7 @@ class Recordings:
         last, self._last = self._last, None
         if last is not None:
             await last.discard()
-        self._last = await asyncio.to_thread(Recording, self._folder.path, on_notice)
+        self._last = await asyncio.to_thread(Recording, self._folder.path, on_notice, self._seal)
         if ready is not None:
             self._last.on_event(ready)
         return self._last

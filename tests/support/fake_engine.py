@@ -30,6 +30,7 @@ class FakeEngine:
     """`step_seconds()` is each step's duration, spent by `sleep` (a virtual clock's, or real)."""
 
     name, recipe = "fake", "q4"
+    mark, revision = "public key", ""
     encodes_ahead = False
 
     def __init__(self, step_seconds=lambda: 0.0, sleep=time.sleep) -> None:

@@ -52,6 +52,7 @@ class PacedEngine:
     def __init__(self, engine: Engine, port: VirtualPort) -> None:
         self._engine, self._port = engine, port
         self.name, self.recipe = engine.name, engine.recipe
+        self.mark, self.revision = engine.mark, engine.revision
 
     def begin(self, settings: Settings) -> PacedTalk:
         return PacedTalk(self._engine.begin(settings), self._port)

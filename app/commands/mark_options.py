@@ -1,0 +1,39 @@
+"""Options of every command that speaks: the mark in its sound, and the index of it."""
+
+import argparse
+from pathlib import Path
+
+from moshi_mlx.provenance import Marker, read_key
+
+from ..provenance.index import default_path
+from ..provenance.marking import Marking
+
+
+def add_mark_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("where the sound came from (see `moshi trace`)")
+    group.add_argument("--no-mark", action="store_true", help="no inaudible mark in the sound")
+    group.add_argument(
+        "--mark-key", type=Path, metavar="FILE", help="mark with this private key, not the public"
+    )
+    group.add_argument(
+        "--mark-payload", type=int, metavar="N", help="tell 12 bits in the mark: 0 to 4095"
+    )
+    group.add_argument(
+        "--index",
+        action="store_true",
+        help="keep landmarks of the sound, so that this machine recognises it later",
+    )
+
+
+def marking_from(args: argparse.Namespace) -> Marking:
+    """Raises MoshiError for a key of no use and a payload of too many bits."""
+    if args.no_mark:
+        return Marking(on=False)
+    Marker(payload=args.mark_payload)
+    key = None if args.mark_key is None else read_key(args.mark_key)
+    return Marking(True, key, args.mark_payload)
+
+
+def index_from(args: argparse.Namespace) -> Path | None:
+    """Where the index is, if one is wanted."""
+    return default_path() if args.index else None

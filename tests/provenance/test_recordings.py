@@ -1,0 +1,130 @@
+"""Generated sound on disk: it says of itself what it is, is signed when closed, never lost."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import moshi_mlx
+from app.cli import main
+from app.events import ConversationEnded, ConversationStarted, FrameDone, Ready, Settings
+from app.provenance.asking import credentials_of
+from app.provenance.credentials import available
+from app.provenance.index import default_path
+from app.provenance.marking import Marking
+from app.provenance.origin import HUMAN, MACHINE, Origin
+from app.provenance.seal import seal
+from app.recording.recorder import Recorder
+from moshi_mlx.provenance import make_key
+
+RATE, FRAME = 24_000, 1920
+QUESTION = Path(moshi_mlx.__file__).parent / "nano" / "samples" / "four_plus_three.wav"
+needs_c2pa = pytest.mark.skipif(not available(), reason="the extra c2pa isn't installed")
+
+
+@pytest.fixture(autouse=True)
+def own_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+def record(folder: Path, seal=None, flac: bool = False, mark: str = "public key") -> Path:
+    recorder = Recorder(folder, flac, seal=seal)
+    recorder(Ready("/home/anna/my-model", "q4", 0.1, mark, "0" * 40))
+    recorder(ConversationStarted(1, 7, Settings()))
+    rng = np.random.default_rng(0)
+    for index in range(25):
+        heard, reply = rng.uniform(-0.5, 0.5, (2, FRAME)).astype(np.float32)
+        recorder(FrameDone(1, index, heard, reply, "", 0, 1.0, 0.0, 1.0, 0.0, 0))
+    recorder(ConversationEnded(1, "hung up", 25))
+    recorder.close()
+    assert recorder.failure is None
+    return recorder.takes[0]
+
+
+def manifest(take: Path) -> dict:
+    return json.loads((take / "manifest.json").read_text())
+
+
+@pytest.mark.parametrize("flac", [False, True])
+def test_what_is_sealed_is_the_finished_file_and_the_manifest_says_so(tmp_path, flac):
+    sealed: list[tuple[Path, Origin]] = []
+
+    def keep(path: Path, origin: Origin) -> str:
+        assert soundfile.info(path).frames == 25 * FRAME
+        sealed.append((path, origin))
+        return ""
+
+    take = record(tmp_path, keep, flac)
+    assert [path.name for path, _ in sealed] == ["talk.flac" if flac else "talk.wav"]
+    origin = sealed[0][1]
+    assert (origin.channels, origin.seed, origin.mark) == ((HUMAN, MACHINE), 7, "public key")
+    assert manifest(take)["signed"] is True and manifest(take)["mark"] == "public key"
+
+
+def test_why_a_recording_is_unsigned_is_told(tmp_path):
+    take = record(tmp_path, lambda path, origin: "talk.wav stays unsigned: no room", mark="none")
+    assert manifest(take)["signed"] is False and "no room" in manifest(take)["why"]
+    assert manifest(take)["mark"] == "none" and manifest(take)["finished"]
+
+
+@pytest.mark.parametrize("flac", [False, True])
+def test_a_recording_says_of_itself_that_it_is_generated(tmp_path, flac):
+    take = record(tmp_path, flac=flac)
+    with soundfile.SoundFile(take / ("talk.flac" if flac else "talk.wav")) as file:
+        assert file.comment.startswith("AI-generated: the right channel; the other is a person")
+        assert file.software.startswith("moshi-local") and "anna" not in file.comment
+        assert file.frames == 25 * FRAME
+
+
+@needs_c2pa
+def test_a_recording_is_signed_with_this_machines_key(tmp_path):
+    take = record(tmp_path, seal)
+    told = credentials_of(take / "talk.wav")
+    assert told["state"] == "Trusted" and manifest(take)["signed"] is True
+    assert told["generation"]["seed"] == "7" and told["generation"]["revision"] == "0" * 40
+    assert told["generation"]["model"] == "my-model"
+
+
+def answer(tmp_path: Path, *options: str) -> Path:
+    out = tmp_path / "answer.wav"
+    greedy = ["--text-temperature", "0", "--audio-temperature", "0", "--seed", "0"]
+    command = ["file", str(QUESTION), str(out), "--model", "nano", *greedy, *options]
+    assert main(command) == 0
+    return out
+
+
+def test_a_file_is_marked_says_so_and_is_in_the_index(tmp_path, capsys):
+    key = tmp_path / "mine.key"
+    make_key(key)
+    out = answer(tmp_path, "--tail", "8", "--mark-key", str(key), "--mark-payload", "77", "--index")
+    capsys.readouterr()
+    assert default_path().exists()
+    assert main(["trace", str(out), "--key", str(key), "--json"]) == 0
+    verdict = json.loads(capsys.readouterr().out)[0]
+    assert verdict["comment"].startswith("AI-generated")
+    found = [window for window in verdict["windows"] if window["found"]]
+    assert all(w["payload"] == 77 and w["key"] == str(key) for w in found)
+    assert verdict["index"] or found
+    if available():
+        assert verdict["credentials"]["generation"]["mark"] == "private key"
+
+
+def test_no_mark_is_told(tmp_path, capsys):
+    out = answer(tmp_path, "--no-mark")
+    assert "carries no mark" in capsys.readouterr().err
+    assert main(["trace", str(out)]) == (0 if available() else 3)
+    assert "its mark is in" not in capsys.readouterr().out
+
+
+def test_bad_options_are_one_line(tmp_path, capsys):
+    command = ["file", str(QUESTION), str(tmp_path / "a.wav"), "--model", "nano"]
+    for wrong in (["--mark-payload", "4096"], ["--mark-key", str(tmp_path / "gone")]):
+        assert main([*command, *wrong]) == 1
+        assert capsys.readouterr().err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_is_in_no_log():
+    assert "secret" not in repr(Marking(key=b"secret"))
