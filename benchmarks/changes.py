@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 from app.machine.random_model import random_lm
 from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.config.reading import parse_config
-from moshi_mlx.lm import compiled_step, depth, linear, model, sampling, transformer
+from moshi_mlx.lm import compiled_step, linear, model, sampling, transformer
 from moshi_mlx.lm.compiled_step import FrameFunctions
 from moshi_mlx.lm.depth import DepthTransformer
 from moshi_mlx.lm.embedding import StackedEmbedding
@@ -70,22 +70,6 @@ def two_rotations(
     return q, mx.concatenate([k, v])
 
 
-def growing(x: mx.array, buffer: mx.array, s: int) -> mx.array:
-    return x if s == 0 else mx.concatenate([buffer[:, :, :s], x], axis=2)
-
-
-def slice_by_concatenation(
-    block: Any, x: mx.array, buffer: mx.array, s: int
-) -> tuple[mx.array, mx.array]:
-    """A depth step with keys and values that grow by one a slice."""
-    q, kv = block.self_attn.project(block.norm1(x), None, x.dtype)
-    buffer = growing(kv, buffer, s)
-    keys, values = mx.split(buffer, 2)
-    out = mx.fast.scaled_dot_product_attention(q, keys, values, scale=block.self_attn.scale)
-    x = transformer.linear_plus(x, out.reshape(x.shape), block.self_attn.out_proj)
-    return block.after_attention(x, None), buffer
-
-
 def ring_by_where(ring: tuple[mx.array, ...], kv: mx.array, slot: mx.array) -> tuple[mx.array, ...]:
     """A write that makes a new ring: every frame moves the whole cache."""
     slots = mx.arange(ring[0].shape[2])[:, None]
@@ -121,7 +105,6 @@ CHANGES: dict[str, tuple[Any, str, Any]] = {  # what stands there now -> owner, 
     "one table for 16 codebooks": (StackedEmbedding, "__call__", table_a_codebook),
     "one product for 8 depth inputs": (DepthTransformer, "inputs", product_a_slice),
     "q, k and v rotated in one call": (Attention, "project", two_rotations),
-    "depth keys and values in place": (depth, "slice_step", slice_by_concatenation),
     "rings written in place": (transformer, "write", ring_by_where),
     "residual inside the product": (transformer, "linear_plus", residual_apart),
     "matrices turned once": (linear.Linear, "transposed", property(lambda self: self.weight.T)),

@@ -37,7 +37,8 @@ class Split:
 
 def split(lm: Lm, frames: int = 20, history_frames: int = 0) -> Split:
     """Time the halves of `frames` steps after so much history, and as many uncut steps between."""
-    halves, generator = Halves(lm, history_frames), after(lm, history_frames)
+    generator = after(lm, history_frames)
+    halves = Halves(lm, generator.buffers, history_frames)
     codes = np.zeros(lm.config.user_q, np.int32)
     temporal, depth, uncut = [], [], []
     for _ in range(frames + TRACED_FRAMES):
@@ -62,12 +63,13 @@ def sweep(lm: Lm, histories: tuple[int, ...], frames: int = 20) -> dict[int, flo
     """
     codes = np.zeros(lm.config.user_q, np.int32)
     times: dict[int, list[float]] = {history: [] for history in histories}
-    generators = {history: after(lm, history) for history in histories}
+    generator = lm.generator(seed=0)  # one for all: a pair of rings each may not fit in memory
     for _ in range(frames + TRACED_FRAMES):
-        for history, generator in generators.items():
+        for history, row in times.items():
+            generator.skip(history - generator.steps)
             start = time.perf_counter()
             generator.step(codes)
-            times[history].append(1000 * (time.perf_counter() - start))
+            row.append(1000 * (time.perf_counter() - start))
     return {history: float(np.median(row[TRACED_FRAMES:])) for history, row in times.items()}
 
 
@@ -87,12 +89,17 @@ class Halves:
     """One step of `Lm` in two functions with a sync behind each, on a beginning's tokens."""
 
     def __init__(
-        self, lm: Lm, history_frames: int = 0, sampling: SamplingConfig | None = None
+        self,
+        lm: Lm,
+        buffers: Buffers,
+        history_frames: int = 0,
+        sampling: SamplingConfig | None = None,
     ) -> None:
+        """`buffers`: those of a conversation, which are written as its steps would."""
         self.lm, config = lm, lm.config
         sampling = sampling or config.sampling
         self.at = position(history_frames, config.transformer.context or 1)
-        self.buffers = lm.new_buffers()
+        self.buffers = buffers
         self.draws = samplers(sampling)
         self.temperatures = mx.array([sampling.text_temperature, sampling.audio_temperature])
         self.key = mx.array(np.array([0, history_frames], np.uint32))
@@ -110,30 +117,26 @@ class Halves:
 
     def depth(self) -> np.ndarray:
         """Text head, sampling and depth transformer: the tokens [1 + dep_q] on the host."""
-        tokens, self.buffers.depth = self._depth(self.out, self.key, self.buffers.depth)
-        return np.array(tokens)
+        return np.array(self._depth(self.out, self.key))
 
     def _temporal_half(
         self, text: mx.array, rows: mx.array, rings: list[Ring]
     ) -> tuple[mx.array, list[Ring]]:
-        buffers = Buffers(list(rings), [])
+        buffers = Buffers(list(rings))
         out = self.lm.temporal_step(text, rows, buffers, self.at, Conditions())
         return out, buffers.rings
 
-    def _depth_half(
-        self, out: mx.array, key: mx.array, depth: list[mx.array]
-    ) -> tuple[mx.array, list[mx.array]]:
+    def _depth_half(self, out: mx.array, key: mx.array) -> mx.array:
         logits = linear_of(out, self.lm.text_linear)
         noise = frame_noise(key, self.draws, self.lm.config)
         token = self.draws[0](logits, self.temperatures[:1], noise[0])
         if not self.lm.config.depth:
-            return token, depth
+            return token
 
         def choose(s: int, logits: mx.array) -> mx.array:
             return self.draws[1](logits, self.temperatures[1:], noise[1 + s])
 
-        codes, depth = self.lm.depth.frame(out, token, depth, choose)
-        return mx.concatenate([token, codes]), depth
+        return mx.concatenate([token, *self.lm.depth.frame(out, token, choose)])
 
 
 def position(history_frames: int, context: int) -> Position:

@@ -23,13 +23,12 @@ class Conditions:
 
 @dataclass
 class Buffers:
-    """All device memory of one conversation: a ring a temporal layer, a buffer a depth layer."""
+    """All device memory of one conversation: a ring a temporal layer."""
 
     rings: list[Ring]
-    depth: list[mx.array]
 
     def arrays(self) -> list[mx.array]:
-        return [*(part for ring in self.rings for part in ring), *self.depth]
+        return [part for ring in self.rings for part in ring]
 
     def nbytes(self) -> int:
         return sum(array.nbytes for array in self.arrays())

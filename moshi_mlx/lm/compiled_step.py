@@ -1,5 +1,6 @@
 """The step of a frame as a function of plain arrays: traced once per cache length, compiled."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -59,10 +60,17 @@ class Held:
     buffers: Buffers
 
 
+class WarmThread(threading.local):
+    """Kinds of steps that were traced, another set on every thread."""
+
+    def __init__(self) -> None:
+        self.kinds: set[tuple] = set()
+
+
 class FrameFunction:
     """Calls of `Lm.step` for one model and one way of sampling; shared by its conversations.
 
-    Temperatures are inputs: another one needs no other function. `warm` holds what was traced.
+    Temperatures are inputs: another one needs no other function.
     """
 
     def __init__(self, lm: FrameModel, draws: Draws, compiled: bool) -> None:
@@ -74,7 +82,12 @@ class FrameFunction:
         self.compile = compiled and can_compile()
         self.functions: dict[tuple[int, bool], Callable] = {}
         self.traces = 0  # graphs built so far, uncompiled ones counted each time
-        self.warm: set[tuple] = set()
+        self._warm = WarmThread()
+
+    @property
+    def warm(self) -> set[tuple]:
+        """What was traced on this thread: MLX keeps graphs for each thread."""
+        return self._warm.kinds
 
     def __call__(self, frame: Frame, held: Held) -> tuple[mx.array, mx.array | None]:
         """Lazy tokens [1 + dep_q], extra heads [heads, D]; the buffers are brought up to date."""
@@ -82,13 +95,12 @@ class FrameFunction:
         full = step + 1 >= self.context
         length = next(n for n in self.lengths if n > step % self.context or n == self.context)
         call = self.traced(self.context if full else length, full)
-        drawn, extra, buffers.rings, buffers.depth = call(
+        drawn, extra, buffers.rings = call(
             self.pack(frame),
             [] if frame.user is None else [frame.user],
             mx.array(np.array([frame.seed, step], np.uint32)),
             held.temperatures,
             buffers.rings,
-            buffers.depth,
             held.given.arrays(),
         )
         return drawn, extra[0] if extra else None
@@ -120,15 +132,14 @@ class FrameFunction:
                 key: mx.array,
                 temperatures: mx.array,
                 rings: list[Ring],
-                depth: list[mx.array],
                 extras: list[mx.array],
             ) -> tuple[Any, ...]:
                 self.traces += 1
                 fields = self.integers.cut(packed)
                 inputs = self.inputs(fields, user, temperatures, key, extras, length, full)
-                buffers = Buffers(list(rings), list(depth))
+                buffers = Buffers(list(rings))
                 drawn, extra = self.lm.step(inputs, buffers, self.draws)
-                return drawn, [] if extra is None else [extra], buffers.rings, buffers.depth
+                return drawn, [] if extra is None else [extra], buffers.rings
 
             self.functions[length, full] = mx.compile(call) if self.compile else call
         return self.functions[length, full]
@@ -145,7 +156,11 @@ class FrameFunction:
     ) -> StepInputs:
         """What the model's step is given, within the graph."""
         fuser, rows = self.lm.config.fuser, fields["rows"]
-        mask = (mx.arange(length) < fields["live"]).reshape(1, 1, 1, length) if not full else None
+        mask = (
+            (mx.array(np.arange(length, dtype=np.int32)) < fields["live"]).reshape(1, 1, 1, length)
+            if not full
+            else None
+        )
         return StepInputs(
             text=fields["text"],
             rows=self.with_user(rows, user[0]) if user else rows,

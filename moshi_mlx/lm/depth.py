@@ -13,7 +13,6 @@ import mlx.nn as nn
 
 from ..config.lm_config import DepthConfig, LmConfig
 from .embedding import TokenEmbedding
-from .kv_ring import live, new_buffer
 from .linear import Linear, linear_of, linear_plus
 from .transformer import Block
 
@@ -40,11 +39,6 @@ class DepthTransformer(nn.Module):
             self.norms = [nn.LayerNorm(dim, 1e-5) for _ in range(config.num_slices)]
         self.heads = [Linear(dim, lm.card) for _ in range(config.num_slices)]
 
-    def new_buffers(self, dtype: mx.Dtype) -> list[mx.array]:
-        """One frame's KV cache, one [2, H, S, D] a layer."""
-        t, S = self.config.transformer, self.config.num_slices
-        return [new_buffer(t.num_heads, S, t.head_dim, dtype) for _ in range(t.num_layers)]
-
     def inputs(self, temporal: mx.array) -> list[mx.array]:
         """[..., C] -> the input [..., E] of every slice, by one matrix product."""
         all_sets = linear_of(temporal, self.linear_in)
@@ -62,27 +56,23 @@ class DepthTransformer(nn.Module):
         return mx.concatenate([mx.cos(phase), mx.sin(phase)]).astype(dtype)
 
     def frame(
-        self,
-        temporal: mx.array,
-        text: mx.array,
-        buffers: list[mx.array],
-        choose: Choose,
-        slices: int | None = None,
-    ) -> tuple[mx.array, list[mx.array]]:
-        """One frame: temporal [1, C], text token [1] -> codes [S] and the buffers.
+        self, temporal: mx.array, text: mx.array, choose: Choose, slices: int | None = None
+    ) -> list[mx.array]:
+        """One frame: temporal [1, C], text token [1] -> the code [1] of each slice.
 
         `slices`: only the first so many.
         """
-        buffers, token, tokens = list(buffers), text, []
+        before: list[mx.array | None] = [None] * self.config.transformer.num_layers
+        token, tokens = text, []
         for s, x in enumerate(self.inputs(temporal)[:slices]):
             x = self.embs[s].plus(x, token)
             if self.config.sin_positions:
                 x = x + self.position(s, x.dtype)
             for i, block in enumerate(self.weight_sets[self.config.schedule[s]]):
-                x, buffers[i] = slice_step(block, x, buffers[i], s)
+                x, before[i] = slice_step(block, x, before[i])
             token = choose(s, linear_of(self.normed(s, x), self.heads[s]))
             tokens.append(token)
-        return mx.concatenate(tokens), buffers
+        return tokens
 
     def __call__(self, temporal: mx.array, text: mx.array, codes: mx.array) -> mx.array:
         """Teacher forced: temporal [B, T, C], text [B, T], codes [B, S, T] -> [B, T, S, card]."""
@@ -126,14 +116,18 @@ class DepthTransformer(nn.Module):
         return mx.concatenate(done, axis=1)
 
 
-def slice_step(block: Block, x: mx.array, buffer: mx.array, s: int) -> tuple[mx.array, mx.array]:
-    """One slice through one layer, [1, E]; keys and values go to slot `s` of the buffer."""
+def slice_step(block: Block, x: mx.array, before: mx.array | None) -> tuple[mx.array, mx.array]:
+    """One slice through one layer, [1, E]; `before`: keys and values of the slices so far.
+
+    [2, H, s, D] in, [2, H, s + 1, D] out, by concatenation. A buffer written slot by slot would be
+    copied at every write: the attention of the slice before still holds it.
+    """
     attn = block.self_attn
     q, kv = attn.project(block.norm1(x), None, x.dtype)
-    buffer[:, :, s : s + 1] = kv
-    if s == 0:  # attention to a single key is that key's value
+    if before is None:  # attention to a single key is that key's value
         out = mx.split(kv, 2, axis=0)[1]
     else:
-        out = mx.fast.scaled_dot_product_attention(q, *live(buffer, s + 1), scale=attn.scale)
+        kv = mx.concatenate([before, kv], axis=2)
+        out = mx.fast.scaled_dot_product_attention(q, *mx.split(kv, 2, axis=0), scale=attn.scale)
     x = linear_plus(x, out.reshape(x.shape), attn.out_proj)
-    return block.after_attention(x, None), buffer
+    return block.after_attention(x, None), kv

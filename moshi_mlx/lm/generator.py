@@ -115,6 +115,7 @@ class LmGenerator:
             given=lm.conditions(conditions),
             buffers=lm.new_buffers(self.kv_bits),
         )
+        mx.eval(self._held.given.arrays())  # for whatever thread the conversation is held on
 
     @property
     def buffers(self) -> Buffers:
@@ -134,13 +135,22 @@ class LmGenerator:
         """
         held = self._held
         kind = (user_later, self.kv_bits, *(array.shape for array in held.given.arrays()))
-        if kind not in self._frame.warm:
-            spare = replace(held, buffers=self.lm.new_buffers(self.kv_bits))
-            self._frame.warm_up(spare, user_later)
-            self._frame.warm.add(kind)
+        if kind in self._frame.warm:
+            return
+        if self.steps:
+            held = replace(held, buffers=self.lm.new_buffers(self.kv_bits))
+        try:  # before the first step in its own buffers: a second pair may not fit in memory
+            self._frame.warm_up(held, user_later)
+        finally:
+            held.buffers = Buffers([])  # the old ones go first
+            held.buffers = self.lm.new_buffers(self.kv_bits)
+        self._frame.warm.add(kind)
 
     def skip(self, frames: int) -> None:
-        """As if `frames` had passed, tokens and caches 0: to measure far into a conversation."""
+        """As if `frames` had passed, their tokens 0: to measure far into a conversation.
+
+        Below 0 it goes back; the caches stay as they are.
+        """
         self.line.skip(frames)
 
     def step(self, user_codes: Any, forced: Forced | None = None) -> Step:

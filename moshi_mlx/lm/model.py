@@ -76,7 +76,7 @@ class Lm(nn.Module):
         return Conditions(to(total), to(cross))
 
     def new_buffers(self, kv_bits: int | None = None) -> Buffers:
-        """Empty caches for one conversation; None: in the model's `kv_bits`.
+        """Empty caches for one conversation, in memory already; None: in the model's `kv_bits`.
 
         Raises MoshiError for other bits, or heads that can't be quantized.
         """
@@ -86,7 +86,9 @@ class Lm(nn.Module):
             new_ring(t.num_kv_heads, t.context, t.head_dim, self.dtype, bits)
             for _ in range(t.num_layers)
         ]
-        return Buffers(rings, self.depth.new_buffers(self.dtype) if self.config.depth else [])
+        buffers = Buffers(rings)
+        mx.eval(buffers.arrays())
+        return buffers
 
     def temporal_step(
         self, text: mx.array, rows: mx.array, buffers: Buffers, at: Position, given: Conditions
@@ -114,14 +116,13 @@ class Lm(nn.Module):
         logits = linear_of(out, self.text_linear)
         token = draw_text(logits, i.temperatures[:1], noise[0]).astype(mx.int32)
         token = mx.where(i.forced_text == NO_INPUT, token, i.forced_text)
-        tokens = [token]
+        tokens = [token.astype(mx.uint32)]  # as argmax gives the codes: no cast of each
         if self.config.depth:
 
             def choose(s: int, logits: mx.array) -> mx.array:
                 return draw_code(logits, i.temperatures[1:], noise[1 + s])
 
-            codes, buffers.depth = self.depth.frame(out, token, buffers.depth, choose)
-            tokens.append(codes)
+            tokens += self.depth.frame(out, token, choose)
         heads = [mx.softmax(head(out), axis=-1, precise=True) for head in self.extra_heads]
         extra = mx.concatenate(heads).astype(mx.float32) if heads else None
         return mx.concatenate(tokens), extra

@@ -58,5 +58,5 @@ class SpeakingFrame:
         def choose(s: int, logits: mx.array) -> mx.array:
             return draw_code(logits, i.temperatures[1:2], noise[1 + s])
 
-        codes, buffers.depth = self.lm.depth.frame(out, said, buffers.depth, choose, self.slices)
-        return mx.concatenate([token, codes]), None
+        codes = self.lm.depth.frame(out, said, choose, self.slices)
+        return mx.concatenate([token.astype(mx.uint32), *codes]), None

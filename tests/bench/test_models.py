@@ -84,7 +84,7 @@ def test_the_halves_compute_what_the_step_computes(recipe):
     """Greedy tokens of a first frame: text, and each code, which depends on all before it."""
     lm = random_lm(CONFIG, recipe, "float32")
     greedy = replace(CONFIG.sampling, text_temperature=0.0, audio_temperature=0.0)
-    halves = Halves(lm, sampling=greedy)
+    halves = Halves(lm, lm.new_buffers(), sampling=greedy)
     halves.temporal()
     generator = lm.generator(text_temperature=0.0, audio_temperature=0.0)
     step = generator.step(np.zeros(CONFIG.user_q, np.int32))
