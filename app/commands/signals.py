@@ -91,6 +91,8 @@ class Signals:
             os._exit(128 + signal.SIGINT)
         self._wake(number)  # an event loop may have taken the wakeup descriptor for itself
         if self._on_signal is None and not self._raised:
+            if importing(frame):
+                leave(self.status or 0)
             self._raised = True
             raise KeyboardInterrupt
 
@@ -136,6 +138,16 @@ class Signals:
                     deadline_s = min(deadline_s, time.monotonic() + DEADLINE_S)
             time.sleep(0.01)
         os._exit(self.status or 0)
+
+
+def importing(frame: FrameType | None) -> bool:
+    """Whether the main thread is loading a module. An exception there comes out of a library's
+    start in C++, which takes it for the end of the world (SIGABRT, SIGSEGV)."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def terminals() -> set[int]:

@@ -115,6 +115,7 @@ def test_a_choice_fits_its_budget_and_is_no_worse_than_a_uniform_one(rows, scale
         choose(units, cases, sizes[0] - 1)
 
 
+@pytest.mark.long
 def test_chosen_bits_beat_uniform_ones_at_the_same_size_on_unheard_speech(tmp_path, capsys):
     codes = own_codes(tmp_path / "codes")
     assert quantize("nano", tmp_path / "q4", "--calibrate", codes) == 0
