@@ -27,6 +27,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from attacks import RATE, Case, cases, opus  # noqa: E402
 
+from app.provenance.index import Index  # noqa: E402
+from app.provenance.index_writer import add_sound  # noqa: E402
 from moshi_mlx.audio.file import read_mono  # noqa: E402
 from moshi_mlx.provenance import FALSE_ALARM, Marker, mark  # noqa: E402
 from moshi_mlx.provenance.detect import Variant, best_fit, chance, variants  # noqa: E402
@@ -115,6 +117,22 @@ def withstood(case: Case, speech: dict[str, np.ndarray]) -> dict[str, float]:
     print(f"| {case.name} | {case.window_s} s | {sum(found)} of {len(found)} | {share:.1%} "
           f"| {case.least:.0%} | {np.mean(zs):.1f} | {min(zs):.1f} |", flush=True)  # fmt: skip
     return {name: round(float(value), 2) for name, value in row.items()}
+
+
+def remembered(case: Case, speech: dict[str, np.ndarray]) -> list[int]:
+    """[found for sure in the right talk, windows of 10 s] by the index of this sound."""
+    right = windows = 0
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "index.sqlite"
+        talks = {name: add_sound(path, mark(pcm)) for name, pcm in speech.items()}
+        with Index(path) as index:
+            for name, pcm in speech.items():
+                for window in cut(np.asarray(case.attack(mark(pcm)), np.float32), 10):
+                    match = index.search(window)
+                    right += match is not None and match.sure and match.talk == talks[name]
+                    windows += 1
+    print(f"index after {case.name}: {right} of {windows}", flush=True)
+    return [int(right), windows]
 
 
 def payloads(speech: dict[str, np.ndarray]) -> dict[str, list[int]]:
@@ -225,17 +243,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=130, help="of each synthetic voice")
     parser.add_argument("--tests", type=int, default=20_000, help="for false alarms")
     parser.add_argument("--only", help="attacks with this in their name")
+    parser.add_argument("--index", action="store_true", help="the landmarks after each as well")
     parser.add_argument("--no-attacks", action="store_true", help="quality, false alarms and cost")
     args = parser.parse_args()
     speech = dict(voices(args.seconds, args.speech))
     minutes = sum(map(len, speech.values())) / RATE / 60
     print(f"{len(speech)} voices, {minutes:.0f} minutes: {', '.join(speech)}", flush=True)
-    result: dict = {"voices": list(speech), "attacks": {}}
+    result: dict = {"voices": list(speech), "attacks": {}, "index": {}}
     if not args.no_attacks:
         print("| after | window | found | | goal | mean z | least z |\n|" + " --- |" * 7)
     for case in [] if args.no_attacks else cases(espeak(ON_TOP, args.seconds)):
         if args.only is None or args.only in case.name:
             result["attacks"][case.name] = withstood(case, speech)
+            if args.index and case.index_too:
+                result["index"][case.name] = remembered(case, speech)
     if args.only is None:
         result["payload_right"] = payloads(speech)
         result["quality"] = quality(speech, 4)
