@@ -97,6 +97,15 @@ def test_the_script_lists_the_commands(clean: Clean) -> None:
     assert re.fullmatch(r"moshi-local \d+\.\d+\.\d+\n", clean.run("moshi", "--version").stdout)
 
 
+@pytest.mark.parametrize(
+    ("module", "usage"), [("moshi_mlx", "moshi COMMAND"), ("moshi_mlx.quantize", "moshi quantize")]
+)
+def test_modules_are_commands_too(clean: Clean, module: str, usage: str) -> None:
+    done = clean.run("python", "-m", module, "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: {usage}")
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_its_help(clean: Clean, command: str) -> None:
     done = clean.run("moshi", command, "--help")

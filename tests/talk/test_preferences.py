@@ -11,7 +11,7 @@ import pytest
 
 from app import cli
 from app.commands import chat
-from app.commands.preferences import default_path
+from app.commands.preferences import default_path, read
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.hub import NANO
 from tests.support.chat_process import ChatProcess, check_answer, takes_in
@@ -166,3 +166,25 @@ def test_a_talk_is_held_as_the_file_prefers(tmp_path):
     assert "nano (" in chat.notes and "seed 5" in chat.notes
     (take,) = takes_in(tmp_path / "talks")
     assert f"recorded: {take}" in chat.notes
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a=" + "[" * 40_000, "is nested too deeply"),
+        ("a=" + "{b=" * 20_000, "is nested too deeply"),
+        ("seed = " + "9" * 5000, "is not TOML"),
+        ("seed = 1" + "\0", "is not TOML"),
+    ],
+    ids=["list", "table", "digits", "nul"],
+)
+def test_a_file_that_is_hardly_toml_is_one_line(tmp_path, capsys, text, said):
+    (tmp_path / "chat.toml").write_text(text)
+    assert cli.main(["chat", "--config", str(tmp_path / "chat.toml")]) == 1
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1 and len(error) < 1000
+
+
+def test_a_byte_order_mark_is_no_key(tmp_path):
+    (tmp_path / "chat.toml").write_bytes(b"\xef\xbb\xbfmodel = 'nano'\n")
+    assert read(tmp_path / "chat.toml") == {"model": "nano"}

@@ -1,0 +1,183 @@
+"""Configs, headers, indexes and sound files made by chance: an answer or one line, at once."""
+
+import json
+import struct
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import moshi_mlx
+from moshi_mlx.audio.file import read_mono
+from moshi_mlx.config.model_files import weight_paths
+from moshi_mlx.config.reading import load_config
+from moshi_mlx.config.shards import SHARD_INDEX
+from moshi_mlx.errors import MoshiError
+from moshi_mlx.helium.config import load_helium_config
+from moshi_mlx.mimi import MimiConfig
+from moshi_mlx.weights.header import read_header
+from moshi_mlx.weights.tensor_names import expected
+from tests.support.tree import tree_digest
+
+NANO = Path(moshi_mlx.__file__).parent / "nano"
+CONFIG = json.loads((NANO / "config.json").read_text())
+MIMI_CONFIG = json.loads((NANO / "mimi_config.json").read_text())
+HELIUM_CONFIG = json.loads(
+    (Path(__file__).parents[1] / "golden" / "helium" / "config.json").read_text()
+)
+QUESTION = (NANO / "samples" / "who_made_you.wav").read_bytes()[:2000]
+MAX_CPU_S = 2.0
+FEW = settings(
+    max_examples=500,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+MANY = settings(FEW, max_examples=20_000)
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([0, -1, 2**31, 2**62, 10**15, 10**400])
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["../x", "/etc/passwd", "a\0b", "x" * 300, "rope", "silu", "\ud800"])
+)
+values = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+junk = st.binary(max_size=200)
+
+
+def changed(honest: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """An honest object with some keys replaced, some left out and, now and then, one too many."""
+    keys = st.sampled_from(sorted(honest)) | st.text(max_size=8)
+    replaced = st.dictionaries(keys, values, max_size=4)
+    left_out = st.sets(st.sampled_from(sorted(honest)), max_size=2)
+    return st.builds(
+        lambda new, out: {k: v for k, v in {**honest, **new}.items() if k not in out},
+        replaced,
+        left_out,
+    )
+
+
+def as_file(objects: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
+    return (
+        objects.map(lambda found: json.dumps(found).encode())
+        | values.map(lambda found: json.dumps(found).encode())
+        | junk
+    )
+
+
+@contextmanager
+def one_line_at_once():
+    """A folder in which something is read."""
+    with TemporaryDirectory() as name:
+        folder = Path(name) / "model"
+        folder.mkdir()
+        yield folder
+
+
+def read(folder: Path, how) -> None:
+    """Whatever `how` says about it is one line, at once, and no file is touched."""
+    before, started_s = tree_digest(folder.parent), time.process_time()
+    try:
+        how()
+    except MoshiError as error:
+        assert "\n" not in str(error) and len(str(error)) < 2000
+    assert time.process_time() - started_s < MAX_CPU_S
+    assert tree_digest(folder.parent) == before
+
+
+def check_config(data: bytes) -> None:
+    with one_line_at_once() as folder:
+        (folder / "config.json").write_bytes(data)
+        read(folder, lambda: sum(1 for _ in expected(load_config(folder))))
+        read(folder, lambda: load_helium_config(folder))
+
+
+def check_mimi_config(data: bytes) -> None:
+    with one_line_at_once() as folder:
+        (folder / "mimi_config.json").write_bytes(data)
+        read(folder, lambda: MimiConfig.from_file(folder / "mimi_config.json"))
+
+
+def check_header(data: bytes) -> None:
+    with one_line_at_once() as folder:
+        (folder / "model.safetensors").write_bytes(data)
+        read(folder, lambda: read_header(folder / "model.safetensors"))
+
+
+def check_index(data: bytes) -> None:
+    with one_line_at_once() as folder:
+        (folder / SHARD_INDEX).write_bytes(data)
+        (folder / "a.safetensors").write_bytes(b"")
+
+        def inside() -> None:
+            for path in weight_paths(folder, {}):
+                assert path.resolve().is_relative_to(folder.resolve())
+
+        read(folder, inside)
+
+
+def check_sound(data: bytes) -> None:
+    with one_line_at_once() as folder:
+        (folder / "a.wav").write_bytes(data)
+        notes: list[str] = []
+        read(folder, lambda: read_mono(folder / "a.wav", notes.append, decoders={}))
+        assert not any("\n" in note for note in notes)
+
+
+entry = {"dtype": "BF16", "shape": [2, 2], "data_offsets": [0, 8]}
+headers = st.tuples(
+    as_file(st.dictionaries(st.text(max_size=5), changed(entry) | st.just(entry), max_size=3)),
+    st.none() | st.integers(0, 2**64 - 1),
+    st.binary(max_size=24),
+).map(
+    lambda made: struct.pack("<Q", len(made[0]) if made[1] is None else made[1]) + made[0] + made[2]
+)
+indexes = as_file(
+    st.fixed_dictionaries(
+        {"weight_map": st.dictionaries(st.text(max_size=4), values | st.just("a.safetensors"))}
+    )
+)
+sounds = (
+    st.builds(
+        lambda edits, cut: bytes(
+            edits.get(at, byte) for at, byte in enumerate(QUESTION[: cut or len(QUESTION)])
+        ),
+        st.dictionaries(st.integers(0, 60), st.integers(0, 255), max_size=8),
+        st.none() | st.integers(0, len(QUESTION)),
+    )
+    | junk
+)
+CASES = {
+    "config.json": (as_file(changed(CONFIG) | changed(HELIUM_CONFIG)), check_config),
+    "mimi_config.json": (as_file(changed(MIMI_CONFIG)), check_mimi_config),
+    "safetensors header": (headers, check_header),
+    "shard index": (indexes, check_index),
+    "wav": (sounds, check_sound),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_five_hundred_by_chance(case):
+    strategy, check = CASES[case]
+    FEW(given(strategy)(check))()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", CASES)
+def test_twenty_thousand_by_chance(case):
+    strategy, check = CASES[case]
+    MANY(given(strategy)(check))()
