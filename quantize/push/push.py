@@ -67,6 +67,7 @@ def model_card(repository: str, report: Report, licence: str | None, text_only: 
         f"## What it cost\n\n{tables.size_line(report)}.",
     ]
     if (talk := report.talk) is not None:
+        parts += [f"It is {tables.judgement(report)}."]
         parts += [f"{tables.material_line(talk)}:", tables.markdown(tables.streams(talk))]
         parts += [f"{tables.free_line(talk)}.", tables.markdown(tables.texts(talk))]
     parts += ["The tensors that are furthest off:", tables.markdown(tables.layers(report, 10))]

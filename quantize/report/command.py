@@ -40,7 +40,15 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--frames must lie between 1 and 1000000")
     outputs = [path for path in (args.json, args.html) if path is not None]
     check_outputs(outputs, force=args.force)  # before minutes of work
-    with tqdm(unit=" weights", unit_scale=True, desc="report") as bar:
+    with (
+        tqdm(unit=" weights", unit_scale=True, desc="weights") as bar,
+        tqdm(unit=" frames", desc="talk", disable=args.audio is None) as talk_bar,
+    ):
+
+        def talked(frames: int, of: int) -> None:
+            talk_bar.total = of
+            talk_bar.update(frames)
+
         report = make_report(
             args.original,
             args.quantized,
@@ -48,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
             free_frames=args.frames,
             offline=args.offline,
             progress=bar.update,
+            talk_progress=talked,
         )
     print(terminal(report))
     if args.json is not None:
@@ -59,7 +68,12 @@ def run(args: argparse.Namespace) -> int:
 
 def terminal(report: Report) -> str:
     """Everything but the tensors that are least off."""
-    parts = [tables.size_line(report), "", tables.plain(tables.layers(report, 10))]
+    parts = [
+        tables.size_line(report),
+        tables.judgement(report),
+        "",
+        tables.plain(tables.layers(report, 10)),
+    ]
     if (talk := report.talk) is not None:
         parts += ["", tables.material_line(talk), tables.plain(tables.streams(talk))]
         parts += ["", tables.free_line(talk), tables.plain(tables.texts(talk))]

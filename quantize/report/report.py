@@ -17,7 +17,7 @@ from ..checkpoint.checkpoint import Checkpoint, open_checkpoint
 from ..checkpoint.target import tool_version
 from ..errors import QuantizeError
 from .repetition import Repetition
-from .talk_error import FreeRun, TalkError, TokenStream, compare_talk
+from .talk_error import FreeRun, Progress, TalkError, TokenStream, compare_talk
 from .weight_error import LayerError, layer_errors
 
 FILE = "quantize_report.json"  # in the target folder, for `moshi quantize push`
@@ -68,6 +68,7 @@ def make_report(
     free_frames: int = 500,
     offline: bool | None = None,
     progress: Callable[[int], object] = lambda num_weights: None,
+    talk_progress: Progress = lambda frames, of: None,
 ) -> Report:
     """Compare two models, folders or repositories. Raises MoshiError, naming what is wrong."""
     checkpoint = open_checkpoint(original, None, offline)
@@ -77,7 +78,9 @@ def make_report(
     report = report_of(checkpoint, folder, progress)
     if audio is None or not isinstance(checkpoint.config, LmConfig):
         return report
-    talk = compare_talk(original, quantized, audio, checkpoint.config, free_frames, offline)
+    talk = compare_talk(
+        original, quantized, audio, checkpoint.config, free_frames, offline, talk_progress
+    )
     return replace(report, talk=talk)
 
 

@@ -19,6 +19,28 @@ def size_line(report: Report) -> str:
     )
 
 
+# share of text tokens chosen alike, largest first -> what that means for a listener
+JUDGEMENTS = (
+    (0.99, "as good as the original on this material"),
+    (0.95, "close to the original on this material"),
+    (0.85, "not the same as the original on this material: listen before you publish it"),
+    (0.0, "another model than the original on this material: take more bits, or --calibrate"),
+)
+
+
+def judgement(report: Report) -> str:
+    """One sentence: is it good enough. Of equal choices in teacher-forced talk."""
+    if (talk := report.talk) is None:
+        return "how it talks wasn't measured: give --audio, a folder of recordings"
+    text, *codebooks = talk.streams
+    verdict = next(said for least, said in JUDGEMENTS if text.top1_agreement >= least)
+    told = f"{verdict}: {text.top1_agreement:.1%} of the text tokens are chosen alike"
+    if codebooks:
+        alike = sum(s.top1_agreement for s in codebooks) / len(codebooks)
+        told += f", and {alike:.1%} of the codes"
+    return told
+
+
 def short(report: Report) -> str:
     """After each run: two lines."""
     worst = ", ".join(f"{printable(x.name)} {x.relative_error:.1%}" for x in report.worst(3))

@@ -4,9 +4,11 @@ One model is in memory at a time; the original's logits wait on the disk. KL in 
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import mlx.core as mx
 import numpy as np
@@ -22,6 +24,10 @@ from ..mixed.divergence import kl_divergence, log_probabilities
 from .repetition import Repetition, repetition
 
 POSITIONS = 256  # compared at once: bounds memory
+
+
+class Progress(Protocol):
+    def __call__(self, frames: int, of: int) -> object: ...
 
 
 @dataclass(frozen=True)
@@ -58,9 +64,18 @@ class TalkError:
 
 
 def compare_talk(
-    original: str, other: str, audio: Path, config: LmConfig, free_frames: int, offline: bool | None
+    original: str,
+    other: str,
+    audio: Path,
+    config: LmConfig,
+    free_frames: int,
+    offline: bool | None,
+    progress: Progress = lambda frames, of: None,
 ) -> TalkError:
-    """Two models on the material of a folder. Raises QuantizeError, AudioError, WeightsError."""
+    """Two models on the material of a folder. Raises QuantizeError, AudioError, WeightsError.
+
+    `progress`: told how many frames more a model has gone through, and of how many in all.
+    """
     moshi: list[moshi_mlx.Moshi] = []
 
     def talker() -> moshi_mlx.Moshi:
@@ -68,6 +83,8 @@ def compare_talk(
         return moshi[0]
 
     material = read_material(audio, config, talker)
+    total = 2 * (sum(c.frames for c in material) + free_frames)
+    done = partial(progress, of=total)
     with tempfile.TemporaryDirectory(prefix="moshi-report-") as name:
         folder, dtype = Path(name), working_dtype(None)
         lm = moshi[0].lm if moshi else load_lm(original, dtype, offline=offline)
@@ -75,7 +92,8 @@ def compare_talk(
         for number, conversation in enumerate(material):
             for k, logits in enumerate(stream_logits(lm, conversation.codes)):
                 np.save(folder / f"{number}-{k}.npy", logits)
-        first = greedy_run(lm, heard)
+            done(conversation.frames)
+        first = greedy_run(lm, heard, done)
         moshi.clear()
         del lm
         lm = load_lm(other, dtype, offline=offline)
@@ -83,7 +101,8 @@ def compare_talk(
         for number, conversation in enumerate(material):
             for k, logits in enumerate(stream_logits(lm, conversation.codes)):
                 totals.add(k, np.load(folder / f"{number}-{k}.npy", mmap_mode="r"), logits)
-        free = compare_runs(first, greedy_run(lm, heard), config)
+            done(conversation.frames)
+        free = compare_runs(first, greedy_run(lm, heard, done), config)
     return TalkError(len(material), sum(c.frames for c in material), totals.streams(), free)
 
 
@@ -128,13 +147,19 @@ def users_codes(material: Sequence[Conversation], config: LmConfig, frames: int)
     return np.take(user, np.arange(frames), axis=1, mode="wrap")
 
 
-def greedy_run(lm: Lm, heard: np.ndarray) -> np.ndarray:
+def greedy_run(
+    lm: Lm, heard: np.ndarray, done: Callable[[int], object] = lambda frames: None
+) -> np.ndarray:
     """User's codes [user_q, frames] -> text and own tokens [frames, 1 + dep_q]."""
     generator = lm.generator(seed=0, text_temperature=0.0, audio_temperature=0.0)
     silence = np.full(lm.config.user_q, NO_INPUT, np.int32)
     generator.step(silence)  # the model ignores the first frame
-    steps = (generator.step(codes) for codes in heard.T)
-    return np.array([[step.text_token, *step.sampled] for step in steps])
+    said = []
+    for codes in heard.T:
+        step = generator.step(codes)
+        said.append([step.text_token, *step.sampled])
+        done(1)
+    return np.array(said)
 
 
 def compare_runs(first: np.ndarray, second: np.ndarray, config: LmConfig) -> FreeRun:

@@ -12,6 +12,7 @@ from app.cli import main
 from moshi_mlx.weights.loading import load_lm
 from quantize.report.repetition import longest_loop, repetition
 from quantize.report.report import from_json, to_json
+from quantize.report.tables import judgement
 from tests.support.quantize_models import RAW_CONFIG, write_model
 
 FRAMES = 12
@@ -61,6 +62,41 @@ def test_divergence_and_agreement_against_numpy(models):
     assert [s["name"] for s in talk["streams"]] == ["text", "codebook 1", "codebook 2"]
     assert talk["frames"] == 2 * FRAMES and talk["free_run"]["frames"] == 30
     assert to_json(from_json(out)) == from_json_text(out)
+
+
+def test_a_sentence_says_whether_it_is_good_enough(models, capsys):
+    folder, _ = models
+    out = folder / "r.json"
+    assert report(folder, "--audio", folder / "codes", "--frames", 5, "--json", out) == 0
+    told = capsys.readouterr()
+    text, *codebooks = json.loads(out.read_text())["talk"]["streams"]
+    alike = np.mean([s["top1_agreement"] for s in codebooks])
+    assert f": {text['top1_agreement']:.1%} of the text tokens are chosen alike" in told.out
+    assert f"and {alike:.1%} of the codes" in told.out
+    total = 2 * (2 * FRAMES + 5)  # both models: two conversations, and the free run
+    assert f"{total}/{total}" in told.err, "the bar of the long half ends where it should"
+    assert report(folder) == 0
+    assert "wasn't measured: give --audio" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("alike", "says"),
+    [
+        (1.0, "as good as"),
+        (0.99, "as good as"),
+        (0.97, "close to"),
+        (0.9, "listen"),
+        (0.3, "another"),
+    ],
+)
+def test_the_sentence_goes_with_what_was_measured(models, alike, says):
+    folder, _ = models
+    out = folder / "r.json"
+    assert report(folder, "--audio", folder / "codes", "--frames", 5, "--json", out) == 0
+    raw = json.loads(out.read_text())
+    raw["talk"]["streams"][0]["top1_agreement"] = alike
+    out.write_text(json.dumps(raw))
+    assert says in judgement(from_json(out))
 
 
 def from_json_text(path):
@@ -182,7 +218,9 @@ def test_what_can_go_wrong_is_one_line(models, capsys, change, options, message)
     change(folder)
     before = sorted(folder.rglob("*"))
     capsys.readouterr()
-    assert report(folder, "--json", folder / "r.json", *(o.format(folder) for o in options)) == 1
+    assert report(folder, "--json", folder / "r.json", *(o.format(folder) for o in options)) == (
+        2 if message.startswith("--frames") else 1
+    )
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith("error: ") and message in said, said
     assert sorted(folder.rglob("*")) == before
