@@ -1,6 +1,8 @@
 """List the sound devices, and say which ones a talk would use."""
 
 import argparse
+import json
+from dataclasses import asdict
 
 from moshi_mlx.errors import UsageError, printable
 
@@ -8,10 +10,12 @@ from ..audio.device import Device
 from ..audio.device_choice import Wish, choose
 from ..audio.lid import lid_closed
 from ..audio.sound_process import scan_devices
+from .model_options import add_json_option
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_device_options(parser)
+    add_json_option(parser)
 
 
 def add_device_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
@@ -28,10 +32,16 @@ def add_device_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup
 
 def run(args: argparse.Namespace) -> int:
     devices = scan_devices()
-    for device in devices:
-        print(row(device))
+    if not args.json:
+        for device in devices:
+            print(row(device))
     wish = Wish(args.input, args.output, checked_channel(args.input_channel))
     pair = choose(devices, wish, lid_closed=lid_closed())
+    if args.json:
+        chosen = {"input": pair.input.index, "output": pair.output.index}
+        listed = [asdict(device) for device in devices]
+        print(json.dumps({"devices": listed, "a_talk_would_use": chosen, "notes": [*pair.notes]}))
+        return 0
     print(f"\na talk would use: {pair.input.name} (in), {pair.output.name} (out)")
     for note in pair.notes:
         print(note)

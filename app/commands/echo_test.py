@@ -1,8 +1,11 @@
 """Play a chirp and speech, and tell how well Moshi's echo can be taken out of the microphone."""
 
 import argparse
+import json
 import sys
 import time
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +15,10 @@ from moshi_mlx.errors import AudioError
 from moshi_mlx.hub import NANO
 
 from ..audio.duplex import Duplex
-from ..audio.sound import Sound
+from ..audio.sound import Sound, SoundState
 from ..echo.measure import Found, advice, measure
 from .devices import add_device_options, checked_channel
+from .model_options import add_json_option
 
 SPEECH = ("who_made_you", "sing_for_me", "say_the_days_of_the_week", "what_is_your_hobby")
 CHIRP_S, CHIRP_HZ, LOUDNESS = 1.0, (200.0, 8000.0), 0.3
@@ -23,6 +27,7 @@ STALL_S = 3.0  # without a sample: the device is dead
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_device_options(parser)
+    add_json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,6 +42,9 @@ def run(args: argparse.Namespace) -> int:
     finally:
         sound.stop()
     found = measure(mic, played)
+    if args.json:
+        print(json.dumps(document(found, names)))
+        return 0
     print(f"{names.output_name} -> {names.input_name}")
     for line in report(found):
         print(line)
@@ -81,6 +89,16 @@ def exchange(sound: Sound | Duplex, said: np.ndarray) -> tuple[np.ndarray, np.nd
             sound.play(frame)
     mic, played = (np.concatenate([getattr(c, n) for c in captures]) for n in ("mic", "played"))
     return mic, played
+
+
+def document(found: Found, names: SoundState) -> dict[str, Any]:
+    return {
+        "input": names.input_name,
+        "output": names.output_name,
+        "echo": found.echo,
+        **asdict(found),
+        "advice": advice(found),
+    }
 
 
 def report(found: Found) -> list[str]:

@@ -28,6 +28,7 @@ from ..recording.sound_file import kind_of, write_samples
 from .mark_options import add_mark_options, index_from, marking_from
 from .model_options import (
     add_force_option,
+    add_json_option,
     add_model_options,
     add_sampling_options,
     load_from,
@@ -75,6 +76,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"silence added after the recording, room for the answer (default {TAIL_SECONDS:g})",
     )
     add_force_option(parser)
+    add_json_option(parser)
     add_model_options(parser)
     add_sampling_options(parser)
     add_mark_options(parser)
@@ -102,6 +104,11 @@ def run(args: argparse.Namespace) -> int:
         add_sound(index, answer.pcm)
     if not marking.on:
         print(UNMARKED, file=sys.stderr)
+    if args.json:
+        told = {"output": str(args.output), "transcript": str(transcript), "text": answer.text}
+        told |= {"seconds": len(heard) / SAMPLE_RATE_HZ, "seed": answer.seed}
+        print(json.dumps(told | {"took_s": answer.took_s}, ensure_ascii=False))
+        return 0
     print(answer.text or "(Moshi said nothing)")
     print(
         f"{args.output} and {transcript.name}: {len(heard) / SAMPLE_RATE_HZ:.1f} s, "

@@ -86,6 +86,11 @@ def add_force_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) 
     parser.add_argument("--force", action="store_true", help="replace files that exist")
 
 
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """--json, the same in every command that tells something."""
+    parser.add_argument("--json", action="store_true", help="as one line of JSON, for programs")
+
+
 def kyutai_name(voice: str, bits: int) -> str:
     return f"kyutai/{voice}-mlx-{KYUTAI_BITS[bits]}"
 

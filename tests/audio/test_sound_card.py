@@ -166,6 +166,15 @@ def test_moshi_devices_lists_them_and_says_which_it_would_use(pulse):
     assert done.returncode == 1 and "no sound input called 'Zoom'" in done.stderr
 
 
+def test_moshi_devices_as_json(pulse):
+    command = [sys.executable, "-m", "app.cli", "devices", "--json"]
+    done = subprocess.run(command, env=pulse.env, capture_output=True, text=True, timeout=60)
+    told = json.loads(done.stdout)
+    chosen = told["a_talk_would_use"]
+    named = {device["index"]: device for device in told["devices"]}
+    assert named[chosen["input"]]["inputs"] and named[chosen["output"]]["outputs"]
+
+
 def test_a_round_trip_is_80_ms_shorter_than_through_kyutais_structure():
     from benchmarks.latency import measure
 
