@@ -168,7 +168,7 @@ def test_moshi_devices_lists_them_and_says_which_it_would_use(pulse):
 
 def test_moshi_devices_as_json(pulse):
     command = [sys.executable, "-m", "app.cli", "devices", "--json"]
-    done = subprocess.run(command, env=pulse.env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=pulse().env, capture_output=True, text=True, timeout=60)
     told = json.loads(done.stdout)
     chosen = told["a_talk_would_use"]
     named = {device["index"]: device for device in told["devices"]}
