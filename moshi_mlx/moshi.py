@@ -21,8 +21,9 @@ from .config.lm_config import LmConfig
 from .config.model_files import mimi_config_path, part_path, weight_paths
 from .config.reading import parse_config, read_config
 from .errors import ConfigError, MoshiError
-from .lm.generator import Forced, GeneratorOptions
+from .lm.conversation import Forced
 from .lm.model import Lm
+from .lm.options import GeneratorOptions
 from .memory import limit_memory
 from .mimi import load_mimi
 from .provenance import Marker

@@ -141,6 +141,8 @@ class LmConfig:
     conditioners: Mapping[str, ConditionerConfig] = field(default_factory=lambda: EMPTY)
     fuser: FuserConfig = field(default_factory=FuserConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    cfg_coef: float = 1.0  # of guidance; 1: none
+    cfg_is_no_text: bool = False
     model_type: str = "moshi"
 
     @property

@@ -1,5 +1,6 @@
 """What each key of Kyutai's `config.json` means, as tables: required, defaulted, fixed, beside."""
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -64,7 +65,7 @@ GEN_KEYS = {
     "top_k": "audio_top_k",
     "top_k_text": "text_top_k",
 }
-GEN_BESIDE = ("use_sampling", "cfg_coef", "check")  # check: assertions only
+GEN_BESIDE = ("use_sampling", "cfg_coef", "cfg_is_no_text", "check")  # check: assertions only
 
 
 def gated_hidden(dim: int, feedforward: int) -> int:
@@ -114,6 +115,7 @@ class LmReader(Reader):
             conditioners=MappingProxyType(conditioners),
             fuser=condition_keys.fuser(self, conditioners),
             sampling=self.sampling(),
+            **self.guidance(),
             model_type=str(self.get("model_type") or "moshi"),
         )
 
@@ -195,14 +197,22 @@ class LmReader(Reader):
             )
         return tuple(gated_hidden(dim, width) for width in feedforward)
 
+    def guidance(self) -> dict[str, Any]:
+        """Strength of guidance and whether text has a part in it, of `lm_gen_config`."""
+        raw = self.mapping("lm_gen_config")
+        coef, no_text = raw.get("cfg_coef", 1.0), raw.get("cfg_is_no_text", False)
+        if isinstance(coef, bool) or not isinstance(coef, int | float) or not math.isfinite(coef):
+            raise self.fail(f"lm_gen_config: cfg_coef must be a number, not {coef!r}")
+        if not isinstance(no_text, bool):
+            raise self.fail(f"lm_gen_config: cfg_is_no_text must be true or false, not {no_text!r}")
+        return {"cfg_coef": float(coef), "cfg_is_no_text": no_text}
+
     def sampling(self) -> SamplingConfig:
         raw = self.mapping("lm_gen_config")
         known = [*GEN_KEYS, *GEN_BESIDE]
         if unknown := sorted(set(raw) - set(known)):
             names = ", ".join(suggest(key, known) for key in unknown)
             raise self.fail(f"unknown keys in lm_gen_config: {names}")
-        if raw.get("cfg_coef", 1) != 1:
-            raise self.fail("lm_gen_config: cfg_coef can't be built here, only 1 (no guidance)")
         found = {name: raw[key] for key, name in GEN_KEYS.items() if key in raw}
         if raw.get("use_sampling") is False:
             found |= {"text_temperature": 0.0, "audio_temperature": 0.0}

@@ -1,8 +1,9 @@
 """The step of a frame as a function of plain arrays: traced once per cache length, compiled."""
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import mlx.core as mx
@@ -11,12 +12,14 @@ import numpy as np
 from ..backend.compiler import can_compile
 from ..config.lm_config import NO_INPUT, LmConfig
 from .buffers import Buffers, Conditions
+from .conversation import Conversation
 from .delay_line import LATER
 from .kv_ring import Position, Ring, lengths
 from .sampling import Draws
-from .step_inputs import Integers, StepInputs
+from .step_inputs import Integers, Layout, StepInputs
 
 FUNCTIONS_KEPT = 8  # ways of sampling that a model keeps its step for
+SINGLE = Layout()
 
 
 class FrameModel(Protocol):
@@ -31,31 +34,35 @@ class FrameModel(Protocol):
         self, inputs: StepInputs, buffers: Buffers, draws: Draws
     ) -> tuple[mx.array, mx.array | None]: ...
 
-    def new_buffers(self, kv_bits: int | None = None) -> Buffers: ...
+    def new_buffers(self, kv_bits: int | None = None, rows: int = 1) -> Buffers: ...
 
-    def conditions(self, values: Any) -> Conditions: ...
+    def conditions(
+        self, values: Any, guided: bool = False, negatives: Any = None
+    ) -> Conditions: ...
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A step on the host. tokens: int [1 + n_q], text first, LATER for what `user` brings.
+    """A step on the host, of B conversations in R rows.
 
-    user: lazy codes int32 [user_q], None where `tokens` has them; forced_text: taken for the text
-    token that is sampled, -1 for none.
+    tokens: int [R, 1 + n_q], text first, LATER for what `user` brings; user: lazy codes int32
+    [B, user_q], for a single row [user_q], None where `tokens` has them; steps, seeds: int [B];
+    forced_text: int [B], taken for the text token that is sampled, -1 for none (as many numbers as
+    the model wants of them: `FrameModel.forced_texts`).
     """
 
     tokens: np.ndarray
     user: mx.array | None
-    step: int
-    seed: int
-    forced_text: int | tuple[int, ...] = NO_INPUT
+    steps: np.ndarray
+    seeds: np.ndarray
+    forced_text: np.ndarray
 
 
 @dataclass
 class Held:
-    """A conversation on the device: what all of its steps are given, and its buffers."""
+    """Conversations on the device: what all of their steps are given, and their buffers."""
 
-    temperatures: mx.array  # float32 [2]
+    scales: mx.array  # float32 [2 B or 3 B, 1], see StepInputs
     given: Conditions
     buffers: Buffers
 
@@ -67,18 +74,30 @@ class WarmThread(threading.local):
         self.kinds: set[tuple] = set()
 
 
-class FrameFunction:
-    """Calls of `Lm.step` for one model and one way of sampling; shared by its conversations.
+def scales_of(talks: Sequence[Conversation]) -> mx.array:
+    """Temperatures, and the strength of guidance, of conversations; see StepInputs."""
+    rows = [
+        [talk.sampling.text_temperature for talk in talks],
+        [talk.sampling.audio_temperature for talk in talks],
+    ]
+    if all(talk.guidance is not None for talk in talks):
+        rows.append([talk.guidance.coef for talk in talks if talk.guidance is not None])
+    return mx.array(np.array(rows, np.float32).reshape(-1, 1))
 
-    Temperatures are inputs: another one needs no other function.
+
+class FrameFunction:
+    """Calls of `Lm.step` for one model, one way of sampling and one layout of the batch.
+
+    Conversations share it. Temperatures are inputs: another one needs no other function.
     """
 
-    def __init__(self, lm: FrameModel, draws: Draws, compiled: bool) -> None:
-        self.lm, self.draws = lm, draws
-        context = lm.config.transformer.context
+    def __init__(self, lm: FrameModel, draws: Draws, layout: Layout, compiled: bool) -> None:
+        self.lm, self.draws, self.layout = lm, draws, layout
+        context, config = lm.config.transformer.context, lm.config
         assert context is not None
         self.context, self.lengths = context, lengths(context)
-        self.integers = Integers(lm.config, lm.forced_texts)
+        self.integers = Integers(config, layout, lm.forced_texts)
+        self.first_rows = np.arange(config.n_q, dtype=np.int32) * (config.card + 1)  # of tables
         self.compile = compiled and can_compile()
         self.functions: dict[tuple[int, bool], Callable] = {}
         self.traces = 0  # graphs built so far, uncompiled ones counted each time
@@ -90,34 +109,33 @@ class FrameFunction:
         return self._warm.kinds
 
     def __call__(self, frame: Frame, held: Held) -> tuple[mx.array, mx.array | None]:
-        """Lazy tokens [1 + dep_q], extra heads [heads, D]; the buffers are brought up to date."""
-        step, buffers = frame.step, held.buffers
-        full = step + 1 >= self.context
-        length = next(n for n in self.lengths if n > step % self.context or n == self.context)
-        call = self.traced(self.context if full else length, full)
-        drawn, extra, buffers.rings = call(
-            self.pack(frame),
+        """Lazy tokens [(1 + dep_q) * B], extra heads [heads * R, D]; the buffers are replaced."""
+        live, buffers = np.minimum(frame.steps + 1, self.context), held.buffers
+        full = bool(live.min() == self.context)
+        length = next(n for n in self.lengths if n >= live.max())
+        keys = np.stack([frame.seeds, frame.steps], axis=-1).astype(np.uint32)
+        drawn, extra, buffers.rings = self.traced(length, full)(
+            self.pack(frame, live),
             [] if frame.user is None else [frame.user],
-            mx.array(np.array([frame.seed, step], np.uint32)),
-            held.temperatures,
+            mx.array(keys if len(keys) > 1 else keys[0]),
+            held.scales,
             buffers.rings,
             held.given.arrays(),
         )
         return drawn, extra[0] if extra else None
 
-    def pack(self, frame: Frame) -> mx.array:
+    def pack(self, frame: Frame, live: np.ndarray) -> mx.array:
         """All integers of a step in one array."""
-        config = self.lm.config
-        first = np.arange(config.n_q) * (config.card + 1)
-        codes, step = frame.tokens[1:], frame.step
-        rows = np.where(codes == NO_INPUT, config.n_q * (config.card + 1), codes + first)
+        config, codes = self.lm.config, frame.tokens[:, 1:]
+        steps = np.tile(frame.steps, self.layout.rows // self.layout.conversations)
+        rows = np.where(codes == NO_INPUT, config.n_q * (config.card + 1), codes + self.first_rows)
         return self.integers.pack(
             {
-                "slot": step % self.context,
-                "rotations": (step, step, 0),
-                "live": min(step + 1, self.context),
+                "slot": steps % self.context,
+                "rotations": np.stack([steps, steps, np.zeros_like(steps)], axis=-1),
+                "live": np.tile(live, len(steps) // len(live)),
                 "forced_text": frame.forced_text,
-                "text": frame.tokens[0],
+                "text": frame.tokens[:, 0],
                 "rows": np.where(codes == LATER, LATER, rows),
             }
         )
@@ -130,13 +148,13 @@ class FrameFunction:
                 packed: mx.array,
                 user: list[mx.array],
                 key: mx.array,
-                temperatures: mx.array,
+                scales: mx.array,
                 rings: list[Ring],
                 extras: list[mx.array],
             ) -> tuple[Any, ...]:
                 self.traces += 1
                 fields = self.integers.cut(packed)
-                inputs = self.inputs(fields, user, temperatures, key, extras, length, full)
+                inputs = self.inputs(fields, user, scales, key, extras, length, full)
                 buffers = Buffers(list(rings))
                 drawn, extra = self.lm.step(inputs, buffers, self.draws)
                 return drawn, [] if extra is None else [extra], buffers.rings
@@ -148,7 +166,7 @@ class FrameFunction:
         self,
         fields: dict[str, mx.array],
         user: list[mx.array],
-        temperatures: mx.array,
+        scales: mx.array,
         key: mx.array,
         extras: list[mx.array],
         length: int,
@@ -156,53 +174,76 @@ class FrameFunction:
     ) -> StepInputs:
         """What the model's step is given, within the graph."""
         fuser, rows = self.lm.config.fuser, fields["rows"]
-        mask = (
-            (mx.array(np.arange(length, dtype=np.int32)) < fields["live"]).reshape(1, 1, 1, length)
-            if not full
-            else None
-        )
+        mask = None
+        if not full:
+            slots = mx.array(np.arange(length, dtype=np.int32))
+            mask = (slots < fields["live"]).reshape(-1, 1, 1, length)
         return StepInputs(
             text=fields["text"],
             rows=self.with_user(rows, user[0]) if user else rows,
             forced_text=fields["forced_text"],
             at=Position(fields["slot"], fields["rotations"], length, mask),
-            temperatures=temperatures,
+            scales=scales,
             key=key,
             given=Conditions(
                 sum=extras[0] if fuser.sum else None, cross=extras[-1] if fuser.cross else None
             ),
+            layout=self.layout,
         )
 
     def with_user(self, rows: mx.array, codes: mx.array) -> mx.array:
-        """Rows [n_q] with those of the user's codes [user_q] where they are LATER."""
-        config = self.lm.config
-        first = np.arange(config.dep_q, config.n_q, dtype=np.int32) * (config.card + 1)
-        late = mx.concatenate([mx.zeros(config.dep_q, mx.int32), codes + mx.array(first)])
+        """Rows [n_q] or [R, n_q] with those of the user's codes where they are LATER."""
+        dep_q = self.lm.config.dep_q
+        late = codes + mx.array(self.first_rows[dep_q:])
+        own = mx.zeros((*late.shape[:-1], dep_q), mx.int32)
+        late = mx.concatenate([own, late], axis=-1)
+        if late.ndim < rows.ndim or len(late) < len(rows):  # with guidance: the same for both rows
+            late = mx.tile(late, (len(rows) // self.layout.conversations, 1))
         return mx.where(rows == LATER, late, rows)
 
-    def warm_up(self, held: Held, user_later: bool) -> None:
-        """Trace and run once at every slice length."""
-        tokens = np.zeros(1 + self.lm.config.n_q, np.int32)
-        user = mx.zeros(self.lm.config.user_q, mx.int32) if user_later else None
+    def warm_up(self, held: Held, kv_bits: int, user_later: bool, begun: bool) -> None:
+        """Trace and run once at every slice length, unless that was done on this thread.
+
+        Before the first step (not `begun`) in their own buffers: a second pair may not fit in
+        memory. They are empty again afterwards.
+        """
+        kind = (user_later, kv_bits, *(array.shape for array in held.given.arrays()))
+        if kind in self.warm:
+            return
+        new_buffers = partial(self.lm.new_buffers, kv_bits, self.layout.rows)
+        if begun:
+            held = replace(held, buffers=new_buffers())
+        try:
+            self._run_each(held, user_later)
+        finally:
+            held.buffers = Buffers([])  # the old ones go first
+            held.buffers = new_buffers()
+        self.warm.add(kind)
+
+    def _run_each(self, held: Held, user_later: bool) -> None:
+        config, B = self.lm.config, self.layout.conversations
+        tokens = np.zeros((self.layout.rows, 1 + config.n_q), np.int32)
+        shape = (config.user_q,) if B == 1 else (B, config.user_q)
+        user = mx.zeros(shape, mx.int32) if user_later else None
         steps = [length - 2 for length in self.lengths if length >= 2] + [self.context - 1]
-        forced = (NO_INPUT,) * self.lm.forced_texts
+        forced = np.full(B * self.lm.forced_texts, NO_INPUT)
         for step in sorted(set(steps)):
-            drawn, _ = self(Frame(tokens, user, step, seed=0, forced_text=forced), held)
+            drawn, _ = self(Frame(tokens, user, np.full(B, step), np.zeros(B), forced), held)
             mx.eval(drawn, held.buffers.arrays())
 
 
 class FrameFunctions:
-    """The step of one model for each way of sampling, made on first use; the oldest ones go."""
+    """A model's step for each way of sampling and layout, made on first use; the oldest ones go."""
 
     def __init__(self, lm: FrameModel) -> None:
         self._lm = lm
-        self._made: dict[tuple[Draws, bool], FrameFunction] = {}
+        self._made: dict[tuple[Draws, Layout, bool], FrameFunction] = {}
 
-    def of(self, draws: Draws, compiled: bool = True) -> FrameFunction:
+    def of(self, draws: Draws, layout: Layout = SINGLE, compiled: bool = True) -> FrameFunction:
         """The function for these two samplers, which are compared as they compare themselves."""
-        kind = (draws, compiled)
+        kind = (draws, layout, compiled)
         if kind not in self._made:
             if len(self._made) >= FUNCTIONS_KEPT:  # settings not used again must not pile up
                 self._made.pop(next(iter(self._made)))
-            self._made[kind] = FrameFunction(self._lm, draws, compiled)
+            self._made[kind] = FrameFunction(self._lm, draws, layout, compiled)
         return self._made[kind]

@@ -68,6 +68,15 @@ class ConditionProvider(nn.Module):
             for name, entry in config.conditioners.items()
         }
 
+    def dropped(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """`values` with every one dropped: words are left out, tensors keep their length."""
+        kinds = {name: c.config.kind for name, c in self.conditioners.items()}
+        return {
+            name: _without(value)
+            for name, value in values.items()
+            if value is not None and kinds.get(name) == "tensor"
+        }
+
     def __call__(self, values: Mapping[str, Any]) -> tuple[mx.array | None, mx.array | None]:
         """name -> value; returns (sum [1, 1, C] or None, cross attention source [1, S, C] or None).
 
@@ -87,6 +96,13 @@ class ConditionProvider(nn.Module):
         if self.fuser.cross_pos_emb:
             source = source + self.fuser.cross_pos_emb_scale * sin_positions(*source.shape[1:])
         return total, source
+
+
+def _without(value: Any) -> tuple[np.ndarray, np.ndarray]:
+    """A tensor condition of the same length of which no step counts."""
+    shape = np.shape(value[0] if isinstance(value, tuple) else value)
+    steps = np.zeros(shape, np.float32).reshape(-1, shape[-1])
+    return steps, np.zeros(len(steps), np.float32)
 
 
 def sin_positions(S: int, C: int) -> mx.array:

@@ -3,7 +3,8 @@
 Each slice has its own weights (or shares a set by the schedule) and attends to the slices before
 it in the same frame; nothing is kept from one frame to the next.
 Source: PyTorch `moshi/models/lm.py`, forward_depformer and depformer_step.
-Shapes: B batch, T steps, S slices, C temporal width, E depth width, D head width.
+Shapes: B batch, R rows of a step (each a conversation's, or with guidance two), T steps, S slices,
+C temporal width, E depth width, D head width.
 """
 
 from collections.abc import Callable
@@ -13,10 +14,11 @@ import mlx.nn as nn
 
 from ..config.lm_config import DepthConfig, LmConfig
 from .embedding import TokenEmbedding
+from .kv_ring import live
 from .linear import Linear, linear_of, linear_plus
 from .transformer import Block
 
-Choose = Callable[[int, mx.array], mx.array]  # slice, logits [1, card] -> token [1]
+Choose = Callable[[int, mx.array], mx.array]  # slice, logits [R, card] -> a conversation's token
 
 
 class DepthTransformer(nn.Module):
@@ -58,14 +60,14 @@ class DepthTransformer(nn.Module):
     def frame(
         self, temporal: mx.array, text: mx.array, choose: Choose, slices: int | None = None
     ) -> list[mx.array]:
-        """One frame: temporal [1, C], text token [1] -> the code [1] of each slice.
+        """One frame: temporal [R, C], text tokens [B] -> the codes [B] of each slice.
 
-        `slices`: only the first so many.
+        Rows of one conversation are given the same tokens. `slices`: only the first so many.
         """
         before: list[mx.array | None] = [None] * self.config.transformer.num_layers
         token, tokens = text, []
         for s, x in enumerate(self.inputs(temporal)[:slices]):
-            x = self.embs[s].plus(x, token)
+            x = self.embs[s].plus(x, token if len(token) == len(x) else mx.tile(token, 2))
             if self.config.sin_positions:
                 x = x + self.position(s, x.dtype)
             for i, block in enumerate(self.weight_sets[self.config.schedule[s]]):
@@ -117,17 +119,17 @@ class DepthTransformer(nn.Module):
 
 
 def slice_step(block: Block, x: mx.array, before: mx.array | None) -> tuple[mx.array, mx.array]:
-    """One slice through one layer, [1, E]; `before`: keys and values of the slices so far.
+    """One slice through one layer, [R, E]; `before`: keys and values of the slices so far.
 
-    [2, H, s, D] in, [2, H, s + 1, D] out, by concatenation. A buffer written slot by slot would be
-    copied at every write: the attention of the slice before still holds it.
+    [2, R, H, s, D] in, [2, R, H, s + 1, D] out, by concatenation. A buffer written slot by slot
+    would be copied at every write: the attention of the slice before still holds it.
     """
     attn = block.self_attn
     q, kv = attn.project(block.norm1(x), None, x.dtype)
     if before is None:  # attention to a single key is that key's value
         out = mx.split(kv, 2, axis=0)[1]
     else:
-        kv = mx.concatenate([before, kv], axis=2)
-        out = mx.fast.scaled_dot_product_attention(q, *mx.split(kv, 2, axis=0), scale=attn.scale)
+        kv = mx.concatenate([before, kv], axis=-2)
+        out = mx.fast.scaled_dot_product_attention(q, *live(kv, kv.shape[-2]), scale=attn.scale)
     x = linear_plus(x, out.reshape(x.shape), attn.out_proj)
     return block.after_attention(x, None), kv

@@ -52,7 +52,7 @@ class TokenEmbedding(nn.Module):
         return self.low_rank(y) if "low_rank" in self else y
 
     def plus(self, x: mx.array, ids: mx.array) -> mx.array:
-        """x [1, C] + lookup(ids [1]), in one operation where it can be."""
+        """x [R, C] + lookup(ids [R]), in one operation where it can be."""
         if "out1" in self or "low_rank" in self:
             return x + self.lookup(ids)
         joined = self._joined.plus(x, self.emb, ids)
@@ -79,6 +79,6 @@ class StackedEmbedding(nn.Module):
 
     def __call__(self, rows: mx.array) -> mx.array:
         """Rows [..., K] -> sum over the codebooks, [..., C]; of a step, [K] -> [1, C]."""
-        joined = self._joined.plus(None, self.emb, rows)
-        found = self.emb(rows) if joined is None else joined
+        joined = self._joined.plus(None, self.emb, rows.flatten() if rows.ndim == 2 else rows)
+        found = self.emb(rows) if joined is None else joined.reshape(*rows.shape, -1)
         return found.sum(axis=-2, keepdims=rows.ndim == 1)

@@ -4,49 +4,31 @@ One host sync a frame: the sampled tokens come back in a single read. The step i
 slice length of the caches, all of them at warm-up, and compiled where that works.
 """
 
-import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Unpack
 
 import mlx.core as mx
 import numpy as np
 
-from ..config.lm_config import NO_INPUT, LmConfig
-from ..errors import MoshiError, UsageError
+from ..config.lm_config import NO_INPUT
 from .buffers import Buffers
-from .compiled_step import Frame, FrameModel, Held
-from .delay_line import LATER, DelayLine
-from .sampling import Draws, SamplingOptions, override, samplers
+from .compiled_step import Frame, FrameModel, Held, scales_of
+from .conversation import (
+    Conversation,
+    Forced,
+    Step,
+    check_seed,
+    check_user_codes,
+    guidance_from,
+    wanted_tokens,
+)
+from .delay_line import LATER
+from .options import GeneratorOptions
+from .sampling import override, samplers
+from .step_inputs import Layout
 
-MAX_SEED = 2**32
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one frame brought.
-
-    text_token: this step's text token; sampled: int32 [dep_q], this step's own codes; codes: int32
-    [dep_q], the frame that is complete (delays undone), None during the first max-delay calls;
-    extra_heads: float32 [heads, dim] probabilities, where the model has such heads.
-    """
-
-    text_token: int
-    sampled: np.ndarray
-    codes: np.ndarray | None
-    extra_heads: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Forced:
-    """Tokens that replace the model's own samples of a step: -1 entries are left as sampled.
-
-    A step's codes follow its forced text token, as they follow a sampled one (PyTorch:
-    `on_text_hook`); forced codes are put in place after the step (`on_audio_hook`).
-    """
-
-    text_token: int = NO_INPUT
-    codes: np.ndarray | None = None  # int [dep_q]
+OTHERS = ("conditions", "cfg_coef", "negatives", "cfg_is_no_text", "masked_until")
 
 
 @dataclass(frozen=True)
@@ -76,20 +58,6 @@ class Submitted:
         return mx.where(known == LATER, self.drawn[1:].astype(mx.int32), known)
 
 
-class GeneratorOptions(SamplingOptions, total=False):
-    """How a conversation is held: how tokens are drawn (`SamplingOptions`), and
-
-    conditions: name -> value; kv_bits: 8 keeps keys and values in 8 bit (None: as the model was
-    loaded); draws: samplers of text and audio to take for our own; compiled: False runs every step
-    op by op, as such samplers need if they look at values.
-    """
-
-    conditions: Mapping[str, Any] | None
-    kv_bits: int | None
-    draws: Draws | None
-    compiled: bool
-
-
 class LmGenerator:
     """Streams one conversation through a language model (PyTorch: LMGen).
 
@@ -100,22 +68,26 @@ class LmGenerator:
         self, lm: FrameModel, seed: int | None = None, **options: Unpack[GeneratorOptions]
     ) -> None:
         """Raises MoshiError for options that there aren't or that don't fit the model."""
-        self.lm, self.seed = lm, check_seed(seed)
-        conditions = options.pop("conditions", None)
+        self.lm = lm
         kv_bits = options.pop("kv_bits", None)
         self.kv_bits = lm.kv_bits if kv_bits is None else kv_bits
         draws, compiled = options.pop("draws", None), options.pop("compiled", True)
-        self.sampling = override(lm.config.sampling, options)
-        self.line = DelayLine(lm.config)
-        self._frame = lm.functions.of(draws or samplers(self.sampling), compiled)
+        others = {name: options.pop(name, None) for name in OTHERS}
+        sampling, guidance = override(lm.config.sampling, options), guidance_from(lm.config, others)
+        self._talk = Conversation(lm.config, check_seed(seed), sampling, guidance)
+        layout = Layout(1, guidance is not None, guidance is None or not guidance.no_text)
+        self._frame = lm.functions.of(draws or samplers(sampling), layout, compiled)
         self._held = Held(
-            temperatures=mx.array(
-                [self.sampling.text_temperature, self.sampling.audio_temperature]
-            ),
-            given=lm.conditions(conditions),
-            buffers=lm.new_buffers(self.kv_bits),
+            scales=scales_of([self._talk]),
+            given=lm.conditions(others["conditions"], guidance is not None, others["negatives"]),
+            buffers=lm.new_buffers(self.kv_bits, layout.rows),
         )
         mx.eval(self._held.given.arrays())  # for whatever thread the conversation is held on
+
+    @property
+    def seed(self) -> int:
+        """The seed of this conversation, also when it was drawn."""
+        return self._talk.seed
 
     @property
     def buffers(self) -> Buffers:
@@ -125,7 +97,7 @@ class LmGenerator:
     @property
     def steps(self) -> int:
         """Frames so far."""
-        return self.line.step
+        return self._talk.line.step
 
     def warm_up(self, user_later: bool = False) -> None:
         """Trace and run the step at every cache size, so that no frame pays for it later.
@@ -133,25 +105,14 @@ class LmGenerator:
         `user_later`: for `submit` with user codes that are still on the device. Does nothing where
         a conversation of the same top-k, top-p, cache and conditions' shapes was warmed before.
         """
-        held = self._held
-        kind = (user_later, self.kv_bits, *(array.shape for array in held.given.arrays()))
-        if kind in self._frame.warm:
-            return
-        if self.steps:
-            held = replace(held, buffers=self.lm.new_buffers(self.kv_bits))
-        try:  # before the first step in its own buffers: a second pair may not fit in memory
-            self._frame.warm_up(held, user_later)
-        finally:
-            held.buffers = Buffers([])  # the old ones go first
-            held.buffers = self.lm.new_buffers(self.kv_bits)
-        self._frame.warm.add(kind)
+        self._frame.warm_up(self._held, self.kv_bits, user_later, begun=self.steps > 0)
 
     def skip(self, frames: int) -> None:
         """As if `frames` had passed, their tokens 0: to measure far into a conversation.
 
         Below 0 it goes back; the caches stay as they are.
         """
-        self.line.skip(frames)
+        self._talk.line.skip(frames)
 
     def step(self, user_codes: Any, forced: Forced | None = None) -> Step:
         """One frame: the user's codes, int [user_q] with -1 for no input -> a Step.
@@ -168,11 +129,17 @@ class LmGenerator:
         """
         user = user_codes if isinstance(user_codes, mx.array) else None
         known = check_user_codes(user_codes, self.lm.config) if user is None else None
-        wanted = wanted_tokens(forced or Forced(), self.lm.config)
-        tokens, step = self.line.inputs(known), self.line.step
-        frame = Frame(tokens, user, step, self.seed, forced_text=int(wanted[0]))
+        wanted = wanted_tokens(forced, self.lm.config)
+        talk = self._talk
+        frame = Frame(
+            tokens=talk.inputs(known),
+            user=user,
+            steps=np.array([talk.line.step]),
+            seeds=np.array([talk.seed]),
+            forced_text=wanted[:1],
+        )
         drawn, extra = self._frame(frame, self._held)
-        return Submitted(drawn, user, extra, self.line.upcoming(), wanted)
+        return Submitted(drawn, user, extra, talk.line.upcoming(), wanted)
 
     def finish(self, submitted: Submitted, others: Sequence[mx.array] = ()) -> Step:
         """Wait for a frame's tokens, in one read, and move on by a frame.
@@ -181,50 +148,9 @@ class LmGenerator:
         """
         s = submitted
         mx.eval(s.arrays(), list(others))  # the one host sync of a frame: all below is there then
-        tokens = np.array(s.drawn).astype(np.int32)
         if s.user is not None:
-            self.line.heard(np.array(s.user))
-        sampled = np.where(s.wanted == NO_INPUT, tokens, s.wanted)
-        complete = self.line.outputs(sampled)
-        return Step(
-            text_token=int(sampled[0]),
-            sampled=sampled[1:],
-            codes=None if complete is None or not self.lm.config.dep_q else complete[1:],
-            extra_heads=None if s.extra_heads is None else np.array(s.extra_heads),
-        )
-
-
-def check_seed(seed: int | None) -> int:
-    """A seed in range, drawn when None."""
-    if seed is None:
-        return secrets.randbelow(MAX_SEED)
-    if not 0 <= seed < MAX_SEED:
-        raise UsageError(f"the seed must lie between 0 and {MAX_SEED - 1}, not {seed}")
-    return int(seed)
-
-
-def check_user_codes(codes: Any, config: LmConfig) -> np.ndarray:
-    """int32 [user_q], each -1 or a code. Raises MoshiError."""
-    array = np.asarray(codes)
-    if array.shape != (config.user_q,):
-        raise MoshiError(
-            f"user codes must have the shape [{config.user_q}], not {list(array.shape)}"
-        )
-    if not config.user_q:
-        return np.empty(0, np.int32)
-    if not np.issubdtype(array.dtype, np.integer):
-        raise MoshiError(f"user codes must be integers, not {array.dtype}")
-    if array.min() < NO_INPUT or array.max() > config.card:
-        raise MoshiError(f"user codes must lie between -1 and {config.card}")
-    return array.astype(np.int32)
-
-
-def wanted_tokens(forced: Forced, config: LmConfig) -> np.ndarray:
-    """int32 [1 + dep_q]: the forced tokens, -1 where the model's own samples stand."""
-    wanted = np.full(1 + config.dep_q, NO_INPUT, np.int32)
-    wanted[0] = forced.text_token
-    if forced.codes is not None:
-        if np.shape(forced.codes) != (config.dep_q,):
-            raise MoshiError(f"forced codes must have the shape [{config.dep_q}]")
-        wanted[1:] = forced.codes
-    return wanted
+            self._talk.line.heard(np.array(s.user))
+        heads = None
+        if s.extra_heads is not None:
+            heads = np.array(s.extra_heads)[:: self._frame.layout.rows]
+        return self._talk.take(np.array(s.drawn).astype(np.int32), s.wanted, heads)

@@ -38,7 +38,7 @@ class JoinedRows:
         self._layout = _Layout(0, 0, 0, mx.float32)
 
     def plus(self, x: mx.array | None, table: nn.Module, ids: mx.array) -> mx.array | None:
-        """x [1, C] (or 0) + the rows `ids` [K] of the table, [K, C]; None where this can't be.
+        """x [1 or K, C] (or 0) + the rows `ids` [K] of the table, [K, C]; None where it can't be.
 
         More than one row only in 4 and 8 bit: MLX's dequantization would copy each part of them.
         """
@@ -101,5 +101,5 @@ def unpacked(
     scale, bias = (part.astype(mx.float32).reshape(K, G, 1, 1) for part in (scales, biases))
     row = (numbers * scale + bias).astype(scales.dtype)
     if x is not None:
-        row = x.reshape(1, *shape[1:]) + row
+        row = x.reshape(-1, *shape[1:]) + row
     return row.reshape(K, -1)

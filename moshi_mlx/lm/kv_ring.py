@@ -2,8 +2,8 @@
 
 Keys are stored after RoPE, so attention gives the same result in any ring order; one position is
 written at a time, so a ring as long as the attention window holds exactly the keys that a query
-may see. A conversation has a batch of one. Shapes: H heads, W window, D head width, L attended
-slots.
+may see. A batch has a ring for each of its rows. Shapes: R rows, H heads, W window, D head width,
+L attended slots; [2, R, H, ...] is [2, H, ...] for a single row.
 """
 
 from dataclasses import dataclass
@@ -28,8 +28,9 @@ Ring = tuple[mx.array, ...]
 class Position:
     """Where one step writes and what it sees; the same for all layers.
 
-    slot: int32 [1, 1, 1, 1]; rotations: int32 [3], the RoPE positions of q, k and v (v's is 0,
-    which rotates by nothing); mask: bool [1, 1, 1, L], None when all slots are live.
+    slot: int32 [1, 1, 1, 1], or [1, R, 1, 1, 1]; rotations: int32 [3 R], the RoPE positions of q, k
+    and v (v's is 0, which rotates by nothing) of each row; mask: bool [R, 1, 1, L], None when all
+    slots are live.
     """
 
     slot: mx.array
@@ -38,19 +39,18 @@ class Position:
     mask: mx.array | None
 
 
-def new_buffer(H: int, W: int, D: int, dtype: mx.Dtype) -> mx.array:
-    """Room for keys and values together, [2, H, W, D]."""
-    return mx.zeros((2, H, W, D), dtype)
+def new_buffer(H: int, W: int, D: int, dtype: mx.Dtype, R: int = 1) -> mx.array:
+    """Room for keys and values together, [2, R, H, W, D]."""
+    return mx.zeros((2, H, W, D) if R == 1 else (2, R, H, W, D), dtype)
 
 
-def new_ring(H: int, W: int, D: int, dtype: mx.Dtype, kv_bits: int = 16) -> Ring:
+def new_ring(H: int, W: int, D: int, dtype: mx.Dtype, kv_bits: int = 16, R: int = 1) -> Ring:
     """An empty ring. Raises MoshiError as `check_kv_bits` does."""
     check_kv_bits(kv_bits, D, W)
     if kv_bits == 16:
-        return (new_buffer(H, W, D, dtype),)
-    codes = mx.zeros((2, H, W, D // 4), mx.uint32)
-    groups = (2, H, W, D // group_size(D))
-    return codes, mx.zeros(groups), mx.zeros(groups)
+        return (new_buffer(H, W, D, dtype, R),)
+    groups = [new_buffer(H, W, D // group_size(D), mx.float32, R) for _ in range(2)]
+    return new_buffer(H, W, D // 4, mx.uint32, R), *groups
 
 
 def check_kv_bits(kv_bits: int, D: int, W: int) -> None:
@@ -94,23 +94,23 @@ def rounded(x: mx.array, kv_bits: int) -> mx.array:
 
 
 def write(ring: Ring, kv: mx.array, slot: mx.array) -> Ring:
-    """Put one step, kv [2, H, 1, D], into `slot`; in place when nobody else holds the ring."""
+    """Put one step, kv [2, R, H, 1, D], into `slot`; in place when nobody else holds the ring."""
     step = (kv,) if len(ring) == 1 else quantized(kv)
     return tuple(
-        mx.put_along_axis(whole, mx.broadcast_to(slot, part.shape), part, axis=2)
+        mx.put_along_axis(whole, mx.broadcast_to(slot, part.shape), part, axis=-2)
         for whole, part in zip(ring, step, strict=True)
     )
 
 
 def live(buffer: mx.array, length: int) -> tuple[mx.array, mx.array]:
-    """The first `length` slots as views: keys and values, [1, H, L, ...] each."""
-    whole = length == buffer.shape[2]
-    keys, values = mx.split(buffer if whole else buffer[:, :, :length], 2, axis=0)
-    return keys, values
+    """The first `length` slots as views: keys and values, [R, H, L, ...] each."""
+    whole = length == buffer.shape[-2]
+    keys, values = mx.split(buffer if whole else buffer[..., :length, :], 2, axis=0)
+    return (keys, values) if keys.ndim == 4 else (keys.squeeze(0), values.squeeze(0))
 
 
 def attend(q: mx.array, ring: Ring, at: Position, scale: float) -> mx.array:
-    """Attention of one query [1, H, 1, D] to the live slots -> [1, H, 1, D].
+    """Attention of one query [R, H, 1, D] to the live slots -> [R, H, 1, D].
 
     In 8 bit the products read the codes as they are: nothing is dequantized into memory; scores
     are float32, as within the fused attention of 16 bit.
@@ -120,13 +120,15 @@ def attend(q: mx.array, ring: Ring, at: Position, scale: float) -> mx.array:
         return mx.fast.scaled_dot_product_attention(q, keys, values, scale=scale, mask=at.mask)
     keys, values = zip(*(live(part, at.length) for part in ring), strict=True)
     group, heads = group_size(q.shape[-1]), q.shape[1]
-    q = q.reshape(1, ring[0].shape[1], -1, q.shape[-1])  # query heads of one head of keys in a row
+    q = q.reshape(
+        len(q), ring[0].shape[-3], -1, q.shape[-1]
+    )  # query heads of one head of keys in a row
     scores = mx.quantized_matmul(q * scale, *keys, transpose=True, group_size=group, bits=8)
     if at.mask is not None:
         scores = mx.where(at.mask, scores, -mx.inf)
     weights = mx.softmax(scores, axis=-1, precise=True)
     out = mx.quantized_matmul(weights, *values, transpose=False, group_size=group, bits=8)
-    return out.reshape(1, heads, 1, -1)
+    return out.reshape(len(q), heads, 1, -1)
 
 
 def lengths(window: int) -> tuple[int, ...]:

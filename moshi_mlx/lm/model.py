@@ -3,12 +3,12 @@
 `forward` runs whole sequences teacher forced, `step` one frame of a conversation; `generator`
 makes the object that holds a conversation's state.
 Source: PyTorch `moshi/models/lm.py`.
-A step has a batch of one and no time axis: [1, C]. Shapes: B batch, T steps, K codebooks, C width,
-V vocabulary, S depth slices.
+A step has no time axis: [R, C]. Shapes: B batch, of a step its conversations, R rows of a step (see
+`step_inputs.Layout`), T steps, K codebooks, C width, V vocabulary, S depth slices.
 """
 
-from collections.abc import Mapping
-from typing import Any, Unpack
+from collections.abc import Mapping, Sequence
+from typing import Any, Unpack, overload
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -18,14 +18,16 @@ from ..backend.compiler import can_compile
 from ..backend.precision import exact_float32
 from ..config.lm_config import NO_INPUT, LmConfig
 from ..errors import MoshiError
+from .batch import BatchGenerator
 from .buffers import Buffers, Conditions
 from .compiled_step import FrameFunctions
 from .conditions import ConditionProvider
 from .depth import DepthTransformer
 from .embedding import StackedEmbedding, TokenEmbedding
-from .generator import GeneratorOptions, LmGenerator
+from .generator import LmGenerator
 from .kv_ring import Position, new_ring
 from .linear import Linear, linear_of
+from .options import BatchOptions, GeneratorOptions
 from .sampling import Draws
 from .step_inputs import StepInputs
 from .transformer import Transformer
@@ -65,25 +67,42 @@ class Lm(nn.Module):
         """The dtype that activations and caches have."""
         return self.out_norm.weight.dtype
 
-    def conditions(self, values: Mapping[str, Any] | None) -> Conditions:
-        """Names and values of conditions -> tensors. Raises ConfigError for unknown ones."""
+    def conditions(
+        self,
+        values: Mapping[str, Any] | None,
+        guided: bool = False,
+        negatives: Mapping[str, Any] | None = None,
+    ) -> Conditions:
+        """Names and values of conditions -> tensors, [1, ...], or `guided` [2, ...].
+
+        The second are `negatives`; None: every condition dropped. Raises ConfigError for unknown
+        ones, MoshiError where the two have other lengths.
+        """
         if "condition_provider" not in self:
-            if values:
+            if values or negatives:
                 raise MoshiError("this model takes no conditions; leave them out")
             return Conditions()
-        total, cross = self.condition_provider(values or {})
-        to = lambda x: None if x is None else x.astype(self.dtype)  # noqa: E731
-        return Conditions(to(total), to(cross))
+        values = values or {}
+        rows = [self.condition_provider(values)]
+        if guided:
+            dropped = self.condition_provider.dropped(values)
+            rows.append(self.condition_provider({**dropped, **(negatives or {})}))
+        return Conditions(
+            *(
+                None if part[0] is None else in_one(part).astype(self.dtype)
+                for part in zip(*rows, strict=True)
+            )
+        )
 
-    def new_buffers(self, kv_bits: int | None = None) -> Buffers:
-        """Empty caches for one conversation, in memory already; None: in the model's `kv_bits`.
+    def new_buffers(self, kv_bits: int | None = None, rows: int = 1) -> Buffers:
+        """Empty caches for so many rows of a step, in memory already; None: in the model's bits.
 
         Raises MoshiError for other bits, or heads that can't be quantized.
         """
         t, bits = self.config.transformer, self.kv_bits if kv_bits is None else kv_bits
         assert t.context is not None
         rings = [
-            new_ring(t.num_kv_heads, t.context, t.head_dim, self.dtype, bits)
+            new_ring(t.num_kv_heads, t.context, t.head_dim, self.dtype, bits, rows)
             for _ in range(t.num_layers)
         ]
         buffers = Buffers(rings)
@@ -93,34 +112,34 @@ class Lm(nn.Module):
     def temporal_step(
         self, text: mx.array, rows: mx.array, buffers: Buffers, at: Position, given: Conditions
     ) -> mx.array:
-        """Text [1], rows [K] -> normed output [1, C]; the rings are replaced."""
+        """Text [R], rows [K] or [R, K] -> normed output [R, C]; the rings are replaced."""
         x = self.text_emb(text)
         if self.config.n_q:
             x = x + self.audio_emb(rows)
         if given.sum is not None:
-            x = x + given.sum[0]
+            x = x + given.sum.squeeze(1)
         x, buffers.rings = self.transformer.step(x, buffers.rings, at, given.cross)
         return self.out_norm(x)
 
     def step(
         self, inputs: StepInputs, buffers: Buffers, draws: Draws
     ) -> tuple[mx.array, mx.array | None]:
-        """One frame: tokens [1 + S] (text, then own codes) and the extra heads' softmax [heads, D].
+        """One frame: tokens [(1 + S) * B], text first, then each slice's code of all conversations.
 
-        The codes follow the forced text token where there is one. Everything stays lazy; `buffers`
-        is brought up to date in place.
+        And the extra heads' softmax [heads * R, D]. The codes follow the forced text token where
+        there is one. Everything stays lazy; `buffers` is brought up to date in place.
         """
         i, (draw_text, draw_code) = inputs, draws
         out = self.temporal_step(i.text, i.rows, buffers, i.at, i.given)
         noise = frame_noise(i.key, draws, self.config)
-        logits = linear_of(out, self.text_linear)
-        token = draw_text(logits, i.temperatures[:1], noise[0]).astype(mx.int32)
+        logits = i.of_conversations(linear_of(out, self.text_linear), i.layout.guides_text)
+        token = draw_text(logits, i.scale(0), noise[0]).astype(mx.int32)
         token = mx.where(i.forced_text == NO_INPUT, token, i.forced_text)
         tokens = [token.astype(mx.uint32)]  # as argmax gives the codes: no cast of each
         if self.config.depth:
 
             def choose(s: int, logits: mx.array) -> mx.array:
-                return draw_code(logits, i.temperatures[1:], noise[1 + s])
+                return draw_code(i.of_conversations(logits), i.scale(1), noise[1 + s])
 
             tokens += self.depth.frame(out, token, choose)
         heads = [mx.softmax(head(out), axis=-1, precise=True) for head in self.extra_heads]
@@ -171,20 +190,55 @@ class Lm(nn.Module):
         ]
         return text_logits, mx.stack(aligned, axis=1)
 
+    @overload
     def generator(
-        self, seed: int | None = None, **options: Unpack[GeneratorOptions]
-    ) -> LmGenerator:
-        """A conversation on this model; options as in LmGenerator."""
+        self,
+        seed: int | None = None,
+        *,
+        batch: None = None,
+        **options: Unpack[GeneratorOptions],
+    ) -> LmGenerator: ...
+
+    @overload
+    def generator(
+        self,
+        seed: int | Sequence[int | None] | None = None,
+        *,
+        batch: int,
+        **options: Unpack[BatchOptions],
+    ) -> BatchGenerator: ...
+
+    def generator(
+        self, seed: Any = None, *, batch: int | None = None, **options: Any
+    ) -> LmGenerator | BatchGenerator:
+        """A conversation on this model, or `batch` of them; options as in GeneratorOptions."""
+        if batch is not None:
+            return BatchGenerator(self, batch, seed, **options)
         return LmGenerator(self, seed=seed, **options)
 
 
+def in_one(rows: Sequence[mx.array | None]) -> mx.array:
+    """Conditions [1, S, C] of a conversation's rows in one array. Raises MoshiError."""
+    there = [row for row in rows if row is not None]
+    if len({row.shape[1] for row in there}) > 1:
+        raise MoshiError("conditions and negatives must have the same number of steps; pad them")
+    return mx.concatenate(there, axis=0) if len(there) > 1 else there[0]
+
+
 def frame_noise(key: mx.array, draws: Draws, config: LmConfig) -> list[mx.array]:
-    """Gumbel noise for the text token and each slice, drawn at once; [1, V] each."""
+    """Gumbel noise for the text token and each slice, drawn at once; [B, V] each.
+
+    key: uint32 [2], or [B, 2]: then each conversation has the noise that it would have alone.
+    """
     sizes = [0 if draws[0].greedy else config.text_card_out]
     sizes += [0 if draws[1].greedy else config.card] * config.dep_q
     if not any(sizes):
         return [mx.array(0.0)] * len(sizes)
-    noise = mx.random.gumbel((1, sum(sizes)), key=key)
+    total = sum(sizes)
+    if key.ndim == 1:
+        noise = mx.random.gumbel((1, total), key=key)
+    else:
+        noise = mx.vmap(lambda one: mx.random.gumbel((total,), key=one))(key)
     ends = np.cumsum(sizes)[:-1].tolist()
     return list(mx.split(noise, ends, axis=-1))
 

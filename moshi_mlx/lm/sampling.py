@@ -61,16 +61,23 @@ Draws = tuple[Draw, Draw]  # of text and audio
 
 @dataclass(frozen=True)
 class Sampler:
-    """What shapes the graph of a draw; the temperature itself is an input of the graph."""
+    """What shapes the graph of a draw; the temperature itself is an input of the graph.
+
+    mixed: of several conversations some, those of temperature 0, are greedy.
+    """
 
     greedy: bool
     top_k: int
     top_p: float
+    mixed: bool = False
 
     def __call__(self, logits: mx.array, temperature: mx.array, noise: mx.array) -> mx.array:
         """Logits [..., V] and Gumbel noise of the same shape -> tokens [...]."""
         if self.greedy:
             return mx.argmax(logits, axis=-1)
+        if self.mixed:
+            noise = mx.where(temperature > 0, noise, 0)
+            temperature = mx.where(temperature > 0, temperature, 1)
         scaled = logits.astype(mx.float32) / temperature
         if self.top_p > 0:
             scaled = keep_top_p(scaled, self.top_p)
@@ -113,9 +120,18 @@ def keep_top_p(logits: mx.array, top_p: float) -> mx.array:
     return mx.where(probs >= smallest, logits, -mx.inf)
 
 
-def samplers(config: SamplingConfig) -> tuple[Sampler, Sampler]:
-    """The samplers of text and audio."""
+def samplers(*configs: SamplingConfig) -> tuple[Sampler, Sampler]:
+    """The samplers of text and audio, of one or several conversations in a batch.
+
+    Raises MoshiError where these differ in more than their temperatures.
+    """
+    kinds = {(c.text_top_k, c.text_top_p, c.audio_top_k, c.audio_top_p) for c in configs}
+    if len(kinds) > 1:
+        raise MoshiError("conversations of a batch share top-k and top-p; give one value for all")
+    text_k, text_p, audio_k, audio_p = kinds.pop()
+    text = {config.text_temperature == 0 for config in configs}
+    audio = {config.audio_temperature == 0 for config in configs}
     return (
-        Sampler(config.text_temperature == 0, config.text_top_k, config.text_top_p),
-        Sampler(config.audio_temperature == 0, config.audio_top_k, config.audio_top_p),
+        Sampler(text == {True}, text_k, text_p, mixed=len(text) > 1),
+        Sampler(audio == {True}, audio_k, audio_p, mixed=len(audio) > 1),
     )

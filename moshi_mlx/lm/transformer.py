@@ -1,8 +1,8 @@
 """Helium's transformer: pre-norm blocks of attention and a gated MLP, one step or a sequence.
 
-A step has no axis for time and a batch of one, [1, C]: matrix products of two dimensions need no
-views around them. Source: PyTorch `moshi/modules/transformer.py`, `gating.py`, `rope.py`.
-Shapes: B batch, T steps, H heads, D head width, C model width, L attended keys.
+A step has no axis for time, [R, C]: matrix products of two dimensions need no views around them.
+Source: PyTorch `moshi/modules/transformer.py`, `gating.py`, `rope.py`.
+Shapes: R rows of a step, B batch, T steps, H heads, D head width, C model width, L attended keys.
 """
 
 import mlx.core as mx
@@ -58,31 +58,33 @@ class Attention(nn.Module):
     def project(
         self, x: mx.array, rotations: mx.array | None, dtype: mx.Dtype
     ) -> tuple[mx.array, mx.array]:
-        """[1, C] -> q [1, H, 1, D] and kv [2, H, 1, D]; q, k and v rotated in one call."""
+        """[R, C] -> q [R, H, 1, D] and kv [2, R, H, 1, D]; q, k and v rotated in one call."""
         config, qkv = self.config, linear_of(x, self.in_proj)
         if config.kv_repeat > 1:
             return self.project_shared(qkv.astype(dtype), rotations)
-        qkv = qkv.reshape(3, config.num_heads, 1, config.head_dim).astype(dtype)
+        qkv = qkv.reshape(-1, config.num_heads, 1, config.head_dim).astype(dtype)  # [3 R, ...]
         if rotations is not None:
             qkv = self.rotate(qkv, rotations)
+        if len(x) > 1:
+            qkv = qkv.reshape(len(x), 3, *qkv.shape[1:]).swapaxes(0, 1)
         q, kv = mx.split(qkv, [1], axis=0)
-        return q, kv
+        return (q if len(x) == 1 else q.squeeze(0)), kv
 
     def project_shared(
         self, qkv: mx.array, rotations: mx.array | None
     ) -> tuple[mx.array, mx.array]:
-        """As `project`, with fewer heads G of keys and values: q [1, H, 1, D], kv [2, G, 1, D]."""
+        """As `project`, with fewer heads G of keys and values: kv is [2, R, G, 1, D]."""
         H, G, D = self.config.num_heads, self.config.num_kv_heads, self.config.head_dim
-        qk, v = mx.split(qkv.reshape(1, H + 2 * G, 1, D), [H + G], axis=1)
+        qk, v = mx.split(qkv.reshape(-1, H + 2 * G, 1, D), [H + G], axis=1)
         if rotations is not None:
-            qk = self.rotate(qk, rotations[:1])
+            qk = self.rotate(qk, rotations[::3])
         q, k = mx.split(qk, [H], axis=1)
-        return q, mx.concatenate([k, v])
+        return q, mx.concatenate([k, v]) if len(q) == 1 else mx.stack([k, v])
 
     def step(
         self, residual: mx.array, x: mx.array, ring: Ring, at: Position
     ) -> tuple[mx.array, Ring]:
-        """One step [1, C]; returns residual + attention(x) and the new ring."""
+        """One step [R, C]; returns residual + attention(x) and the new ring."""
         q, kv = self.project(x, at.rotations, ring[-1].dtype)
         ring = write(ring, kv, at.slot)
         out = attend(q, ring, at, self.scale).astype(x.dtype)
@@ -158,7 +160,7 @@ class Transformer(nn.Module):
     def step(
         self, x: mx.array, rings: list[Ring], at: Position, source: mx.array | None = None
     ) -> tuple[mx.array, list[Ring]]:
-        """One step [1, C] with one ring a layer; returns the output and the new rings."""
+        """One step [R, C] with one ring a layer; returns the output and the new rings."""
         new_rings = []
         for layer, ring in zip(self.layers, rings, strict=True):
             x, ring = layer.step(x, ring, at, source)

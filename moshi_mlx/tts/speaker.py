@@ -179,11 +179,11 @@ class SpeechStream:
         sampling = override(config.sampling, {name: options.get(name) for name in names})
         self.draws, self.seed = samplers(sampling), check_seed(options.get("seed"))
         self._held = Held(
-            temperatures=mx.array(
+            scales=mx.array(
                 [
-                    sampling.text_temperature,
-                    sampling.audio_temperature,
-                    float(options.get("padding_bonus", 0.0)),
+                    [sampling.text_temperature],
+                    [sampling.audio_temperature],
+                    [float(options.get("padding_bonus", 0.0))],
                 ]
             ),
             given=lm.conditions(speaker.conditions(options.get("voices", ()), coef)),
@@ -259,7 +259,13 @@ class SpeechStream:
         in_prefix = step < self._prefix.shape[1]
         answers = None if in_prefix else self._machine.answers()
         forced = (NO_INPUT, NO_INPUT) if answers is None else (answers.if_word, answers.if_pad)
-        frame = Frame(self._line.inputs(np.zeros(0, np.int32)), None, step, self.seed, forced)
+        frame = Frame(
+            tokens=self._line.inputs(np.zeros(0, np.int32))[None],
+            user=None,
+            steps=np.array([step]),
+            seeds=np.array([self.seed]),
+            forced_text=np.array(forced),
+        )
         model = self._speaker.frame(0 if silent else self.n_q)
         drawn, _ = model.functions.of(self.draws)(frame, self._held)
         pcm = None if silent else self._sound(drawn)

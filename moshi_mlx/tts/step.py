@@ -23,8 +23,8 @@ from .machine import NEW_WORD, PAD
 class SpeakingFrame:
     """One frame of `lm`, as a conversation's model: `forced_text` holds both answers.
 
-    `slices`: how many codebooks are drawn, 0 for none. `temperatures` has the bonus of PAD as a
-    third number.
+    `slices`: how many codebooks are drawn, 0 for none. `scales` has the bonus of PAD as a third
+    number.
     """
 
     forced_texts = 2
@@ -35,11 +35,11 @@ class SpeakingFrame:
         self.kv_bits = lm.kv_bits
         self.functions = FrameFunctions(self)
 
-    def new_buffers(self, kv_bits: int | None = None) -> Buffers:
-        return self.lm.new_buffers(kv_bits)
+    def new_buffers(self, kv_bits: int | None = None, rows: int = 1) -> Buffers:
+        return self.lm.new_buffers(kv_bits, rows)
 
-    def conditions(self, values: Any) -> Conditions:
-        return self.lm.conditions(values)
+    def conditions(self, values: Any, guided: bool = False, negatives: Any = None) -> Conditions:
+        return self.lm.conditions(values, guided, negatives)
 
     def step(self, inputs: StepInputs, buffers: Buffers, draws: Draws) -> tuple[mx.array, None]:
         """Tokens [1 + slices]: the model's own text token, and codes that follow the answer."""
@@ -48,15 +48,15 @@ class SpeakingFrame:
         noise = frame_noise(i.key, draws, self.config)
         logits = linear_of(out, self.lm.text_linear)
         silence = mx.arange(logits.shape[-1]) == PAD
-        logits = logits + mx.where(silence, i.temperatures[2], 0).astype(logits.dtype)
-        token = draw_text(logits, i.temperatures[:1], noise[0]).astype(mx.int32)
+        logits = logits + mx.where(silence, i.scale(2), 0).astype(logits.dtype)
+        token = draw_text(logits, i.scale(0), noise[0]).astype(mx.int32)
         if not self.slices:
             return token, None
         if_word, if_pad = mx.split(i.forced_text, 2)
         said = mx.where(token == NEW_WORD, if_word, if_pad)
 
         def choose(s: int, logits: mx.array) -> mx.array:
-            return draw_code(logits, i.temperatures[1:2], noise[1 + s])
+            return draw_code(logits, i.scale(1), noise[1 + s])
 
         codes = self.lm.depth.frame(out, said, choose, self.slices)
         return mx.concatenate([token.astype(mx.uint32), *codes]), None

@@ -58,7 +58,7 @@ def sounds():
 
     def make(*args):
         sound, notices = DeviceSound(*args), []
-        sound.on_notice = notices.append
+        sound.subscribe(notices.append)
         made.append(sound)
         sound.start()
         return sound, notices
