@@ -15,10 +15,10 @@ import numpy as np
 
 from ..errors import MoshiError
 from .buffers import Buffers, Conditions
-from .compiled_step import Frame, FrameModel, Held, scales_of
+from .compiled_step import FrameModel, Held, HostFrame, scales_of
 from .conversation import (
-    Conversation,
     Forced,
+    LmConversation,
     Step,
     check_seed,
     check_user_codes,
@@ -51,7 +51,7 @@ class BatchGenerator:
         self._options = [of_slot(options, i, batch) for i in range(batch)]
         seeds = [of_slot({"seed": seed}, i, batch)["seed"] for i in range(batch)]
         made = [self._made(one, own) for one, own in zip(seeds, self._options, strict=True)]
-        self._talks: list[Conversation | None] = [talk for talk, _ in made]
+        self._talks: list[LmConversation | None] = [talk for talk, _ in made]
         first = made[0][0].guidance
         self._layout = Layout(batch, first is not None, first is None or not first.no_text)
         self._last = [talk for talk, _ in made]  # of each slot, also after it has left
@@ -152,7 +152,7 @@ class BatchGenerator:
 
     def _inputs(
         self, known: Sequence[np.ndarray | None], wanted: Sequence[np.ndarray]
-    ) -> Frame | None:
+    ) -> HostFrame | None:
         """The step on the host; None where nobody talks. An empty slot does as one that talks."""
         tokens = [
             None if talk is None else talk.inputs(codes)
@@ -164,7 +164,7 @@ class BatchGenerator:
         whose = [filler if talk is None else i for i, talk in enumerate(self._talks)]
         talks = [self._talks[i] for i in whose]
         rows = np.stack([tokens[i] for i in whose], axis=1)  # type: ignore[arg-type]
-        return Frame(
+        return HostFrame(
             tokens=rows.reshape(-1, rows.shape[-1]),
             user=None,
             steps=np.array([talk.line.step for talk in talks if talk is not None]),
@@ -174,16 +174,16 @@ class BatchGenerator:
 
     def _made(
         self, seed: int | None, options: Mapping[str, Any]
-    ) -> tuple[Conversation, Conditions]:
+    ) -> tuple[LmConversation, Conditions]:
         """A fresh conversation and its conditions, in its rows."""
         config = self.lm.config
         others = {name: options.get(name) for name in OTHERS}
         sampling = override(config.sampling, {k: v for k, v in options.items() if k not in OTHERS})
         guidance = guidance_from(config, others)
         given = self.lm.conditions(others["conditions"], guidance is not None, others["negatives"])
-        return Conversation(config, check_seed(seed), sampling, guidance), given
+        return LmConversation(config, check_seed(seed), sampling, guidance), given
 
-    def _at(self, slot: int) -> Conversation | None:
+    def _at(self, slot: int) -> LmConversation | None:
         if type(slot) is not int or not 0 <= slot < self.batch:
             raise MoshiError(f"there is no slot {slot!r}; they are 0 to {self.batch - 1}")
         return self._talks[slot]

@@ -12,7 +12,7 @@ import numpy as np
 from ..backend.compiler import can_compile
 from ..config.lm_config import NO_INPUT, LmConfig
 from .buffers import Buffers, Conditions
-from .conversation import Conversation
+from .conversation import LmConversation
 from .delay_line import LATER
 from .kv_ring import Position, Ring, lengths
 from .sampling import Draws
@@ -42,7 +42,7 @@ class FrameModel(Protocol):
 
 
 @dataclass(frozen=True)
-class Frame:
+class HostFrame:
     """A step on the host, of B conversations in R rows.
 
     tokens: int [R, 1 + n_q], text first, LATER for what `user` brings; user: lazy codes int32
@@ -74,7 +74,7 @@ class WarmThread(threading.local):
         self.kinds: set[tuple] = set()
 
 
-def scales_of(talks: Sequence[Conversation]) -> mx.array:
+def scales_of(talks: Sequence[LmConversation]) -> mx.array:
     """Temperatures, and the strength of guidance, of conversations; see StepInputs."""
     rows = [
         [talk.sampling.text_temperature for talk in talks],
@@ -108,7 +108,7 @@ class FrameFunction:
         """What was traced on this thread: MLX keeps graphs for each thread."""
         return self._warm.kinds
 
-    def __call__(self, frame: Frame, held: Held) -> tuple[mx.array, mx.array | None]:
+    def __call__(self, frame: HostFrame, held: Held) -> tuple[mx.array, mx.array | None]:
         """Lazy tokens [(1 + dep_q) * B], extra heads [heads * R, D]; the buffers are replaced."""
         live, buffers = np.minimum(frame.steps + 1, self.context), held.buffers
         full = bool(live.min() == self.context)
@@ -124,7 +124,7 @@ class FrameFunction:
         )
         return drawn, extra[0] if extra else None
 
-    def pack(self, frame: Frame, live: np.ndarray) -> mx.array:
+    def pack(self, frame: HostFrame, live: np.ndarray) -> mx.array:
         """All integers of a step in one array."""
         config, codes = self.lm.config, frame.tokens[:, 1:]
         steps = np.tile(frame.steps, self.layout.rows // self.layout.conversations)
@@ -228,7 +228,8 @@ class FrameFunction:
         steps = [length - 2 for length in self.lengths if length >= 2] + [self.context - 1]
         forced = np.full(B * self.lm.forced_texts, NO_INPUT)
         for step in sorted(set(steps)):
-            drawn, _ = self(Frame(tokens, user, np.full(B, step), np.zeros(B), forced), held)
+            frame = HostFrame(tokens, user, np.full(B, step), np.zeros(B), forced)
+            drawn, _ = self(frame, held)
             mx.eval(drawn, held.buffers.arrays())
 
 

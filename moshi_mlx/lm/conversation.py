@@ -68,7 +68,7 @@ class Guidance:
         return np.where(hidden & begun, NO_INPUT, tokens)
 
 
-class Conversation:
+class LmConversation:
     """Tokens in their order; nothing here knows of the device."""
 
     def __init__(

@@ -6,6 +6,7 @@ Shapes: B batch, T steps, K codebooks, C width.
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 
 from ..config.lm_config import NO_INPUT
 from .joined_rows import JoinedRows
@@ -31,8 +32,9 @@ class TokenEmbedding(nn.Module):
         For a model that is being loaded: weights don't change afterwards.
         """
         for name, table in self.emb.parameters().items():
-            table[target] = table[source]
-            self.emb.update({name: table})
+            rows = np.arange(len(table))
+            rows[target] = source
+            self.emb.update({name: table[mx.array(rows)]})  # a new one: what is made of it is too
 
     def __call__(self, ids: mx.array) -> mx.array:
         given = (ids != NO_INPUT)[..., None]

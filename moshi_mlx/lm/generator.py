@@ -13,10 +13,10 @@ import numpy as np
 
 from ..config.lm_config import NO_INPUT
 from .buffers import Buffers
-from .compiled_step import Frame, FrameModel, Held, scales_of
+from .compiled_step import FrameModel, Held, HostFrame, scales_of
 from .conversation import (
-    Conversation,
     Forced,
+    LmConversation,
     Step,
     check_seed,
     check_user_codes,
@@ -74,7 +74,7 @@ class LmGenerator:
         draws, compiled = options.pop("draws", None), options.pop("compiled", True)
         others = {name: options.pop(name, None) for name in OTHERS}
         sampling, guidance = override(lm.config.sampling, options), guidance_from(lm.config, others)
-        self._talk = Conversation(lm.config, check_seed(seed), sampling, guidance)
+        self._talk = LmConversation(lm.config, check_seed(seed), sampling, guidance)
         layout = Layout(1, guidance is not None, guidance is None or not guidance.no_text)
         self._frame = lm.functions.of(draws or samplers(sampling), layout, compiled)
         self._held = Held(
@@ -131,7 +131,7 @@ class LmGenerator:
         known = check_user_codes(user_codes, self.lm.config) if user is None else None
         wanted = wanted_tokens(forced, self.lm.config)
         talk = self._talk
-        frame = Frame(
+        frame = HostFrame(
             tokens=talk.inputs(known),
             user=user,
             steps=np.array([talk.line.step]),

@@ -17,7 +17,7 @@ import numpy as np
 from ..clock import FRAME_SECONDS
 from ..config.lm_config import NO_INPUT
 from ..errors import MoshiError
-from ..lm.compiled_step import Frame, Held
+from ..lm.compiled_step import Held, HostFrame
 from ..lm.delay_line import LATER, DelayLine
 from ..lm.generator import check_seed
 from ..lm.model import Lm
@@ -259,7 +259,7 @@ class SpeechStream:
         in_prefix = step < self._prefix.shape[1]
         answers = None if in_prefix else self._machine.answers()
         forced = (NO_INPUT, NO_INPUT) if answers is None else (answers.if_word, answers.if_pad)
-        frame = Frame(
+        frame = HostFrame(
             tokens=self._line.inputs(np.zeros(0, np.int32))[None],
             user=None,
             steps=np.array([step]),
