@@ -85,8 +85,8 @@ TABLE: dict[str, Kernel] = {
     "AddMM": Kernel(FLOATS),
     "Matmul": Kernel(FLOATS),
     "QuantizedMatmul": Kernel(FLOATS | BITS, FLOATS, _quantized_product),
-    "fast::Quantize": Kernel(FLOATS | BITS),
-    "dequantize": Kernel(FLOATS | BITS, frozenset({"uint32"})),
+    "Quantize": Kernel(FLOATS | BITS),
+    "dequantize": Kernel(FLOATS | BITS),  # codes, scales and biases are read through its stand-in
     "fast norm": Kernel(FLOATS),
     "fast rope": Kernel(FLOATS | {"int32"}, FLOATS),
     "fast attention": Kernel(FLOATS | {"bool"}, FLOATS, _vector_attention),

@@ -15,8 +15,8 @@ def narrow_config(n_filters: int = 2) -> MimiConfig:
         seanet=replace(kyutai.seanet, dimension=WIDTH, n_filters=n_filters),
         transformer=replace(
             kyutai.transformer,
-            d_model=WIDTH,
-            num_heads=2,
+            d_model=64,
+            num_heads=1,  # of 64, as Kyutai's are
             dim_feedforward=2 * WIDTH,
             input_dimension=WIDTH,
             output_dimensions=(WIDTH,),
