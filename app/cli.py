@@ -5,6 +5,7 @@ it is called, so that `moshi --help` starts at once.
 """
 
 import argparse
+import contextlib
 import difflib
 import io
 import os
@@ -13,14 +14,18 @@ import signal
 import stat
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import moshi_mlx
 from moshi_mlx.errors import MoshiError, UsageError
 
+from .audio.keep_awake import KeepAwake
 from .commands.registry import COMMANDS, module_of
 from .commands.signals import Signals, leave
+
+# What goes on without anybody typing: talks, downloads, hours of work. `web` sees to it itself.
+AWAKE = {"chat", "demo", "file", "transcribe", "translate", "text", "bench", "quantize"}
 
 
 def check_environment() -> None:
@@ -60,7 +65,11 @@ def unknown_command(name: str) -> str:
     return f"unknown command {name!r}; {hint}"
 
 
-def dispatch(argv: Sequence[str], signals: Signals) -> int:
+def dispatch(
+    argv: Sequence[str],
+    signals: Signals,
+    keep_awake: Callable[[], contextlib.AbstractContextManager] = KeepAwake,
+) -> int:
     """Run one command line; returns the exit status and lets MoshiError through."""
     if not argv or argv[0] in ("-h", "--help"):
         print(overview())
@@ -77,7 +86,8 @@ def dispatch(argv: Sequence[str], signals: Signals) -> int:
     args = parse(parser, argv[1:])
     use_temporary_folder()
     signals.interrupt_s = getattr(module, "INTERRUPT_S", signals.interrupt_s)
-    return module.run(args)
+    with keep_awake() if argv[0] in AWAKE else contextlib.nullcontext():
+        return module.run(args)
 
 
 def open_standard_streams() -> None:

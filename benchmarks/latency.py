@@ -68,6 +68,9 @@ class ClickModel:
     def close(self) -> None:
         pass
 
+    def keep_warm(self) -> None:
+        pass
+
     def memory_bytes(self) -> int:
         return 0
 

@@ -187,3 +187,29 @@ def test_loading_a_model_needs_neither_transformers_nor_sounddevice_nor_the_netw
         **{"capture_output": True, "text": True, "check": True, "cwd": ROOT},
     )
     assert not {"transformers", "sounddevice", "torch", "mlx_lm"} & set(done.stdout.split())
+
+
+def test_setup_replaces_an_environment_of_a_wrong_python_and_says_what_it_needs(tmp_path) -> None:
+    """No package is installed here: the Python that it is given doesn't fit either."""
+    (tmp_path / "tools").mkdir()
+    setup = tmp_path / "tools" / "setup.sh"
+    setup.write_text((ROOT / "tools" / "setup.sh").read_text())
+    old = tmp_path / "python3.9"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").symlink_to(old)
+    (venv / "pyvenv.cfg").write_text("version = 3.9\n")
+    command = ["bash", str(setup), str(venv)]
+    run = lambda: subprocess.run(  # noqa: E731
+        command, env=os.environ | {"PYTHON": str(old)}, capture_output=True, text=True
+    )
+    for _ in range(2):
+        done = run()
+        assert done.returncode == 1 and "set PYTHON=" in done.stderr
+        assert not venv.exists(), "the next try begins anew"
+    venv.mkdir()
+    (venv / "mine").write_text("no environment at all")
+    run()
+    assert (venv / "mine").exists()

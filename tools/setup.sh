@@ -20,15 +20,24 @@ if need_portaudio; then
     fi
 fi
 
-if [ ! -x "$venv/bin/python" ]; then
-    if command -v uv >/dev/null && uv venv -q --seed "$venv"; then :; else
-        "${PYTHON:-python3}" -m venv "$venv"
-    fi
-fi
-"$venv/bin/python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || {
+fits() { # a Python that there are wheels for
+    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null
+}
+too_old() {
     echo "moshi-local needs Python 3.11 to 3.14; set PYTHON=/path/to/python3.12 and try again" >&2
     exit 1
 }
+
+if [ -f "$venv/pyvenv.cfg" ] && ! fits "$venv/bin/python"; then
+    rm -rf "$venv" # of another Python, or half made: nothing in it can be used
+fi
+if [ ! -x "$venv/bin/python" ]; then
+    if [ -z "${PYTHON:-}" ] && command -v uv >/dev/null && uv venv -q --seed "$venv"; then :; else
+        fits "${PYTHON:-python3}" || too_old
+        "${PYTHON:-python3}" -m venv "$venv"
+    fi
+fi
+fits "$venv/bin/python" || too_old
 install=("$venv/bin/python" -m pip install -q --disable-pip-version-check)
 if command -v uv >/dev/null; then
     install=(uv pip install -q --python "$venv/bin/python")

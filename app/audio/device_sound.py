@@ -24,7 +24,6 @@ from .coreaudio import Fingerprint
 from .device import Device
 from .device_choice import Pair, Wish, choose
 from .device_watch import SLEPT, STOPPED, DeviceWatch
-from .keep_awake import KeepAwake
 from .lid import lid_closed
 from .microphone_watch import MicrophoneWatch
 from .permission import PermissionAsk
@@ -95,7 +94,6 @@ class DeviceSound:
         self._first = threading.Event()  # the devices are open, or can't be
         self._first_error: AudioError | None = None
         self._thread = threading.Thread(target=self._run, name="moshi-devices", daemon=True)
-        self._awake = KeepAwake()
         self._reopened = self._ticks = 0
         self._failure: str | None = None
 
@@ -109,7 +107,6 @@ class DeviceSound:
 
         Raises AudioError when they can't be opened.
         """
-        self._awake.start()
         self._thread.start()
         self._first.wait(START_WAIT_S)
         if self._first_error is not None:
@@ -126,7 +123,6 @@ class DeviceSound:
         self._processes.close()
         if self._permission is not None:
             self._permission.close()
-        self._awake.stop()
 
     def now(self) -> float:
         return self._rings.now()

@@ -11,6 +11,7 @@ from moshi_mlx.errors import MoshiError
 
 from ..doctor.report import machine
 from ..machine.facts import Facts
+from ..machine.power import brakes
 from . import stats
 from .floor import Bandwidth
 from .measure import Run
@@ -38,6 +39,7 @@ def document(bench: Bench) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(bench.facts),
+        "slowed_by": brakes(bench.facts.power),
         "bandwidth": asdict(bench.bandwidth),
         "plan": {**asdict(bench.plan), "paced": bench.plan.paced},
         "interrupted": bench.interrupted,
@@ -82,6 +84,7 @@ def run_json(run: Run) -> dict[str, Any]:
         "load_s": run.load_s,
         "warm_up_s": run.warm_up_s,
         "frame_ms": asdict(run.frame),
+        "paced_frame_ms": run.paced and asdict(run.paced),
         "stages_ms": {stage: asdict(times) for stage, times in run.stages.items()},
         "typical_ms": run.typical_ms,
         "split_ms": split and {**asdict(split), "total_ms": split.total_ms},

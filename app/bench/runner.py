@@ -38,10 +38,11 @@ class Plan:
 
     frames: int = 200
     seconds: float | None = None
+    at_pace: bool = False  # a frame each 80 ms, as in a talk, also where frames are counted
 
     @property
     def paced(self) -> bool:
-        return self.seconds is not None
+        return self.seconds is not None or self.at_pace
 
     def done(self, frames: int, since_start_s: float) -> float:
         """The share that is done, 1 at the end."""

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from moshi_mlx.clock import FRAME_MS
 
+from ..machine.power import brakes
 from ..machine.verdict import RESERVE_MS, YES
 from . import stats
 from .document import Bench
@@ -55,6 +56,8 @@ def heading(bench: Bench) -> Text:
     text.append(f"   {(facts.chip or 'unknown chip').strip()}{cores}{memory}\n")
     text.append(f"MLX {facts.mlx.version} on {facts.mlx.backend}, ", "dim")
     text.append(f"memory {gb_s.gb_s:.0f} GB/s ({gb_s.source})", "dim")
+    for line in brakes(facts.power):
+        text.append(f"\n{line}", "yellow")
     return text
 
 
@@ -196,6 +199,8 @@ def verdict(run: Run) -> Text:
     text.append(str(found), f"bold {ANSWERS[found.answer]}")
     text.append(f"   {run.frame.p50:.1f} ms, floor {floor.ms:.1f} ms, ")
     text.append(f"overhead {run.overhead_ms:.1f} ms")
+    if run.paced is not None:
+        text.append(f"; at the pace of a talk {run.paced.p50:.1f} ms, p95 {run.paced.p95:.1f}")
     if found.answer != YES:
         text.append("\n   " + advice(run), "dim")
     return text

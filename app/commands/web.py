@@ -12,6 +12,7 @@ from pathlib import Path
 
 from moshi_mlx.errors import MoshiError, UsageError
 
+from ..audio.keep_awake import KeepAwake
 from ..events import Notice, Settings
 from ..provenance.index_writer import IndexWriter
 from ..provenance.marking import UNMARKED
@@ -127,6 +128,7 @@ class Host:
         self._index = None if index is None else IndexWriter(index, tell)
         if self._index is not None:
             self._session.subscribe(self._index)
+        self._awake = KeepAwake()
 
     async def serve(self) -> int:
         """Until Ctrl-C or a failure; returns the exit status. Raises MoshiError."""
@@ -150,6 +152,7 @@ class Host:
         server = WebServer(line, place.guard, recordings, 0, place.static, self._settings)
         tell = partial(print, file=sys.stderr, flush=True)
         async with server.listening(place.host, place.port, place.tls, tell):
+            self._awake.start()  # until the model is there, downloads included
             self._session.start()
             self._announce(server.port)
             return await self._until_over(line)
@@ -197,6 +200,7 @@ class Host:
 
     async def _tell_ready(self, line: Line) -> None:
         await line.ready.wait()
+        self._awake.stop()
         if line.model is not None:
             model = line.model
             print(f"{model.model} ({model.recipe}) is ready", flush=True)

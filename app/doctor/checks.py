@@ -11,6 +11,7 @@ from moshi_mlx.weights.recipes import ADVISED
 from ..audio.device import Device
 from ..machine import verdict
 from ..machine.facts import Facts
+from ..machine.power import brakes
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 OLDEST_MACOS = (14, 0)
@@ -132,6 +133,17 @@ def pressure(facts: Facts) -> list[Finding]:
     return [Finding(OK, "other programs", text, personal=True)]
 
 
+def power(facts: Facts) -> list[Finding]:
+    """What a Mac may use of its speed just now; elsewhere nobody tells."""
+    found = facts.power
+    if facts.system != "Darwin" or not str(found):
+        return []
+    slowed = brakes(found)
+    if slowed:
+        return [Finding(WARNING, "power", str(found), "; ".join(slowed))]
+    return [Finding(OK, "power", str(found))]
+
+
 def disk(facts: Facts) -> list[Finding]:
     free = facts.disk_free_bytes
     need = verdict.download_bytes(parse_config(raw_preset("moshi-7b")), "q4")
@@ -159,11 +171,14 @@ def microphone(facts: Facts) -> list[Finding]:
         text = facts.audio.why or "no microphone"
         return [Finding(PROBLEM, "microphone", text, "connect a microphone or a headset", True)]
     text = _device(device)
+    if facts.lid_closed and device.is_internal_microphone:
+        advice = "the lid is closed, which disconnects it: open the lid, or connect another"
+        return [Finding(PROBLEM, "microphone", text, advice, True)]
     if facts.microphone == "denied":
         advice = f"this terminal may not use it: allow it in {SETTINGS_MICROPHONE}, then restart it"
         return [Finding(PROBLEM, "microphone", text, advice, True)]
     if facts.microphone == "not asked":
-        advice = "macOS will ask at the first talk: allow it, or Moshi hears silence"
+        advice = "macOS is asked at the first talk, which begins once you allow it"
         return [Finding(WARNING, "microphone", text, advice, True)]
     if device.is_bluetooth_microphone:
         advice = "a Bluetooth microphone lowers the sound of both sides: the built-in one is better"
@@ -207,7 +222,7 @@ def network(facts: Facts) -> list[Finding]:
 
 
 CHECKS: tuple[Callable[[Facts], list[Finding]], ...] = (
-    *(system, python, mlx, memory, pressure, disk, packages, microphone, speaker, network),
+    *(system, python, mlx, memory, pressure, power, disk, packages, microphone, speaker, network),
 )
 
 

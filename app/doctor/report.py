@@ -1,6 +1,7 @@
 """The doctor's report for people (one screen) and for bug reports (JSON without personal data)."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -56,6 +57,7 @@ def as_json(facts: Facts, lines: Sequence[Finding], speed: Speed | None) -> dict
             "inputs": [_device(d) for d in audio.devices if d.inputs],
             "outputs": [_device(d) for d in audio.devices if d.outputs],
             "permission": facts.microphone,
+            "lid_closed": facts.lid_closed,
         },
         "big_processes_bytes": [size for _, size in facts.big_processes],
         "network": facts.network,
@@ -86,6 +88,7 @@ def machine(facts: Facts) -> dict[str, Any]:
         "chip": facts.chip,
         "gpu_cores": facts.gpu_cores,
         "memory_bytes": facts.memory_bytes,
+        "power": asdict(facts.power),
         "memory_free_bytes": facts.memory_free_bytes,
         "memory_pressure": facts.memory_pressure,
         "swap_used_bytes": facts.swap_used_bytes,

@@ -58,14 +58,26 @@ def chip_name(brand: str) -> str:
     return re.sub(r"\(.*?\)", "", brand).removeprefix("Apple").strip()
 
 
+def known_as(name: str) -> str:
+    """ "M9 Max" -> the newest M Max of the table that is no newer; a known name stays as it is."""
+    found = re.fullmatch(r"M(\d+)( \w+)?", name)
+    if not found or any(row.name == name for row in CHIPS):
+        return name
+    generation, tier = int(found[1]), found[2] or ""
+    older = [f"M{number}{tier}" for number in range(generation - 1, 0, -1)]
+    names = {row.name for row in CHIPS}
+    return next((old for old in older if old in names), name)
+
+
 def bandwidth_gb_s(
     brand: str, gpu_cores: int | None = None, memory_gb: float | None = None
 ) -> float | None:
     """Peak memory bandwidth, GB/s (10^9 bytes); None for a chip that isn't in the table.
 
-    Where a chip comes in two bandwidths and its size is not known, the lower one is returned.
+    Where a chip comes in two bandwidths and its size is not known, the lower one is returned. A
+    newer generation than the table has counts as the last one of its tier, which it is at least.
     """
-    for row in (row for row in CHIPS if row.name == chip_name(brand)):
+    for row in (row for row in CHIPS if row.name == known_as(chip_name(brand))):
         cores_fit = row.max_gpu_cores is None or (gpu_cores or 0) <= row.max_gpu_cores
         memory_fits = row.max_memory_gb is None or (memory_gb or 0) <= row.max_memory_gb
         if cores_fit and memory_fits:

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from ..audio.device import Device
+from ..audio.lid import lid_closed
 from . import readers
+from .power import Power
 
 NETWORK_TIMEOUT_S = 2.0
 GATHER_TIMEOUT_S = 5.0
@@ -73,6 +75,8 @@ class Facts:
     mlx: Mlx = field(default_factory=lambda: Mlx(None, None))
     audio: Audio = field(default_factory=Audio)
     microphone: str | None = None  # "granted", "denied", "not asked"
+    lid_closed: bool = False
+    power: Power = field(default_factory=Power)
     network: bool | None = None  # Hugging Face answers
     offline: bool = False  # HF_HUB_OFFLINE
     kyutai_package: str | None = None  # version of the moshi_mlx that can't be beside ours
@@ -110,6 +114,9 @@ def gather(
         "models": lambda: {r: s for r in repositories if (s := cache_state(r)) is not None},
         "disk_free_bytes": lambda: shutil.disk_usage(_existing(_cache_folder())).free,
     }
+    if base.system == "Darwin":  # each by itself: the first load of a framework takes seconds
+        questions |= {"microphone": readers.microphone, "power": readers.power_of_mac}
+        questions["lid_closed"] = lid_closed
     if audio:
         questions["audio"] = _audio
     if network and not base.offline:

@@ -4,12 +4,16 @@ All can take their process down with them (MLX without a Metal device, PortAudio
 server, a wrong call into AVFoundation), and a doctor must live on to say so.
 """
 
+import ctypes
+import ctypes.util
 import json
 import sys
 from dataclasses import asdict
 from typing import Any
 
 from moshi_mlx.errors import MoshiError
+
+from .process_info import low_power_and_heat
 
 
 def mlx() -> dict[str, Any]:
@@ -48,5 +52,17 @@ def microphone() -> dict[str, Any]:
     return {"permission": frameworks().state()}
 
 
+def power() -> dict[str, Any]:
+    """Low Power Mode and the thermal state of a Mac."""
+    objc = ctypes.CDLL(ctypes.util.find_library("objc") or "libobjc.dylib")
+    ctypes.CDLL("/System/Library/Frameworks/Foundation.framework/Foundation")
+    saves, thermal = low_power_and_heat(objc)
+    return {"low_power_mode": saves, "thermal": thermal}
+
+
 if __name__ == "__main__":
-    print(json.dumps({"mlx": mlx, "audio": audio, "microphone": microphone}[sys.argv[1]]()))
+    print(
+        json.dumps(
+            {"mlx": mlx, "audio": audio, "microphone": microphone, "power": power}[sys.argv[1]]()
+        )
+    )

@@ -9,8 +9,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from .power import Power, parse_pmset
 
 TOOL_TIMEOUT_S = 3.0
 CHILD_TIMEOUT_S = 4.5  # `import mlx.core` of a cold start takes over a second
@@ -55,34 +59,67 @@ def ask_child(
     return answer if done.returncode == 0 and isinstance(answer, dict) else None
 
 
-def darwin(
-    output_of: Callable[..., str] = output_of,
-    ask_child: Callable[..., dict[str, Any] | None] = ask_child,
-) -> dict[str, Any]:
-    """Hardware facts of a Mac, from sysctl, vm_stat, ioreg and ps."""
-    sysctl = parse_sysctl(
-        output_of(
+def in_parallel(output_of: Callable[..., str], *commands: tuple[str, ...]) -> list[str]:
+    """What each tool prints; all of them take as long as the slowest."""
+    with ThreadPoolExecutor(max_workers=len(commands)) as pool:
+        return list(pool.map(lambda command: output_of(*command), commands))
+
+
+def darwin(output_of: Callable[..., str] = output_of) -> dict[str, Any]:
+    """Hardware facts of a Mac, from sysctl, vm_stat, ioreg, ps and sw_vers."""
+    sysctl_text, ioreg, vm_stat, ps, version = in_parallel(
+        output_of,
+        (
             *("/usr/sbin/sysctl", "-i", "hw.memsize", "machdep.cpu.brand_string"),
             *("sysctl.proc_translated", "kern.hv_vmm_present"),
             *("kern.memorystatus_vm_pressure_level", "vm.swapusage"),
-        )
+        ),
+        ("/usr/sbin/ioreg", "-rc", "AGXAccelerator", "-d1"),
+        ("/usr/bin/vm_stat",),
+        ("/bin/ps", "-axo", "rss=,comm="),
+        # Pythons built for an older macOS are told 16 where 26 runs
+        ("/usr/bin/env", "SYSTEM_VERSION_COMPAT=0", "/usr/bin/sw_vers", "-productVersion"),
     )
+    sysctl = parse_sysctl(sysctl_text)
     level = sysctl.get("kern.memorystatus_vm_pressure_level")
-    cores = re.search(
-        r'"gpu-core-count" = (\d+)', output_of("/usr/sbin/ioreg", "-rc", "AGXAccelerator", "-d1")
-    )
+    cores = re.search(r'"gpu-core-count" = (\d+)', ioreg)
     return {
         "chip": sysctl.get("machdep.cpu.brand_string"),
         "rosetta": sysctl.get("sysctl.proc_translated") == "1",
         "virtual_machine": sysctl.get("kern.hv_vmm_present") == "1",
         "memory_bytes": _int(sysctl.get("hw.memsize")),
-        "memory_free_bytes": parse_vm_stat(output_of("/usr/bin/vm_stat")),
+        "memory_free_bytes": parse_vm_stat(vm_stat),
         "swap_used_bytes": parse_swap(sysctl.get("vm.swapusage", "")),
         "memory_pressure": {"1": "normal", "2": "warning", "4": "critical"}.get(level or ""),
         "gpu_cores": int(cores[1]) if cores else None,
-        "big_processes": parse_ps(output_of("/bin/ps", "-axo", "rss=,comm=")),
-        "microphone": (ask_child("machine.probe", "microphone") or {}).get("permission"),
-    }
+        "big_processes": parse_ps(ps),
+    } | ({"os_version": version.strip()} if version.strip() else {})
+
+
+def microphone() -> str | None:
+    """What macOS lets this terminal do: "granted", "denied" or "not asked"."""
+    return (ask_child("machine.probe", "microphone") or {}).get("permission")
+
+
+def power() -> Power:
+    """A Mac's power mode, battery and heat; nothing is known elsewhere."""
+    if sys.platform != "darwin":
+        return Power()
+    return power_of_mac()
+
+
+def power_of_mac() -> Power:
+    settings, battery = in_parallel(
+        output_of, ("/usr/bin/pmset", "-g"), ("/usr/bin/pmset", "-g", "batt")
+    )
+    asked = ask_child("machine.probe", "power") or {}
+    found = parse_pmset(settings, battery)
+    saves = asked.get("low_power_mode")
+    return replace(
+        found,
+        low_power_mode=found.low_power_mode if saves is None else saves,
+        thermal=asked.get("thermal"),
+    )
 
 
 def linux() -> dict[str, Any]:

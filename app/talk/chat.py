@@ -47,6 +47,8 @@ from ..events import (
     Status,
     Stopped,
 )
+from ..machine.power import Power, brakes
+from ..machine.readers import power as read_power
 from ..provenance.index_writer import IndexWriter
 from ..provenance.marking import MACHINE_LINE, UNMARKED
 from ..provenance.seal import Seal
@@ -126,9 +128,19 @@ class ChatOptions:
 class Chat:
     """See the module."""
 
-    def __init__(self, make_engine: MakeEngine, sound: Sound, options: ChatOptions) -> None:
+    def __init__(
+        self,
+        make_engine: MakeEngine,
+        sound: Sound,
+        options: ChatOptions,
+        read_power: Callable[[], Power] = read_power,
+    ) -> None:
         """Raises MoshiError for an unknown echo mode and an index of no use, AudioError for a
-        folder."""
+        folder.
+
+        `read_power`: asked once the machine turns out too slow.
+        """
+        self._read_power = read_power
         self.session = TalkSession(make_engine)
         self.sound, self.options = sound, options
         self.folder = options.record or options.folder
@@ -277,6 +289,11 @@ class Chat:
         for listener in self._listeners:
             listener(event)
 
+    def _tell_brakes(self) -> None:
+        """What slows the machine down, where it says so; asking takes a second or two."""
+        for line in brakes(self._read_power()):
+            self._tell(Notice("power", line))
+
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Ready):
             self._ready = event
@@ -295,6 +312,8 @@ class Chat:
             self._tell(Notice("machine", MACHINE_LINE))
             if event.mark == "none":
                 self._tell(Notice("unmarked", UNMARKED))
+        if isinstance(event, Notice) and event.kind == "too-slow":
+            threading.Thread(target=self._tell_brakes, name="moshi-power", daemon=True).start()
         ends = isinstance(event, ConversationEnded) and event.reason == "end of input"
         if ends or isinstance(event, Failed | Refused | Stopped):
             self._over.set()

@@ -65,6 +65,10 @@ class Engine(Protocol):
         """A conversation with clean state. MoshiError for settings it can't honour."""
         ...
 
+    def keep_warm(self) -> None:
+        """Twice a second while there is nothing to do: the next frame must not begin cold."""
+        ...
+
     def memory_bytes(self) -> int: ...
 
 

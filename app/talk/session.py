@@ -12,6 +12,7 @@ with one `Failed` event.
     session.stop()                        # returns when the thread has ended
 """
 
+import contextlib
 import queue
 import random
 import threading
@@ -39,6 +40,9 @@ from .conversation import Clean, Conversation, Stepped
 from .engine import Engine, MakeEngine
 
 POLL_S = 0.05  # how soon a command is seen while no input comes
+KEEP_WARM_EVERY_S = 0.5
+POLLS_A_BEAT = round(KEEP_WARM_EVERY_S / POLL_S)
+WARM_BEATS = 1200  # ten minutes after the last talk a model may go cold
 
 Listener = Callable[[Event], None]
 
@@ -76,8 +80,9 @@ def wait_for_the_system(thread: threading.Thread) -> None:
 class TalkSession:
     """See the module. Methods may be called from any thread; only `stop` and `join` wait."""
 
-    def __init__(self, make_engine: MakeEngine) -> None:
-        self._make_engine = make_engine
+    def __init__(self, make_engine: MakeEngine, warm_beats: int = WARM_BEATS) -> None:
+        """`warm_beats`: how often an idle model is kept warm, twice a second."""
+        self._make_engine, self._warm_beats = make_engine, warm_beats
         self._commands: queue.SimpleQueue[_Begin | _HangUp | _Stop] = queue.SimpleQueue()
         self._listeners: list[Listener] = []
         self._thread = threading.Thread(target=self.run, name="moshi-model", daemon=True)
@@ -164,12 +169,20 @@ class TalkSession:
         return engine
 
     def _serve(self, engine: Engine) -> None:
-        command = self._commands.get()
+        command = self._await_command(engine)
         while not isinstance(command, _Stop):
             if isinstance(command, _Begin):
                 command = self._converse(engine, command)
             else:
-                command = self._commands.get()
+                command = self._await_command(engine)
+
+    def _await_command(self, engine: Engine) -> _Begin | _HangUp | _Stop:
+        """The next command; the model stays warm meanwhile, for a time."""
+        for _ in range(self._warm_beats):
+            with contextlib.suppress(queue.Empty):
+                return self._commands.get(timeout=KEEP_WARM_EVERY_S)
+            engine.keep_warm()
+        return self._commands.get()
 
     def _converse(self, engine: Engine, begin: _Begin) -> _Begin | _HangUp | _Stop:
         """Hold one conversation; returns the command that ended it."""
@@ -190,7 +203,7 @@ class TalkSession:
         reason = "failed"
         try:
             try:
-                command, ended = self._hold(conversation)
+                command, ended = self._hold(conversation, engine)
             finally:
                 talk.close()  # sound that is still to come comes first
             conversation.check()
@@ -201,8 +214,11 @@ class TalkSession:
                 self.status = replace(self.status, state="idle")
             self._emit(ConversationEnded(conversation.number, reason, conversation.frames))
 
-    def _hold(self, conversation: Conversation) -> tuple[_Begin | _HangUp | _Stop, str]:
+    def _hold(
+        self, conversation: Conversation, engine: Engine
+    ) -> tuple[_Begin | _HangUp | _Stop, str]:
         """Frame by frame, to the command that ends it and the reason to be told."""
+        silent_polls = 0
         while True:
             conversation.check()
             command = self._next_command()
@@ -212,8 +228,11 @@ class TalkSession:
                 heard = conversation.listen(POLL_S, self.muted)
             except EndOfInput:
                 return _HangUp(), "end of input"
+            silent_polls = silent_polls + 1 if heard is None else 0
             if heard is not None:
                 conversation.frame(heard, self.muted)
+            elif silent_polls % POLLS_A_BEAT == 0:  # a device is lost, or being opened
+                engine.keep_warm()
 
     def _next_command(self) -> "_Begin | _HangUp | _Stop | None":
         try:

@@ -12,6 +12,7 @@ from aiohttp import WSCloseCode
 
 from moshi_mlx.errors import AudioError, MoshiError
 
+from ..audio.keep_awake import KeepAwake
 from ..events import ConversationEnded, Event, Failed, Notice, Ready, Refused, Stopped
 from ..talk.session import TalkSession
 from .recordings import Recordings
@@ -32,10 +33,15 @@ class Line:
     """Hands one session to one visitor at a time."""
 
     def __init__(
-        self, session: TalkSession, recordings: Recordings | None = None, record_s: float = RECORD_S
+        self,
+        session: TalkSession,
+        recordings: Recordings | None = None,
+        record_s: float = RECORD_S,
+        awake: KeepAwake | None = None,
     ) -> None:
         """`recordings`: where conversations are kept for those who ask for it; None: nowhere.
-        `record_s`: what a disk may take to begin one."""
+        `record_s`: what a disk may take to begin one; `awake`: held while somebody talks."""
+        self._awake = awake or KeepAwake()
         self.session, self._record_s = session, record_s
         self._recordings = recordings
         self.ready = asyncio.Event()  # loaded, or failed
@@ -58,6 +64,7 @@ class Line:
         """The whole stay of one visitor. Raises BusyError at once when someone else talks."""
         await self._enter(visit)
         begun = False
+        self._awake.start()
         try:
             await self._record(visit)
             self.session.begin(visit.port, visit.settings)
@@ -71,6 +78,8 @@ class Line:
                 self.session.hang_up()  # the line is free when the session says so
             else:  # nothing that the session could end
                 self._release()
+            if self._holder is None or self._leaving:
+                self._awake.stop()
 
     async def _enter(self, visit: Visit) -> None:
         while self._holder is not None:

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.audio import keep_awake as awake
 from app.audio.callbacks import BLOCK_SAMPLES
 from app.audio.device import Device
 from app.audio.device_choice import Wish, choose
 from app.audio.device_watch import FLAGGED, DeviceWatch, FlagWatch
 from app.audio.duplex import Duplex
+from app.audio.keep_awake import KeepAwake
 from moshi_mlx.clock import FRAME_SAMPLES
 from moshi_mlx.errors import AudioError
 
@@ -231,22 +231,21 @@ def test_sleep_is_seen_on_either_clock(clock):
     assert machine.seconds(0.1)[0] == "the computer has slept"
 
 
-def test_a_mac_is_kept_awake_for_as_long_as_the_talk(tmp_path, monkeypatch):
+def test_a_mac_is_kept_awake_for_as_long_as_it_takes(tmp_path):
     fake = tmp_path / "caffeinate"
-    fake.write_text(f"#!/bin/sh\necho $@ > {tmp_path}/args\nexec sleep 60\n")
+    fake.write_text(f"#!/bin/sh\necho $@ >> {tmp_path}/args\nexec sleep 60\n")
     fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(awake.sys, "platform", "darwin")
-    keep = awake.KeepAwake()
-    keep.start()
-    deadline = time.monotonic() + 10
-    while not (tmp_path / "args").exists() or not (tmp_path / "args").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process = keep._process
-    keep.stop()
-    assert (tmp_path / "args").read_text() == f"-i -w {os.getpid()}\n"
-    assert process is not None and process.returncode is not None
+    keep, args = KeepAwake((str(fake),)), tmp_path / "args"
+    for times in (1, 2):
+        with keep:
+            keep.start()  # twice is once
+            deadline = time.monotonic() + 10
+            while not args.exists() or len(args.read_text().splitlines()) < times:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+    assert args.read_text() == f"-i -w {os.getpid()}\n" * 2
+    with KeepAwake(None), KeepAwake(("/nowhere/caffeinate",)):
+        pass  # elsewhere, and where it is missing
 
 
 def test_a_microphone_with_its_own_clock_gets_what_was_played_never_more_than_two_blocks_late():

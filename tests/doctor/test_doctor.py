@@ -124,9 +124,11 @@ def test_parts_are_timed_by_differences():
         "float32",
         lm_ms=lambda layers, slices, *_: (2 + layers / 2 + slices / 4, 10),
         codec_ms=lambda: (5.0, 10),
+        pace=lambda frame_ms, *_: frame_ms / 5,
     )
     assert (speed.layer_ms, speed.slice_ms, speed.rest_ms) == (0.5, 0.25, 2.0)
     assert speed.lm_ms == 32 * 0.5 + 8 * 0.25 + 2.0
+    assert speed.paced_ratio == pytest.approx((speed.lm_ms + 5.0) / 5)
 
 
 def test_a_hopeless_machine_is_told_after_one_model():

@@ -49,9 +49,8 @@ def instead_of_python(folder: Path, does: str) -> str:
 
 
 def test_a_macs_tools_are_read():
-    printed = {"sysctl": SYSCTL, "vm_stat": VM_STAT, "ioreg": IOREG, "ps": PS}
-    tool_output = lambda tool, *_: printed[tool.rpartition("/")[2]]  # noqa: E731
-    assert readers.darwin(tool_output, lambda *_: {"permission": "denied"}) == {
+    printed = {"sysctl": SYSCTL, "vm_stat": VM_STAT, "ioreg": IOREG, "ps": PS, "env": "26.1\n"}
+    assert readers.darwin(lambda tool, *_: printed[tool.rpartition("/")[2]]) == {
         "chip": "Apple M2",
         "rosetta": True,
         "virtual_machine": False,
@@ -61,13 +60,12 @@ def test_a_macs_tools_are_read():
         "memory_pressure": "warning",
         "gpu_cores": 10,
         "big_processes": (("Safari", 3 * 2**30), ("llama-server", 2 * 2**30)),
-        "microphone": "denied",
+        "os_version": "26.1",
     }
 
 
 def test_a_mac_whose_tools_are_silent_leaves_everything_unknown():
-    read = readers.darwin(lambda *_: "", lambda *_: None)
-    known = {k: v for k, v in read.items() if v}
+    known = {k: v for k, v in readers.darwin(lambda *_: "").items() if v}
     assert known == {}
 
 

@@ -49,6 +49,9 @@ class FakeEngine:
             self.sleep(seconds)
         return EngineReply(pcm=-frame, text="", text_token=3)
 
+    def keep_warm(self) -> None:
+        pass
+
     def memory_bytes(self) -> int:
         return 0
 

@@ -73,6 +73,9 @@ class FakeEngine:
         self.settings.append(settings)
         return talk
 
+    def keep_warm(self) -> None:
+        pass
+
     def memory_bytes(self) -> int:
         return 1_000_000
 

@@ -57,6 +57,9 @@ class PacedEngine:
     def begin(self, settings: Settings) -> PacedTalk:
         return PacedTalk(self._engine.begin(settings), self._port)
 
+    def keep_warm(self) -> None:
+        pass
+
     def memory_bytes(self) -> int:
         return self._engine.memory_bytes()
 

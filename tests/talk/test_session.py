@@ -191,3 +191,25 @@ def test_splice_keeps_the_newest_frame_and_has_no_step_at_the_cut():
     np.testing.assert_array_equal(out[120:], stretch[-FRAME_SAMPLES + 120 :])
     assert abs(out[0] - stretch[0]) < 1e-6  # goes on where the last frame ended
     assert np.max(np.abs(np.diff(out))) < 0.05
+
+
+def test_an_idle_model_is_kept_warm_for_a_time():
+    """Between conversations, and while a device gives nothing; then it may go cold."""
+    beats = []
+
+    class Engine(FakeEngine):
+        def keep_warm(self):
+            beats.append(time.monotonic())
+
+    session = TalkSession(lambda: Engine(lambda: 0.0), warm_beats=2)
+    session.start()
+    deadline = time.monotonic() + 20
+    while len(beats) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.7)
+    assert len(beats) == 2, "no more than it was told"
+    session.begin(QueuePort(lambda pcm: None), Settings())
+    while len(beats) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(beats) >= 3, "a conversation without input"
+    session.stop()
