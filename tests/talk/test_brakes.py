@@ -24,7 +24,8 @@ class FedSound(QueuePort):
 
     def __init__(self):
         super().__init__(lambda pcm: None)
-        self.on_notice = lambda notice: None
+
+    def subscribe(self, listener): ...
 
     def start(self): ...
 
