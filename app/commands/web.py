@@ -3,12 +3,12 @@
 import argparse
 import asyncio
 import os
-import ssl
 import sys
 import webbrowser
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moshi_mlx.errors import MoshiError, UsageError
 
@@ -27,6 +27,9 @@ from .mark_options import add_mark_options, index_from
 from .model_options import add_model_options, add_sampling_options, engine_from, sampling_from
 from .signals import Signals, leave
 
+if TYPE_CHECKING:
+    from ..web.tls import Tls
+
 PORT = 8998  # Kyutai's
 STOP_S = 0.5  # for the model's last step
 
@@ -38,7 +41,7 @@ class Place:
     host: str
     port: int
     guard: Guard
-    tls: ssl.SSLContext | None
+    tls: "Tls | None"
     static: Path | None
     browse: bool
 
@@ -149,9 +152,13 @@ class Host:
 
     async def _open(self, line: Line, recordings: Recordings) -> int:
         place = self._place
-        server = WebServer(line, place.guard, recordings, 0, place.static, self._settings)
+        authority = None if place.tls is None else place.tls.authority
+        server = WebServer(
+            line, place.guard, recordings, 0, place.static, self._settings, authority
+        )
         tell = partial(print, file=sys.stderr, flush=True)
-        async with server.listening(place.host, place.port, place.tls, tell):
+        context = None if place.tls is None else place.tls.context
+        async with server.listening(place.host, place.port, context, tell):
             self._awake.start()  # until the model is there, downloads included
             self._session.start()
             self._announce(server.port)
@@ -167,6 +174,11 @@ class Host:
     def _announce(self, port: int) -> None:
         address = self._address(port)
         print(f"Talk with Moshi at {address}  (Ctrl-C ends)", flush=True)
+        if self._place.tls is not None and self._place.tls.authority is not None:
+            print(
+                "An iPhone or iPad needs this machine's certificate once: the page says how.",
+                file=sys.stderr,
+            )
         if not is_loopback(self._place.host) and self._place.tls is None:
             print(
                 "Browsers give the microphone to https and localhost only: "
@@ -179,9 +191,11 @@ class Host:
     def _address(self, port: int) -> str:
         place, name = self._place, self._place.host
         if name in ("0.0.0.0", "::"):
-            from ..web.tls import local_addresses
+            from ..web.tls import bonjour_name, local_addresses
 
             name = next((a for a in local_addresses() if not is_loopback(a)), "localhost")
+            if place.tls is not None and place.tls.authority is not None:
+                name = bonjour_name()  # stays when the address changes, and so its certificate
         if ":" in name:
             name = f"[{name}]"
         query = f"?token={place.guard.token}" if place.guard.token else ""

@@ -32,6 +32,8 @@ PAGE_TYPES = {
     ".svg": "image/svg+xml",
     ".webmanifest": "application/manifest+json",
 }
+AUTHORITY_PATH = "/moshi-ca.crt"
+AUTHORITY_TYPE = "application/x-x509-ca-cert"
 HEARTBEAT_S = 10.0
 SHUTDOWN_S = 1.0
 SEND_S, SEND_FILE_S = 30.0, 600.0  # the longest that a client may take for an answer
@@ -49,6 +51,7 @@ class WebServer:
     port: int = 0  # part of the cookie's name: cookies are shared between ports
     static: Path | None = None
     settings: Settings = field(default_factory=Settings)
+    authority: bytes | None = None  # the certificate that phones may install, DER
     _page: dict[str, tuple[bytes, str]] = field(default_factory=dict)
     _door: Door | None = None
 
@@ -62,6 +65,7 @@ class WebServer:
         app.router.add_get("/api/chat", self._chat)
         app.router.add_get("/api/status", self._status)
         app.router.add_get("/api/recordings/{id}/{name}", self._recording)
+        app.router.add_get(AUTHORITY_PATH, self._authority)
         app.router.add_get("/{path:.*}", self._file if self.static else self._own_file)
         app.on_shutdown.append(self._shut)
         return app
@@ -136,6 +140,12 @@ class WebServer:
             cookie,
             basic_password(request.headers.get("Authorization", "")),
         ]
+
+    async def _authority(self, request: web.Request) -> web.Response:
+        """For a phone to install, before it can connect: nobody is asked for a token here."""
+        if self.authority is None:
+            raise web.HTTPNotFound
+        return web.Response(body=self.authority, headers={"Content-Type": AUTHORITY_TYPE})
 
     async def _own_file(self, request: web.Request) -> web.Response:
         if "token" in request.query:

@@ -1,24 +1,39 @@
-"""Certificates for `moshi web`: the user's own files, or a self-made one kept in a cache folder.
+"""Certificates for `moshi web`: the user's own files, or what an authority of this machine signs.
 
 Browsers give the microphone to https or localhost only, so a phone in the same network needs this.
 """
 
-import datetime
-import ipaddress
-import os
 import socket
 import ssl
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from moshi_mlx.errors import MoshiError
 
-VALID_DAYS = 397  # the longest that all browsers accept
-RENEW_DAYS = 7
+from .authority import (
+    LOOPBACK,
+    RENEW_DAYS,
+    Authority,
+    general_name,
+    kept_authority,
+    now,
+    replace,
+    sign,
+)
+
+SCUTIL = ("/usr/sbin/scutil", "--get", "LocalHostName")
+
+
+@dataclass(frozen=True)
+class Tls:
+    """A server's TLS context, and the authority that a phone may install (DER), if it is ours."""
+
+    context: ssl.SSLContext
+    authority: bytes | None = None
 
 
 def context_of(cert: Path, key: Path) -> ssl.SSLContext:
@@ -34,38 +49,57 @@ def context_of(cert: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
-def parse_option(value: str, host: str, folder: Path) -> ssl.SSLContext:
-    """`self`, or `cert.pem,key.pem` -> TLS context."""
+def parse_option(value: str, host: str, folder: Path) -> Tls:
+    """`self`, or `cert.pem,key.pem`. Raises MoshiError."""
     if value == "self":
-        return context_of(*self_made(folder, host))
+        cert, key, authority = self_made(folder, host)
+        return Tls(context_of(cert, key), authority.der)
     cert, comma, key = value.partition(",")
     if not comma or not cert or not key:
         raise MoshiError(f"--tls {value}: write --tls CERT.pem,KEY.pem, or --tls self")
-    return context_of(Path(cert), Path(key))
+    return Tls(context_of(Path(cert), Path(key)))
 
 
-def self_made(folder: Path, host: str) -> tuple[Path, Path]:
+def self_made(folder: Path, host: str) -> tuple[Path, Path, Authority]:
     """The kept certificate and key for this machine's names, made anew when they don't serve.
 
-    The same files are used from start to start, so a browser has to be told once only.
+    The authority stays from start to start as long as the machine's name does, so that a phone has
+    to be told once only; an address that has changed since is left out, as its name leads there.
     """
     cert, key = folder / "self-made.pem", folder / "self-made-key.pem"
-    names = sorted({"localhost", "127.0.0.1", "::1", *names_of(host)})
-    if not still_good(cert, key, names):
-        try:
-            write(cert, key, names)
-        except OSError as problem:
-            raise MoshiError(f"can't keep a certificate in {folder}: {problem.strerror}") from None
-    return cert, key
+    lasting, passing = names_of(host)
+    try:
+        authority = kept_authority(folder, [*LOOPBACK, *lasting])
+        if not lasting or not authority.may_sign([*LOOPBACK, *lasting, *passing]):
+            passing = [name for name in passing if authority.may_sign([name])]
+        names = [*LOOPBACK, *lasting, *passing]
+        if not still_good(cert, key, names, authority):
+            chain, secret = sign(authority, names)
+            replace(key, secret)
+            replace(cert, chain)
+    except OSError as problem:
+        raise MoshiError(f"can't keep a certificate in {folder}: {problem.strerror}") from None
+    return cert, key, authority
 
 
-def names_of(host: str) -> set[str]:
-    """Names and addresses a browser may use to reach a server that listens on `host`."""
+def names_of(host: str) -> tuple[list[str], list[str]]:
+    """Names a browser may use to reach a server that listens on `host`: what stays, and addresses
+    that the network may change."""
+    if host in LOOPBACK:
+        return [], []
     if host not in ("0.0.0.0", "::", ""):
-        return {host}
+        return [host], []
     name = socket.gethostname()
-    names = {name, name if name.endswith(".local") else f"{name}.local"}
-    return names | set(local_addresses())
+    return sorted({bonjour_name(), name}), local_addresses()
+
+
+def bonjour_name() -> str:
+    """The name that phones find this machine by in its network, whatever its address."""
+    if sys.platform == "darwin":
+        done = subprocess.run(SCUTIL, capture_output=True, text=True, timeout=5.0, check=False)
+        if done.returncode == 0 and done.stdout.strip():
+            return f"{done.stdout.strip()}.local"
+    return f"{socket.gethostname().partition('.')[0]}.local"
 
 
 def local_addresses() -> list[str]:
@@ -78,58 +112,16 @@ def local_addresses() -> list[str]:
         return [probe.getsockname()[0]]
 
 
-def still_good(cert: Path, key: Path, names: list[str]) -> bool:
+def still_good(cert: Path, key: Path, names: list[str], authority: Authority) -> bool:
     try:
         old = x509.load_pem_x509_certificate(cert.read_bytes())
         held = old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        old.verify_directly_issued_by(authority.certificate)
         context_of(cert, key)
-    except (OSError, ValueError, x509.ExtensionNotFound, MoshiError):
+    except (OSError, ValueError, TypeError, x509.ExtensionNotFound, MoshiError):
         return False
-    left = old.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
-    return left.days >= RENEW_DAYS and set(held) >= set(map(general_name, names))
-
-
-def general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
-
-
-def write(cert: Path, key: Path, names: list[str]) -> None:
-    """Make an ECDSA P-256 certificate; the key is readable by its owner only."""
-    secret = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "moshi web (self-made)")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(secret.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=VALID_DAYS - 1))
-        .add_extension(x509.SubjectAlternativeName(map(general_name, names)), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .sign(secret, hashes.SHA256())
+    except Exception:  # cryptography's InvalidSignature: of another authority
+        return False
+    return (old.not_valid_after_utc - now()).days >= RENEW_DAYS and set(held) == set(
+        map(general_name, names)
     )
-    cert.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    pem = secret.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    replace(key, pem)
-    replace(cert, made.public_bytes(serialization.Encoding.PEM))
-
-
-def replace(path: Path, data: bytes) -> None:
-    """Write beside and rename, so that no half-written file is ever seen."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(data)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

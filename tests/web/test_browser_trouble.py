@@ -77,3 +77,37 @@ def test_everything_that_can_be_pressed_has_a_name(server, chromium):
     assert page.evaluate("document.activeElement.id") == "talk"
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     page.close()
+
+
+REFUSE = """window.WebSocket = class {
+    constructor() { setTimeout(() => this.onclose({ code: 1006, reason: "" }), 50); }
+    send() {}
+    close() {}
+};"""  # what Safari does with a certificate that its user only clicked away
+
+
+@pytest.mark.timeout(120)
+def test_a_refused_socket_is_explained_with_what_to_do(chromium, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with moshi_web("--tls", "self") as server:
+        context = chromium.new_context(
+            ignore_https_errors=True, viewport=browser.PHONE, permissions=["microphone"]
+        )
+        page = context.new_page()
+        page.goto(server.url)
+        talk = page.get_by_role("button", name="Talk", exact=True)
+        talk.click()
+        page.wait_for_selector("body[data-state=talking]", timeout=30_000)
+        page.add_init_script(REFUSE)
+        page.reload()
+        talk.click()
+        page.wait_for_selector("#trust:not([hidden])", timeout=30_000)
+        said = page.locator("#trust").inner_text()
+        assert "Certificate Trust Settings" in said and page.locator("#alert").is_hidden()
+        link = page.get_by_role("link", name="Get this machine's certificate")
+        assert link.get_attribute("href") == "/moshi-ca.crt"
+        OUT.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=OUT / "phone-trust.png", full_page=True)
+        with page.expect_navigation():
+            page.get_by_role("button", name="Load this page again").click()

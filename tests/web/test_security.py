@@ -2,16 +2,21 @@
 
 import asyncio
 import base64
+import shutil
 import ssl
 import stat
+import subprocess
 
 import aiohttp
 import pytest
+from cryptography import x509
+from cryptography.x509 import verification
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.web import security, tls
 from app.web import server as web_server
+from app.web.authority import LOOPBACK, general_name, sign
 from app.web.protocol import Kind
 from app.web.security import Guard
 from moshi_mlx.errors import MoshiError
@@ -163,7 +168,7 @@ async def test_a_folder_without_a_page_is_refused(tmp_path):
 
 
 async def test_self_made_certificate_is_kept_private_and_names_the_host(tmp_path):
-    cert, key = tls.self_made(tmp_path / "tls", "192.168.7.9")
+    cert, key, authority = tls.self_made(tmp_path / "tls", "192.168.7.9")
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     before = cert.read_bytes()
     assert tls.self_made(tmp_path / "tls", "192.168.7.9")[0].read_bytes() == before
@@ -172,17 +177,78 @@ async def test_self_made_certificate_is_kept_private_and_names_the_host(tmp_path
     assert ("DNS", "localhost") in text["subjectAltName"]
     assert tls.self_made(tmp_path / "tls", "10.0.0.1")[0].read_bytes() != before
     key.write_text("damaged")
-    tls.self_made(tmp_path / "tls", "10.0.0.1")
-    assert tls.still_good(cert, key, ["10.0.0.1"])
+    cert, key, authority = tls.self_made(tmp_path / "tls", "10.0.0.1")
+    assert tls.still_good(cert, key, [*LOOPBACK, "10.0.0.1"], authority)
     assert sorted(path.name for path in (tmp_path / "tls").iterdir()) == [
+        "authority-key.pem",
+        "authority.pem",
         "self-made-key.pem",
         "self-made.pem",
     ]
+    for path in (tmp_path / "tls").iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def verified(folder, host):
+    """The server's certificate, checked by openssl and by cryptography against the authority."""
+    cert, _, authority = tls.self_made(folder, host)
+    leaf = x509.load_pem_x509_certificate(cert.read_bytes())
+    store = verification.Store([authority.certificate])
+    for name in tls.LOOPBACK[:1] + ((host,) if host not in tls.LOOPBACK else ()):
+        wanted = general_name(name)
+        checker = verification.PolicyBuilder().store(store).build_server_verifier(wanted)
+        checker.verify(leaf, [])
+    if shutil.which("openssl"):
+        command = ["openssl", "verify", "-CAfile", str(folder / "authority.pem"), str(cert)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return leaf, authority
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.168.7.9", "studio.local", "0.0.0.0"])
+def test_the_certificate_is_signed_by_an_authority_that_openssl_and_cryptography_accept(
+    tmp_path, host
+):
+    folder = tmp_path / "tls"
+    if host == "0.0.0.0":
+        _, _, authority = tls.self_made(folder, host)
+        names = authority.certificate.extensions.get_extension_for_class(x509.NameConstraints)
+        assert x509.DNSName(tls.bonjour_name()) in (names.value.permitted_subtrees or [])
+        return
+    leaf, authority = verified(folder, host)
+    usage = leaf.extensions.get_extension_for_class(x509.BasicConstraints).value
+    assert usage.ca is False and leaf.issuer == authority.certificate.subject
+
+
+def test_the_authority_stays_and_can_sign_for_no_other_name(tmp_path):
+    _, _, first = tls.self_made(tmp_path, "studio.local")
+    (tmp_path / "self-made.pem").unlink()
+    _, _, again = tls.self_made(tmp_path, "studio.local")
+    assert first.der == again.der, "a phone is told once"
+    assert not first.may_sign(["example.com"]) and not first.may_sign(["8.8.8.8"])
+    chain, _ = sign(first, ["example.com"])
+    (tmp_path / "evil.pem").write_bytes(chain)
+    if shutil.which("openssl"):
+        command = ["openssl", "verify", "-CAfile", str(tmp_path / "authority.pem")]
+        done = subprocess.run([*command, str(tmp_path / "evil.pem")], capture_output=True)
+        assert done.returncode != 0, "what it may sign is limited"
+
+
+async def test_the_authority_is_given_to_phones_without_a_token(tmp_path):
+    made = tls.parse_option("self", "127.0.0.1", tmp_path)
+    change = lambda server: setattr(server, "authority", made.authority)  # noqa: E731
+    async with running(guard=Guard(token="secret" * 8), change=change) as site:
+        answer = await site.http.get(f"{site.url}/moshi-ca.crt")
+        assert answer.status == 200
+        assert answer.headers["Content-Type"] == "application/x-x509-ca-cert"
+        x509.load_der_x509_certificate(await answer.read())
+    async with running() as site:
+        assert (await site.http.get(f"{site.url}/moshi-ca.crt")).status == 404
 
 
 async def test_a_conversation_over_tls(tmp_path):
-    context = tls.parse_option("self", "127.0.0.1", tmp_path)
-    trust = ssl.create_default_context(cafile=str(tmp_path / "self-made.pem"))
+    context = tls.parse_option("self", "127.0.0.1", tmp_path).context
+    trust = ssl.create_default_context(cafile=str(tmp_path / "authority.pem"))
     async with running(guard=Guard(scheme="https"), tls=context) as site:
         url = f"https://127.0.0.1:{site.port}"
         headers = {"Origin": url}

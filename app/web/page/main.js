@@ -12,6 +12,7 @@ const stage = new Stage($("voices"));
 const transcript = new Transcript($("transcript"));
 const settings = new Settings(changed);
 const lost = "The connection to the server is lost. Is moshi web still running?";
+const REFUSED = 1006; // as browsers say of a socket that never opened
 let talk = null, muted = false, begunMs = 0, shownMs = 0, recording = "", tooBusy = null;
 
 const SAID = { idle: "Ready when you are", connecting: "Connecting", talking: "Moshi is listening" };
@@ -34,6 +35,7 @@ async function start(options = {}) {
   const problem = obstacle();
   if (problem) return warn(problem);
   warn("");
+  $("trust").hidden = true;
   clearInterval(tooBusy);
   show("connecting");
   const mine = talk = new Talk({ started, word, level, heard, figures, notice: warn, ended });
@@ -61,6 +63,7 @@ function started(facts) {
 }
 
 function ended(code, why) {
+  const refused = !talk?.connected && code === REFUSED;
   stage.stop();
   transcript.finish();
   talk = null;
@@ -68,9 +71,18 @@ function ended(code, why) {
   level("you", 0, 0);
   show("idle", code === CLOSE_BUSY ? "Waiting for the line" : begunMs ? "The conversation has ended" : SAID.idle);
   if (code === CLOSE_BUSY) waitForLine(why && why[0].toUpperCase() + why.slice(1));
-  else if (code !== 1000) warn(why || lost);
+  else if (code !== 1000) refused ? explainRefusal() : warn(why || lost);
   if (recording) offer(recording);
   begunMs = 0;
+}
+
+// A websocket that never opened though the page came from the same place: Safari takes a certificate for a page
+// after a warning, and never for a socket.
+async function explainRefusal() {
+  if (location.protocol !== "https:" || !(await ask())) return warn(lost);
+  const authority = await fetch("/moshi-ca.crt", { method: "HEAD" }).catch(() => null);
+  if (authority?.ok) $("trust").hidden = false;
+  else warn("The browser refuses the connection: it doesn't trust the server's certificate.");
 }
 
 function offer(id) {
@@ -168,6 +180,7 @@ function changed(id) {
 $("talk").addEventListener("click", () => (talk ? talk.hangUp() : start()));
 $("mute").addEventListener("click", () => setMuted(!muted));
 $("take-over").addEventListener("click", () => start({ takeover: "1" }));
+$("trust-reload").addEventListener("click", () => location.reload());
 $("alert-close").addEventListener("click", () => {
   clearInterval(tooBusy);
   warn("");

@@ -27,6 +27,7 @@ export class Talk {
     this.socket = new WebSocket(wire.chatUrl(query));
     this.socket.binaryType = "arraybuffer";
     this.socket.onmessage = ({ data }) => this.receive(wire.parse(data));
+    this.socket.onopen = () => (this.connected = true);
     this.socket.onclose = ({ code, reason }) => this.end(code, this.lastError ?? reason);
   }
 
@@ -96,7 +97,8 @@ export class Talk {
     this.over = true;
     clearInterval(this.pings);
     if (this.socket) {
-      this.socket.onclose = this.socket.onmessage = null;
+      this.socket.onopen = () => (this.connected = true);
+    this.socket.onclose = this.socket.onmessage = null;
       this.socket.close();
     }
     this.audio.close();
