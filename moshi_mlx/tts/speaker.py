@@ -18,10 +18,12 @@ from ..clock import FRAME_SECONDS
 from ..config.lm_config import NO_INPUT
 from ..errors import MoshiError
 from ..lm.compiled_step import Held, HostFrame
+from ..lm.conversation import Guidance
 from ..lm.delay_line import LATER, DelayLine
 from ..lm.generator import check_seed
 from ..lm.model import Lm
 from ..lm.sampling import override, samplers
+from ..lm.step_inputs import Layout
 from ..mimi import Mimi
 from ..text.tokenizer import TextTokenizer
 from .machine import Pace, TextMachine
@@ -30,7 +32,7 @@ from .step import SpeakingFrame
 from .voices import read_voice, speakers_condition
 
 VOICES, CONTROL, GUIDANCE = "speaker_wavs", "control", "cfg"  # names of conditions
-USUAL_GUIDANCE = 2.0
+USUAL_GUIDANCE, GUIDANCE_MAX = 2.0, 20.0
 STEPS_MAX = 30_000  # 40 minutes; a model that never comes to its end stops there
 
 
@@ -41,7 +43,8 @@ class SpeakOptions(TypedDict, total=False):
     quicker; temperatures: of text and audio, 0 is greedy; padding_between: silent steps between
     words, at least; padding_bonus: above 0 slower, below faster; max_padding, initial_padding,
     final_padding: silent steps between words at most, before the first word, after the last;
-    prefix: codes [K, F] of a voice to go on from.
+    prefix: codes [K, F] of a voice to go on from; cfg_is_no_text, cfg_is_no_prefix: whether the row
+    that is guided away from hears neither text nor prefix (where guidance isn't distilled).
     """
 
     voices: Sequence[str | Path]
@@ -56,6 +59,8 @@ class SpeakOptions(TypedDict, total=False):
     final_padding: int
     prefix: np.ndarray | None
     seed: int | None
+    cfg_is_no_text: bool
+    cfg_is_no_prefix: bool
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,22 @@ class Speaker:
         """Text that arrives bit by bit."""
         return SpeechStream(self, **options)
 
+    def guidance(
+        self, coef: float | None, options: SpeakOptions, prefix_frames: int
+    ) -> Guidance | None:
+        """What to guide by, for a model that guidance wasn't distilled into. Raises MoshiError.
+
+        The row beside hears no condition, no text unless asked, and no prefix unless asked.
+        """
+        if GUIDANCE in self.lm.config.conditioners or coef == 1.0:
+            return None
+        coef = USUAL_GUIDANCE if coef is None else coef
+        if not 0 <= coef <= GUIDANCE_MAX:
+            raise MoshiError(f"cfg_coef must lie between 0 and {GUIDANCE_MAX:g}, not {coef!r}")
+        without = prefix_frames > 0 and options.get("cfg_is_no_prefix", True)
+        masked = self.delay_steps + prefix_frames if without else None
+        return Guidance(coef, options.get("cfg_is_no_text", True), masked)
+
     def frame(self, slices: int) -> SpeakingFrame:
         """The graph's model for so many codebooks; made once, with its traces."""
         if slices not in self._frames:
@@ -173,8 +194,10 @@ class SpeechStream:
         self._prefix = checked_prefix(options.get("prefix"), config.dep_q, config.card)
         self._final_padding = options.get("final_padding", 4)
         coef = options.get("cfg_coef")
-        if GUIDANCE not in config.conditioners and coef not in (None, 1.0):
-            raise MoshiError("this model can't be guided yet: leave cfg_coef out, or give 1")
+        self._guidance = speaker.guidance(coef, options, self._prefix.shape[1])
+        self._layout = Layout(
+            1, self._guidance is not None, not (self._guidance and self._guidance.no_text)
+        )
         names = ("text_temperature", "audio_temperature")
         sampling = override(config.sampling, {name: options.get(name) for name in names})
         self.draws, self.seed = samplers(sampling), check_seed(options.get("seed"))
@@ -183,11 +206,14 @@ class SpeechStream:
                 [
                     [sampling.text_temperature],
                     [sampling.audio_temperature],
+                    [1.0 if self._guidance is None else self._guidance.coef],
                     [float(options.get("padding_bonus", 0.0))],
                 ]
             ),
-            given=lm.conditions(speaker.conditions(options.get("voices", ()), coef)),
-            buffers=lm.new_buffers(),
+            given=lm.conditions(
+                speaker.conditions(options.get("voices", ()), coef), self._layout.guided
+            ),
+            buffers=lm.new_buffers(rows=self._layout.rows),
         )
         pace = Pace(options.get("max_padding", 8), options.get("initial_padding", 2))
         self._machine = TextMachine(config.text_card, speaker.ahead, pace)
@@ -259,15 +285,17 @@ class SpeechStream:
         in_prefix = step < self._prefix.shape[1]
         answers = None if in_prefix else self._machine.answers()
         forced = (NO_INPUT, NO_INPUT) if answers is None else (answers.if_word, answers.if_pad)
+        given = self._line.inputs(np.zeros(0, np.int32))
+        beside = [] if self._guidance is None else [self._guidance.negative(given, self._line)]
         frame = HostFrame(
-            tokens=self._line.inputs(np.zeros(0, np.int32))[None],
+            tokens=np.stack([given, *beside]),
             user=None,
             steps=np.array([step]),
             seeds=np.array([self.seed]),
             forced_text=np.array(forced),
         )
         model = self._speaker.frame(0 if silent else self.n_q)
-        drawn, _ = model.functions.of(self.draws)(frame, self._held)
+        drawn, _ = model.functions.of(self.draws, self._layout)(frame, self._held)
         pcm = None if silent else self._sound(drawn)
         sound = [] if self._codec is None or pcm is None else [pcm, *self._codec.arrays]
         mx.eval(drawn, sound)  # the one wait of a frame

@@ -23,8 +23,8 @@ from .machine import NEW_WORD, PAD
 class SpeakingFrame:
     """One frame of `lm`, as a conversation's model: `forced_text` holds both answers.
 
-    `slices`: how many codebooks are drawn, 0 for none. `scales` has the bonus of PAD as a third
-    number.
+    `slices`: how many codebooks are drawn, 0 for none. `scales` has the bonus of PAD as a fourth
+    number, after the strength of guidance.
     """
 
     forced_texts = 2
@@ -46,9 +46,9 @@ class SpeakingFrame:
         i, (draw_text, draw_code) = inputs, draws
         out = self.lm.temporal_step(i.text, i.rows, buffers, i.at, i.given)
         noise = frame_noise(i.key, draws, self.config)
-        logits = linear_of(out, self.lm.text_linear)
+        logits = i.of_conversations(linear_of(out, self.lm.text_linear), i.layout.guides_text)
         silence = mx.arange(logits.shape[-1]) == PAD
-        logits = logits + mx.where(silence, i.scale(2), 0).astype(logits.dtype)
+        logits = logits + mx.where(silence, i.scale(3), 0).astype(logits.dtype)
         token = draw_text(logits, i.scale(0), noise[0]).astype(mx.int32)
         if not self.slices:
             return token, None
@@ -56,7 +56,7 @@ class SpeakingFrame:
         said = mx.where(token == NEW_WORD, if_word, if_pad)
 
         def choose(s: int, logits: mx.array) -> mx.array:
-            return draw_code(logits, i.scale(1), noise[1 + s])
+            return draw_code(i.of_conversations(logits), i.scale(1), noise[1 + s])
 
         codes = self.lm.depth.frame(out, said, choose, self.slices)
         return mx.concatenate([token.astype(mx.uint32), *codes]), None

@@ -16,13 +16,15 @@ from moshi_mlx.tts.script import FRAME_RATE_HZ
 GOLDEN = Path(__file__).parents[1] / "golden"
 FOLDERS = ("dsm_tts", "dsm_tts_cfg", "dsm_tts_prefix")
 GREEDY = {"text_temperature": 0.0, "audio_temperature": 0.0}
-NAMES = ("n_q", "padding_between", "padding_bonus", "max_padding", "initial_padding")
+NAMES = (
+    *("n_q", "padding_between", "padding_bonus", "max_padding", "initial_padding"),
+    *("final_padding", "cfg_is_no_text", "cfg_is_no_prefix"),
+)
 RUNS = {
     (folder, name): run
     for folder in FOLDERS
     for name, run in json.loads((GOLDEN / folder / "golden.json").read_text()).items()
 }
-UNGUIDED = [key for key, run in RUNS.items() if run["cfg_coef"] == 1.0]
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +39,13 @@ def arrays():
 
 def options_of(folder, run, prefix=None):
     voices = [GOLDEN / folder / voice for voice in run["voices"]]
-    given = {name: run[name] for name in (*NAMES, "final_padding")}
-    coef = run["cfg_condition"] or 1.0
+    given = {name: run[name] for name in NAMES}
+    coef = run["cfg_condition"] or run["cfg_coef"]
     prefix = None if prefix is None else np.array(prefix)[1:]
     return given | GREEDY | {"voices": voices, "cfg_coef": coef, "prefix": prefix}
 
 
-@pytest.mark.parametrize(("folder", "name"), UNGUIDED)
+@pytest.mark.parametrize(("folder", "name"), RUNS)
 def test_a_script_is_spoken_as_pytorch_speaks_it(speakers, arrays, folder, name):
     run, golden = RUNS[folder, name], arrays[folder]
     options = options_of(folder, run, golden.get(f"{name}.prefix"))
@@ -166,6 +168,8 @@ def test_models_of_other_kinds_are_refused(speakers, tmp_path):
         moshi_mlx.load_tts("nano")
     with pytest.raises(MoshiError, match="takes no voice files"):
         speakers["dsm_tts_prefix"].speak(["a"], voices=["x"])
+    with pytest.raises(MoshiError, match="cfg_coef must lie between 0 and 20"):
+        speakers["dsm_tts_prefix"].speak(["a"], cfg_coef=float("nan"))
     shutil.copytree(GOLDEN / "dsm_tts", tmp_path / "m")
     raw = json.loads((tmp_path / "m" / "config.json").read_text())
     (tmp_path / "m" / "config.json").write_text(json.dumps(raw | {"tts_config": {}}))

@@ -23,16 +23,19 @@ def golden(name):
     return {key: np.array(array) for key, array in arrays.items()}, runs
 
 
-@pytest.mark.parametrize("name", ["dsm_hibiki", "dsm_hibiki_zero"])
-def test_a_translation_is_pytorchs_to_the_last_token(name):
+@pytest.mark.parametrize(
+    ("name", "coef"), [("dsm_hibiki", 1), ("dsm_hibiki", 3), ("dsm_hibiki_zero", 1)]
+)
+def test_a_translation_is_pytorchs_to_the_last_token(name, coef):
     arrays, runs = golden(name)
+    run = f"cfg{coef}"
     translator = moshi_mlx.load_translator(GOLDEN / name, dtype="float32")
     made = translator.translate_codes(
-        arrays["source_codes"], arrays["silence_codes"], cfg_coef=1.0, **GREEDY
+        arrays["source_codes"], arrays["silence_codes"], cfg_coef=coef, **GREEDY
     )
-    assert made.tokens.tolist() == arrays["cfg1.text_tokens"].tolist()
-    assert np.array_equal(made.codes, arrays["cfg1.out_tokens"][1:])
-    assert (made.end_output, made.text) == (runs["cfg1"]["end_output"], runs["cfg1"]["text"])
+    assert made.tokens.tolist() == arrays[f"{run}.text_tokens"].tolist()
+    assert np.array_equal(made.codes, arrays[f"{run}.out_tokens"][1:])
+    assert (made.end_output, made.text) == (runs[run]["end_output"], runs[run]["text"])
 
 
 def test_a_model_that_never_ends_stops_at_the_limit():
