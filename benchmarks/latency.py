@@ -45,6 +45,7 @@ class ClickModel:
     """Engine and talk in one: answers clicks, takes its time."""
 
     name, recipe, seed, encodes_ahead = "click", "fp32", 0, False
+    mark, revision = "none", ""
 
     def __init__(self, step_ms: float) -> None:
         self._rng, self._step_ms, self._quiet = random.Random(1), step_ms, 0

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from moshi_mlx import Moshi
     from moshi_mlx.hub import Download
 
+    from ..machine.facts import Facts
     from ..talk.engine import MakeEngine
 
 VOICES = ("moshiko", "moshika")  # a man's and a woman's
@@ -140,12 +141,15 @@ def engine_from(args: argparse.Namespace) -> "MakeEngine":
     )
 
 
-def announce_download(kv_bits: int, download: "Download") -> None:
-    """Size and licence, and what the doctor knows about this model here, on stderr."""
+def announce_download(kv_bits: int, download: "Download", facts: "Facts | None" = None) -> None:
+    """Size and licence, and what the doctor knows about this model here, on stderr.
+
+    `facts`: of another machine than this one.
+    """
     from ..doctor.preflight import preflight
 
     print(download, file=sys.stderr)
-    for line in preflight(download.repository, kv_bits=kv_bits).lines:
+    for line in preflight(download.repository, facts, kv_bits).lines:
         print(line, file=sys.stderr)
 
 

@@ -5,11 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from app import cli
-from app.doctor import preflight as doctor_preflight
+from app.commands.model_options import announce_download
 from app.doctor.preflight import preflight
 from moshi_mlx import hub
-from moshi_mlx.errors import DownloadError
 from tests.support.doctor_machines import (
     LINUX,
     M1_8GB,
@@ -36,7 +34,7 @@ from tests.support.recipe_models import seven_b
         ("kyutai/moshiko-mlx-q4", LINUX, "no", "CPU"),
         ("kyutai/moshiko-mlx-q4", replace(M4_MAX, disk_free_bytes=10**9), "no", "HF_HOME"),
         ("kyutai/moshiko-mlx-q4", replace(M4_MAX, kyutai_package="0.3.0"), "no", "uninstall"),
-        ("kyutai/moshiko-mlx-q4", replace(M4_MAX, chip="Apple M9"), None, ""),
+        ("kyutai/moshiko-mlx-q4", replace(M4_MAX, chip="Apple M9 Hyper"), None, ""),
         ("nano", M1_8GB, "yes", ""),
         ("nano", LINUX, "yes", ""),
         ("somebody/something", M4_MAX, None, ""),
@@ -82,26 +80,14 @@ def test_preflight_asks_this_machine_itself_and_is_quick(monkeypatch, tmp_path):
     assert preflight("kyutai/moshiko-mlx-q4").answer in ("yes", "tight", "no", None)
 
 
-def test_chat_says_that_a_model_will_not_keep_up_before_it_downloads_a_byte(monkeypatch, capsys):
-    """The command itself, up to the point where the first file would be fetched."""
-    name = "kyutai/moshiko-mlx-q8"
+def test_a_download_is_announced_with_what_the_model_will_be_like_here(capsys):
+    """That no byte was fetched by then, tests/talk/test_chat_preflight.py sees in the command."""
     sizes = {"model.q8.safetensors": 8_170_000_000}
-    download = hub.Download(name, "abc", "cc-by-4.0", sizes, 8_170_000_000)
-    said = []
-
-    def fetch(*_):
-        said.append(capsys.readouterr().err)
-        raise DownloadError("stopped here")
-
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setattr(hub, "_plan", lambda *_, **__: download)
-    monkeypatch.setattr(hub, "_check_disk", lambda *_: None)
-    monkeypatch.setattr(hub, "_download", fetch)
-    monkeypatch.setattr(doctor_preflight, "gather", lambda *_, **__: M2_AIR)
-    sample = str(hub.NANO / "samples" / "who_made_you.wav")
-    argv = ["chat", "--plain", "--virtual-input", sample, "--model", name]
-    assert cli.main(argv) == 1
-    assert "8.17 GB to download" in said[0]
-    assert "q8: no" in said[0] and "choose q4" in said[0]
-    assert cli.main([*argv, "--kv-bits", "8"]) == 1
-    assert "8.17 GB to download" in said[1] and said[1] != said[0]
+    download = hub.Download("kyutai/moshiko-mlx-q8", "abc", "cc-by-4.0", sizes, 8_170_000_000)
+    announce_download(16, download, M2_AIR)
+    said = capsys.readouterr().err
+    assert "8.17 GB to download" in said
+    assert "q8: no" in said and "choose q4" in said
+    announce_download(8, download, M2_AIR)
+    other = capsys.readouterr().err
+    assert "8.17 GB to download" in other and other != said

@@ -59,6 +59,8 @@ class FakeTalk:
 class FakeEngine:
     name: str = "fake"
     recipe: str = "fp32"
+    mark: str = "none"
+    revision: str = ""
     step_s: float = 0.0
     raises: Exception | None = None
     talks: list[FakeTalk] = field(default_factory=list)
