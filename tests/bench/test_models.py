@@ -124,11 +124,11 @@ def test_longer_history_costs_more():
 def test_bandwidth_comes_from_the_table_or_from_a_copy():
     assert floor.bandwidth(M4_MAX).gb_s == 546
     assert floor.bandwidth(LINUX, "M2").gb_s == 100
-    for facts in (LINUX, replace(M4_MAX, chip="Apple M99"), replace(M4_MAX, chip=None)):
+    for facts in (LINUX, replace(M4_MAX, chip="Apple M99 Hyper"), replace(M4_MAX, chip=None)):
         found = floor.bandwidth(facts, measure=lambda: 12.5)
         assert found.gb_s == 12.5 and "measured" in found.source
-    with pytest.raises(MoshiError, match=r"unknown chip 'M99'; known: .*M4 Max"):
-        floor.bandwidth(M4_MAX, "M99")
+    with pytest.raises(MoshiError, match=r"unknown chip 'M99 Hyper'; known: .*M4 Max"):
+        floor.bandwidth(M4_MAX, "M99 Hyper")
 
 
 def test_the_copy_test_measures_something_like_memory():
