@@ -11,7 +11,7 @@ from typing import Any, Unpack
 import mlx.core as mx
 import numpy as np
 
-from ..config.lm_config import NO_INPUT
+from ..config.lm_config import NO_INPUT, SamplingConfig
 from .buffers import Buffers
 from .compiled_step import FrameModel, Held, HostFrame, scales_of
 from .conversation import (
@@ -83,6 +83,11 @@ class LmGenerator:
             buffers=lm.new_buffers(self.kv_bits, layout.rows),
         )
         mx.eval(self._held.given.arrays())  # for whatever thread the conversation is held on
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """How its tokens are drawn."""
+        return self._talk.sampling
 
     @property
     def seed(self) -> int:

@@ -50,6 +50,7 @@ class Integers:
         }
         ends = np.cumsum([prod(shape) for shape in self.shapes.values()])
         self._cuts: list[int] = ends[:-1].tolist()
+        self.size = int(ends[-1])
 
     def pack(self, values: Mapping[str, np.ndarray]) -> mx.array:
         """A value for each field, of its size -> int32 [all]."""

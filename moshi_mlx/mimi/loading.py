@@ -13,7 +13,7 @@ from ..codec.rust import RustCodec, rust_available
 from ..errors import MoshiError
 from ..weights.finite import check_samples
 from ..weights.header import read_header
-from ..weights.safetensors import read_safetensors
+from ..weights.safetensors import read_now, read_safetensors
 from .config import CONFIG_NAME, KYUTAI, MimiConfig
 from .model import Mimi
 from .tensors import Tensors
@@ -77,6 +77,7 @@ def load_mlx_mimi(
 ) -> Mimi:
     """The MLX one, whose streams have lazy forms; `compiled` as in Mimi. Raises WeightsError."""
     arrays = read_safetensors(path)
+    read_now(arrays.values())
     check_samples(arrays, str(path))
     return Mimi(config, Tensors(arrays, path.name, dtype), num_codebooks, compiled)
 

@@ -31,7 +31,7 @@ def lm_nodes(lm: Lm, step: int = 5, **options: Any) -> list[Node]:
         "packed": mx.zeros(function.integers.size, mx.int32),
         "user": [mx.zeros(lm.config.user_q, mx.int32)] if lm.config.user_q else [],
         "key": mx.zeros(2, mx.uint32),
-        "temperatures": held.temperatures,
+        "scales": held.scales,
         "rings": held.buffers.rings,
         "extras": held.given.arrays(),
     }

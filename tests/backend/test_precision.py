@@ -11,13 +11,13 @@ from moshi_mlx.backend.precision import VARIABLE, exact_float32
 PARTS = {
     "a language model": "moshi_mlx.load_lm('nano')",
     "a codec": "moshi_mlx.load_mimi(NANO / 'mimi.safetensors')",
-    "quantize": "dispatch(['quantize', '/nowhere/at-all', '/tmp/x'])",
+    "quantize": "main(['quantize', '/nowhere/at-all', '/tmp/x'])",
 }
 SCRIPT = """
 import os, sys
 import mlx.core as mx
 import moshi_mlx
-from app.cli import dispatch
+from app.cli import main
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.hub import NANO
 first = []

@@ -27,6 +27,7 @@ from tests.support.web_fakes import FakeEngine, running
 NAMES = ("q4", "q8", "bf16", "mxfp4", "mixed-4-6")
 OPTIONS = {
     "voice": None,
+    "no_mark": True,
     "bits": None,
     "revision": None,
     "offline": True,
