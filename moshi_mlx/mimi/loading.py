@@ -11,9 +11,10 @@ from ..codec.choice import choose_codec
 from ..codec.interface import Codec
 from ..codec.rust import RustCodec, rust_available
 from ..errors import MoshiError
+from ..tensor_files.header import read_header
+from ..tensor_files.reading import read_safetensors
 from ..weights.finite import check_samples
-from ..weights.header import read_header
-from ..weights.safetensors import read_now, read_safetensors
+from ..weights.safetensors import read_now
 from .config import CONFIG_NAME, KYUTAI, MimiConfig
 from .model import Mimi
 from .tensors import Tensors

@@ -14,7 +14,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import MoshiError, WeightsError
-from ..weights.header import read_header
+from ..tensor_files.header import read_header
 
 TENSOR = "speaker_wavs"
 NO_VOICE = 125  # latents of a slot where no voice is given at all

@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import WeightsError
-from .header import read_header
+from ..tensor_files.header import read_header
 
 SAMPLES = 4096  # of a tensor; smaller ones (norms, scales of small layers) are looked at whole
 # +infinity in bits. Finite values lie below it as signed integers, and below it with the sign's bit

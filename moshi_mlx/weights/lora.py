@@ -21,8 +21,8 @@ from ..config.safe_names import file_inside, safe_name
 from ..errors import ConfigError, MoshiError, WeightsError, suggest
 from ..lm.adapted import AdaptedLinear, AdaptedStack
 from ..lm.model import Lm
+from ..tensor_files.reading import read_safetensors
 from .packing import layer_name, stacks
-from .safetensors import read_safetensors
 from .tensor_names import dropped, expected, source_of
 
 PAIR = (".lora_A.weight", ".lora_B.weight")

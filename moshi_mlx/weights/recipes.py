@@ -19,7 +19,7 @@ from typing import Any
 from ..config.lm_config import LmConfig
 from ..config.model_files import file_names, weight_paths
 from ..config.reading import parse_config, read_config
-from .header import TensorEntry, read_header
+from ..tensor_files.header import TensorEntry, read_header
 from .tensor_names import expected
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -10,22 +10,10 @@ import mlx.core as mx
 
 from ..config.lm_config import LmConfig
 from ..errors import WeightsError, suggest
+from ..tensor_files.reading import read_safetensors
 from .formats import read_format
-from .header import read_header
 from .recipes import Format
 from .tensor_names import dropped, expected, is_pytorch_layout, source_of
-
-
-def read_safetensors(path: str | Path) -> dict[str, mx.array]:
-    """All tensors of a safetensors file, read lazily. Raises WeightsError."""
-    path = Path(path)
-    read_header(path)  # MLX reads lazily: damage would come to light in the middle of a talk
-    try:
-        arrays = mx.load(str(path), format="safetensors")
-    except (RuntimeError, ValueError, OSError) as error:
-        raise WeightsError(f"{path} can't be read ({error}); fetch it again") from error
-    assert isinstance(arrays, dict)
-    return arrays
 
 
 def read_all(paths: Iterable[Path]) -> dict[str, mx.array]:

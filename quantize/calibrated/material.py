@@ -18,7 +18,7 @@ from moshi_mlx.errors import MoshiError
 from moshi_mlx.lm.model import check_codes
 from moshi_mlx.lm.sampling import SamplingOptions
 from moshi_mlx.moshi import Moshi
-from moshi_mlx.weights.safetensors import read_safetensors
+from moshi_mlx.tensor_files.reading import read_safetensors
 
 from ..errors import QuantizeError
 

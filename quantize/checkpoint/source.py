@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from moshi_mlx.errors import WeightsError
+from moshi_mlx.tensor_files.header import read_header
 from moshi_mlx.weights.finite import all_finite
-from moshi_mlx.weights.header import read_header
 
 from .entries import Entry
 

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from moshi_mlx.weights.header import ITEM_BYTES
+from moshi_mlx.tensor_files.header import ITEM_BYTES
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from moshi_mlx.config.shards import SHARD_INDEX
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.helium.config import load_helium_config
 from moshi_mlx.mimi import MimiConfig
-from moshi_mlx.weights.header import read_header
+from moshi_mlx.tensor_files.header import read_header
 from moshi_mlx.weights.tensor_names import expected
 from tests.support.tree import tree_digest
 

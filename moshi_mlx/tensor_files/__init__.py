@@ -1,0 +1,1 @@
+"""safetensors files: every claim of a header checked before anything relies on it."""
