@@ -20,7 +20,7 @@ from unittest.mock import patch
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from dot import kernels, stand_ins
+from graph import as_on_metal, kernels
 from shapes import AUDIO, TEXT, raw_config
 from worker import ROOT, machine, timed_ms
 
@@ -137,7 +137,7 @@ class Frame:
             return build, timed_ms(lambda: self.generator.finish(submitted[0]))
 
     def kernels(self) -> int:
-        with self.variant(), stand_ins():
+        with self.variant(), as_on_metal():
             generator = self.fresh(**SAMPLERS)
             generator.step(self.codes)
             arrays = generator.submit(self.codes).arrays()

@@ -7,7 +7,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from dot import kernels, stand_ins
+from graph import as_on_metal, kernels
 from shapes import AUDIO, MODELS, TEXT, raw_config
 from worker import serve, timed_ms
 
@@ -53,7 +53,7 @@ class Kyutai:
         """Of the tokens and all state; the reads inside `step` are left out, in its favour."""
         for _ in range(3):
             self.frame()
-        with stand_ins():
+        with as_on_metal():
             text = self.submit()
             state: list[Any] = [c.self_attn for c in self.lm.transformer_cache]
             state += [c.self_attn for c in self.lm.depformer_cache]

@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 import mlx.core as mx
 import numpy as np
-from dot import kernels, stand_ins
+from graph import as_on_metal, kernels
 from shapes import AUDIO, MODELS, TEXT, raw_config
 from worker import serve, timed_ms
 
@@ -38,7 +38,7 @@ class Ours:
         return timed_ms(lambda: self.generator.submit(self.codes), self.generator.finish)
 
     def kernels(self) -> dict[str, int]:
-        with stand_ins():
+        with as_on_metal():
             # Settings of its own: a step that was traced without the stand-ins isn't used again.
             generator = self.lm.generator(seed=0, **{**self.sampling, "text_temperature": 0.71})
             generator.step(self.codes)

@@ -3,7 +3,7 @@
     python benchmarks/kernels.py --peer-python .venv-peer/bin/python
 
 Counted as Metal would run them: views left out, a compiled group as one, an `mx.fast` function as
-one (see dot.py). The same count on both sides; the last line is JSON.
+one (see graph.py). The same count on both sides; the last line is JSON.
 """
 
 import argparse

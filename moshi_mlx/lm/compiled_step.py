@@ -132,7 +132,7 @@ class FrameFunction:
         return self.integers.pack(
             {
                 "slot": steps % self.context,
-                "rotations": np.stack([steps, steps, np.zeros_like(steps)], axis=-1),
+                "rotations": np.stack([steps, steps, np.zeros_like(steps)]),
                 "live": np.tile(live, len(steps) // len(live)),
                 "forced_text": frame.forced_text,
                 "text": frame.tokens[:, 0],
@@ -176,8 +176,11 @@ class FrameFunction:
         fuser, rows = self.lm.config.fuser, fields["rows"]
         mask = None
         if not full:
-            slots = mx.array(np.arange(length, dtype=np.int32))
-            mask = (slots < fields["live"]).reshape(-1, 1, 1, length)
+            slots, H = np.arange(length, dtype=np.int32), self.lm.config.transformer.num_heads
+            if self.layout.rows > 1:  # for every head, or Metal's attention copies it in each layer
+                slots = np.broadcast_to(slots, (1, H, 1, length))
+            mask = mx.array(slots) < fields["live"]
+            mask = mask.reshape(1, 1, 1, length) if self.layout.rows == 1 else mask
         return StepInputs(
             text=fields["text"],
             rows=self.with_user(rows, user[0]) if user else rows,

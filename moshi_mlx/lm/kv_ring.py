@@ -28,9 +28,9 @@ Ring = tuple[mx.array, ...]
 class Position:
     """Where one step writes and what it sees; the same for all layers.
 
-    slot: int32 [1, 1, 1, 1], or [1, R, 1, 1, 1]; rotations: int32 [3 R], the RoPE positions of q, k
-    and v (v's is 0, which rotates by nothing) of each row; mask: bool [R, 1, 1, L], None when all
-    slots are live.
+    slot: int32 [1, 1, 1, 1], or [1, R, 1, 1, 1]; rotations: int32 [3 R], the RoPE positions of all
+    rows' q, then k, then v (v's are 0, which rotates by nothing); mask: bool [1, 1, 1, L], or of
+    several rows [R, H, 1, L], None when all slots are live.
     """
 
     slot: mx.array
@@ -125,7 +125,8 @@ def attend(q: mx.array, ring: Ring, at: Position, scale: float) -> mx.array:
     )  # query heads of one head of keys in a row
     scores = mx.quantized_matmul(q * scale, *keys, transpose=True, group_size=group, bits=8)
     if at.mask is not None:
-        scores = mx.where(at.mask, scores, -mx.inf)
+        mask = at.mask if len(q) == 1 else at.mask.reshape(scores.shape)
+        scores = mx.where(mask, scores, -mx.inf)
     weights = mx.softmax(scores, axis=-1, precise=True)
     out = mx.quantized_matmul(weights, *values, transpose=False, group_size=group, bits=8)
     return out.reshape(len(q), heads, 1, -1)

@@ -35,6 +35,46 @@ class _View:
         return self._transposed
 
 
+class StackedViews:
+    """A layer's matrix as several of equal size, one below the other: views, made once.
+
+    Products of several rows then give each part in one piece: Metal's attention copies queries that
+    lie between keys and values. An object and no module, as above.
+    """
+
+    def __init__(self, parts: int) -> None:
+        self.parts = parts
+        self._of: tuple[mx.array | None, ...] = ()
+        self._views: list[mx.array] = []
+
+    def product(self, x: mx.array, linear: nn.Module) -> mx.array:
+        """[R, in] -> [parts, R, out]."""
+        if isinstance(linear, Linear):
+            return x @ self._made(linear.weight)[0].swapaxes(-1, -2)
+        if isinstance(linear, nn.QuantizedLinear):
+            arrays = (linear.weight, linear.scales, linear.get("biases"))
+            views = self._made(*(array for array in arrays if array is not None))
+            bits, group, mode = linear.bits, linear.group_size, linear.mode
+            return mx.quantized_matmul(
+                mx.broadcast_to(x, (self.parts, *x.shape)),
+                *views,
+                transpose=True,
+                group_size=group,
+                bits=bits,
+                mode=mode,
+            )
+        return linear(x).reshape(len(x), self.parts, -1).swapaxes(0, 1)
+
+    def _made(self, *arrays: mx.array) -> list[mx.array]:
+        if len(arrays) != len(self._of) or any(
+            a is not b for a, b in zip(arrays, self._of, strict=True)
+        ):
+            self._of = arrays
+            self._views = [a.reshape(self.parts, -1, a.shape[-1]) for a in arrays]
+            mx.eval(self._views)
+        return self._views
+
+
 def linear_of(x: mx.array, linear: nn.Module) -> mx.array:
     """linear(x) for a layer without bias, quantized or not."""
     return x @ linear.transposed if isinstance(linear, Linear) else linear(x)

@@ -40,7 +40,7 @@ class Integers:
         R, K = layout.rows, config.n_q
         self.shapes: dict[str, tuple[int, ...]] = {
             "slot": (1, 1, 1, 1) if R == 1 else (1, R, 1, 1, 1),  # of the rings, written by a step
-            "rotations": (3 * R,),  # RoPE positions of q, k and v of each row; v's is 0
+            "rotations": (3 * R,),  # RoPE positions of all q, all k, all v; v's are 0
             "live": (1,) if R == 1 else (R, 1, 1, 1),  # slots that attention may see
             "forced_text": (
                 layout.conversations * forced_texts,

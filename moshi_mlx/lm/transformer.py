@@ -11,7 +11,7 @@ import mlx.nn as nn
 from ..config.lm_config import TransformerConfig
 from .cross_attention import CrossAttention
 from .kv_ring import Position, Ring, attend, rounded, write
-from .linear import Linear, linear_of, linear_plus
+from .linear import Linear, StackedViews, linear_of, linear_plus
 
 QUERY_CHUNK = 512  # queries attended to at once in a sequence: bounds memory, changes nothing
 
@@ -44,6 +44,7 @@ class Attention(nn.Module):
         self.scale = config.head_dim**-0.5
         self.in_proj = Linear(config.dim, config.qkv_dim)
         self.out_proj = Linear(config.dim, config.dim)
+        self._parts = StackedViews(3)  # of q, k and v
 
     def rotate(self, x: mx.array, offset: mx.array | int) -> mx.array:
         base = self.config.max_period
@@ -59,16 +60,19 @@ class Attention(nn.Module):
         self, x: mx.array, rotations: mx.array | None, dtype: mx.Dtype
     ) -> tuple[mx.array, mx.array]:
         """[R, C] -> q [R, H, 1, D] and kv [2, R, H, 1, D]; q, k and v rotated in one call."""
-        config, qkv = self.config, linear_of(x, self.in_proj)
+        config, R = self.config, len(x)
         if config.kv_repeat > 1:
-            return self.project_shared(qkv.astype(dtype), rotations)
-        qkv = qkv.reshape(-1, config.num_heads, 1, config.head_dim).astype(dtype)  # [3 R, ...]
+            return self.project_shared(linear_of(x, self.in_proj).astype(dtype), rotations)
+        alone = R == 1  # then q, k and v stand one after the other anyway
+        qkv = linear_of(x, self.in_proj) if alone else self._parts.product(x, self.in_proj)
+        qkv = qkv.reshape(3 * R, config.num_heads, 1, config.head_dim).astype(dtype)
         if rotations is not None:
             qkv = self.rotate(qkv, rotations)
-        if len(x) > 1:
-            qkv = qkv.reshape(len(x), 3, *qkv.shape[1:]).swapaxes(0, 1)
-        q, kv = mx.split(qkv, [1], axis=0)
-        return (q if len(x) == 1 else q.squeeze(0)), kv
+        if alone:
+            q, kv = mx.split(qkv, [1], axis=0)
+            return q, kv
+        q, kv = mx.split(qkv.reshape(3, R, *qkv.shape[1:]), [1], axis=0)
+        return q.squeeze(0), kv
 
     def project_shared(
         self, qkv: mx.array, rotations: mx.array | None
@@ -77,7 +81,7 @@ class Attention(nn.Module):
         H, G, D = self.config.num_heads, self.config.num_kv_heads, self.config.head_dim
         qk, v = mx.split(qkv.reshape(-1, H + 2 * G, 1, D), [H + G], axis=1)
         if rotations is not None:
-            qk = self.rotate(qk, rotations[::3])
+            qk = self.rotate(qk, rotations[: len(qk)])
         q, k = mx.split(qk, [H], axis=1)
         return q, mx.concatenate([k, v]) if len(q) == 1 else mx.stack([k, v])
 

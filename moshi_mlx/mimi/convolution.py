@@ -17,7 +17,6 @@ def _windows(x: mx.array, kernel: int, stride: int, dilation: int) -> mx.array:
     """All windows of `kernel` steps: [B, P + T, C] -> [B, T / stride, kernel * C]."""
     B, length, C = x.shape
     steps = (length - (kernel - 1) * dilation - 1) // stride + 1
-    x = mx.contiguous(x)
     strides = (length * C, stride * C, dilation * C, 1)
     return mx.as_strided(x, (B, steps, kernel, C), strides).reshape(B, steps, kernel * C)
 

@@ -33,9 +33,9 @@ def attention_mask(context: int, steps: int, position: mx.array) -> mx.array:
 
 
 def qkv_rotations(batch: int, steps: int, position: mx.array) -> mx.array:
-    """RoPE positions of q, k and v of each new step, int32 [B * T * 3]: v's is 0, no rotation."""
-    at = (position + mx.arange(steps))[:, None] * mx.array([1, 1, 0])
-    return mx.broadcast_to(at, (batch, steps, 3)).flatten()
+    """RoPE positions of all q, all k, all v, int32 [3 * B * T]: v's are 0, no rotation."""
+    at = (position + mx.arange(steps)) * mx.array([[[1]], [[1]], [[0]]])
+    return mx.broadcast_to(at, (3, batch, steps)).flatten()
 
 
 class MimiLayer:
@@ -58,7 +58,9 @@ class MimiLayer:
 
         self.num_heads, self.head_dim = config.num_heads, config.head_dim
         self.norm1, self.norm2 = norm("norm1"), norm("norm2")
-        self.qkv = linear("self_attn.in_proj_weight", 3 * width, width)
+        # Three matrices, [3, C, C], so that q stands by itself: Metal's attention copies it else.
+        qkv = linear("self_attn.in_proj_weight", 3 * width, width)
+        self.qkv = evaluated(mx.contiguous(qkv.reshape(width, 3, width).swapaxes(0, 1)))
         self.out = linear("self_attn.out_proj.weight", width, width, "layer_scale_1")
         self.up = linear("linear1.weight", hidden, width)
         self.down = linear("linear2.weight", width, hidden, "layer_scale_2")
@@ -75,14 +77,14 @@ class MimiLayer:
         B, T, width = x.shape
         H, D = self.num_heads, self.head_dim
         qkv = mx.fast.rope(
-            (x @ self.qkv).reshape(B * T * 3, H, 1, D),
+            (x.reshape(B * T, width) @ self.qkv).reshape(3 * B * T, H, 1, D),
             D,
             traditional=True,
             base=self.max_period,
             scale=1.0,
             offset=rotations,
         )
-        qkv = qkv.reshape(B, T, 3, H, D).transpose(2, 0, 3, 1, 4)
+        qkv = qkv.reshape(3, B, T, H, D).swapaxes(2, 3)
         q, kv = mx.split(qkv, [1], axis=0)
         kv = mx.concatenate([state[self.slot], kv], axis=3)
         state[self.slot] = kv[..., T:, :]

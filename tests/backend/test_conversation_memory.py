@@ -10,7 +10,7 @@ import pytest
 import moshi_mlx
 from app.bench import split
 from app.machine.random_model import random_lm
-from benchmarks.dot import COPY, kernels, stand_ins, views
+from benchmarks.graph import COPY, as_on_metal, kernels, views
 from benchmarks.shapes import raw_config
 from moshi_mlx.config.reading import parse_config
 from moshi_mlx.moshi import Moshi
@@ -107,7 +107,7 @@ def test_the_benchs_closer_looks_hold_one_pair_of_rings(look: str) -> None:
 def test_kernels_of_a_7b_frame(width: int, recipe: str, most: int) -> None:
     """At the 7B's layer counts and vocabularies, as benchmarks/kernels.py counts them."""
     lm = random_lm(parse_config(raw_config(width, 4), "7B"), recipe, "float32")
-    with stand_ins():
+    with as_on_metal():
         generator = lm.generator(seed=0, text_temperature=0.71)
         submitted = generator.submit(np.zeros(lm.config.user_q, np.int32))
         outputs = [*submitted.arrays(), *generator.buffers.arrays()]
@@ -120,7 +120,7 @@ def test_kernels_of_a_7b_frame(width: int, recipe: str, most: int) -> None:
 
 @pytest.mark.parametrize("recipe", ["fp32", "q4"])
 def test_no_buffer_of_a_frame_is_copied(recipe: str) -> None:
-    with stand_ins():
+    with as_on_metal():
         lm = random_lm(parse_config(SMALL, "small"), recipe, "float32")
         generator = lm.generator(seed=0, text_temperature=0.71)
         codes = np.zeros(lm.config.user_q, np.int32)

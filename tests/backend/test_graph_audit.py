@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from app.machine.random_model import random_lm, random_mimi
+from benchmarks.graph import Node, nodes_of
 from moshi_mlx.config.reading import parse_config
 from moshi_mlx.lm.model import Lm
 from tests.support.bench_shapes import SMALL
-from tests.support.graph import Node, commonest, counts, nodes_of, problems
 from tests.support.lm_goldens import model
-from tests.support.metal_table import MLX_VERSION
+from tests.support.metal_table import MLX_VERSION, problems
 from tests.support.mimi_shapes import narrow_config
 
 WIDE = SMALL | {"depformer_num_heads": 1}  # heads of 64, as the fused attention takes them
@@ -42,7 +42,6 @@ def lm_nodes(lm: Lm, step: int = 5, **options: Any) -> list[Node]:
 
 
 def check(nodes: list[Node], draws: int) -> None:
-    print(*counts(nodes), commonest(nodes))
     assert not problems(nodes)
     names = [node.name for node in nodes]
     assert "Load" not in names and names.count("RandomBits") == draws

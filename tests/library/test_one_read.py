@@ -9,7 +9,7 @@ import pytest
 
 from app.events import Settings
 from app.talk.moshi_engine import MoshiEngine
-from benchmarks.dot import kernels
+from benchmarks.graph import kernels
 from moshi_mlx.backend.compiler import can_compile
 from moshi_mlx.codec.interface import CodecStream
 from moshi_mlx.lm.generator import LmGenerator

@@ -10,6 +10,8 @@ Eigh, Eig; and float64 everywhere (`metal::type_to_name`, and `check_dtype` at t
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from benchmarks.graph import VIEWS, Node, Tensor
+
 MLX_VERSION = "0.32.4"
 HALVES = frozenset({"float16", "bfloat16"})
 FLOATS = HALVES | {"float32"}
@@ -17,7 +19,7 @@ INDICES = frozenset({"int32", "uint32"})
 BITS = frozenset({"uint8", "uint32"})
 NUMBERS = FLOATS | INDICES | BITS | {"bool"}
 
-Tensor = tuple[tuple[int, ...], str]  # shape, dtype
+BANNED_TYPES = {"float64", "int64", "uint64", "complex64"}
 
 
 def _anything(inputs: list[Tensor]) -> bool:
@@ -66,12 +68,6 @@ def _vector_attention(inputs: list[Tensor]) -> bool:
     return inputs[0][0][-2] <= 8 and inputs[0][0][-1] in (64, 80, 96, 128, 192, 256)
 
 
-VIEWS = frozenset(
-    {
-        *("Reshape", "Transpose", "Broadcast", "ExpandDims", "Squeeze", "Slice", "Split"),
-        *("AsStrided", "Flatten", "Unflatten", "View", "Depends", "StopGradient"),
-    }
-)
 ELEMENTWISE = (
     *("Abs", "Add", "Subtract", "Multiply", "Divide", "Maximum", "Minimum", "Negative", "Square"),
     *("Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual", "Select", "AsType"),
@@ -105,3 +101,17 @@ TABLE: dict[str, Kernel] = {
     "Concatenate": Kernel(),
     "RandomBits": Kernel(frozenset({"uint32"})),
 }
+
+
+def problems(nodes: list[Node]) -> list[str]:
+    """What Metal hasn't, or what must not be in a frame: one line each."""
+    found = []
+    for node in nodes:
+        kinds = {dtype for _, dtype in (*node.inputs, *node.outputs)}
+        if wrong := kinds & BANNED_TYPES:
+            found.append(f"{node.name} has {', '.join(sorted(wrong))}")
+        if node.name not in TABLE:
+            found.append(f"{node.name} isn't in the table of Metal's kernels")
+        elif not TABLE[node.name].takes(node.inputs):
+            found.append(f"{node.name} doesn't take {node.inputs} on Metal")
+    return found

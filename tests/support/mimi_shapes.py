@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from moshi_mlx.mimi import MimiConfig
 
-WIDTH = 32
+WIDTH = 64  # one head, as wide as each of Kyutai's; SEANet's too, so that nothing stands between
 
 
 def narrow_config(n_filters: int = 2) -> MimiConfig:
@@ -15,8 +15,8 @@ def narrow_config(n_filters: int = 2) -> MimiConfig:
         seanet=replace(kyutai.seanet, dimension=WIDTH, n_filters=n_filters),
         transformer=replace(
             kyutai.transformer,
-            d_model=64,
-            num_heads=1,  # of 64, as Kyutai's are
+            d_model=WIDTH,
+            num_heads=1,
             dim_feedforward=2 * WIDTH,
             input_dimension=WIDTH,
             output_dimensions=(WIDTH,),
