@@ -18,7 +18,7 @@ from .clock import FRAME_SAMPLES
 from .codec.cpu_threads import Pcm
 from .codec.interface import Codec
 from .config.lm_config import LmConfig
-from .config.model_files import mimi_config_path, part_path, weight_paths
+from .config.model_files import weight_paths
 from .config.reading import parse_config, read_config
 from .errors import ConfigError, MoshiError
 from .lm.conversation import Forced
@@ -235,28 +235,37 @@ def load(
     offline: bool | None = None,
     kv_bits: int = 16,
     memory_limits: bool = True,
+    mimi: str | Path | None = None,
+    tokenizer: str | Path | None = None,
 ) -> Moshi:
     """Load a folder, a Hugging Face repository, or "nano", the small model in the package.
 
     codec: "auto", "mlx" or "rust". dtype: "float32", "float16", "bfloat16"; None as stored on a
     GPU and float32 on MLX's CPU backend, which only emulates half precision. kv_bits: 8 keeps the
     keys and values of conversations in 8 bit. memory_limits: on Metal, set MLX's wired and cache
-    limits for this process (`moshi_mlx.memory`). Raises ConfigError, WeightsError, DownloadError,
-    and MoshiError for kv_bits that don't fit the model.
+    limits for this process (`moshi_mlx.memory`). mimi, tokenizer: a file, or the model that has it,
+    in place of the model's own (fine-tunes come without; then Kyutai's are taken from the cache).
+    Raises ConfigError, WeightsError, DownloadError, and MoshiError for kv_bits that don't fit the
+    model.
     """
     if memory_limits:
         limit_memory()
-    from .hub import resolve
+    from .hub import mimi_file, own_parts, resolve, tokenizer_file
 
-    folder = resolve(name_or_folder, revision, offline)
+    folder = resolve(name_or_folder, revision, offline, own_parts(mimi, tokenizer))
     raw = read_config(folder)
     config = parse_config(raw, str(folder / "config.json"))
-    tokenizer = TextTokenizer(part_path(folder, raw, "tokenizer"))
+    words = TextTokenizer(tokenizer_file(folder, raw, tokenizer, offline))
+    if tokenizer is not None and len(words) != config.text_card:
+        raise ConfigError(
+            f"{tokenizer} has {len(words)} pieces, the language model {config.text_card} text "
+            "tokens (text_card): they are not of one model, give another tokenizer"
+        )
+    mimi_path, mimi_config = mimi_file(folder, raw, mimi, offline)
     lm = lm_from_files(weight_paths(folder, raw), config, working_dtype(dtype), kv_bits)
-    mimi_config = mimi_config_path(folder, raw)
-    mimi = load_mimi(part_path(folder, raw, "mimi"), mimi_config, config.mimi_codebooks, codec)
-    check_codec(mimi, config, folder)
-    return Moshi(lm, mimi, tokenizer, folder)
+    sound = load_mimi(mimi_path, mimi_config, config.mimi_codebooks, codec)
+    check_codec(sound, config, folder)
+    return Moshi(lm, sound, words, folder)
 
 
 def check_codec(codec: Codec, config: LmConfig, folder: Path) -> None:

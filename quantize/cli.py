@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from moshi_mlx.backend.precision import exact_float32
 from moshi_mlx.errors import UsageError
+from moshi_mlx.hub import own_parts
 from moshi_mlx.weights.recipes import Recipe
 
 from .calibrated.calibration import Calibration, read_calibration
@@ -71,6 +72,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="BITS",
         help="the same, for bits per weight over all (4.6, say)",
     )
+    for part in ("mimi", "tokenizer"):
+        parser.add_argument(
+            f"--{part}",
+            metavar="FILE|MODEL",
+            help=f"the target's {part}: a file, or the model that has it (default: the source's)",
+        )
     parser.add_argument("--force", action="store_true", help="replace the target if it exists")
     parser.add_argument("--revision", help="branch, tag or commit of the repository")
     parser.add_argument("--offline", action="store_true", default=None, help="no network")
@@ -81,18 +88,19 @@ def run(args: argparse.Namespace) -> int:
     if "command" in args:
         return args.command(args)
     goal = goal_of(args)
-    checkpoint = open_checkpoint(args.source, args.revision, args.offline)
+    given = {"mimi": args.mimi, "tokenizer": args.tokenizer}
+    checkpoint = open_checkpoint(args.source, args.revision, args.offline, own_parts(**given))
     recipe = find_recipe(args.recipe or "q4")
     plan_of(checkpoint, recipe)  # a checkpoint that doesn't fit its config is told at once
     check_target(args.target, checkpoint.folder, args.force)  # before minutes of work
-    small_parts(checkpoint)  # all of them there
+    copies = small_parts(checkpoint, **given, offline=args.offline)  # all of them there
     calibration = calibration_of(args, checkpoint)
     papers: dict[str, str] = {}
     try:
         if goal is not None and calibration is not None:
             choice = chosen_by(calibration, goal)
             recipe, papers = choice.recipe, choice.papers()
-        outcome, report = make(args, checkpoint, recipe, calibration, papers)
+        outcome, report = make(args, checkpoint, recipe, calibration, papers, copies)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         raise
@@ -154,11 +162,12 @@ def make(
     recipe: Recipe,
     calibration: Calibration | None,
     papers: Mapping[str, str],
+    copies: Mapping[str, Path],
 ) -> tuple[Outcome, Report]:
     """The target with its report in it, a bar over all passes through the weights."""
     plan = plan_of(checkpoint, recipe)
     total = sum(planned.num_weights for planned in plan)
-    options: dict[str, Any] = {"force": args.force}
+    options: dict[str, Any] = {"force": args.force, "copies": copies}
     if calibration is not None:
         total += calibration.num_weights(plan)
     reports: list[Report] = []

@@ -13,7 +13,7 @@ from moshi_mlx.config.model_files import MIMI_CONFIG_KEY
 from moshi_mlx.config.reading import read_config
 from moshi_mlx.config.safe_names import file_inside, safe_name
 from moshi_mlx.errors import MoshiError
-from moshi_mlx.hub import NANO, resolve
+from moshi_mlx.hub import NANO, own_parts, resolve
 from moshi_mlx.lm.kv_ring import check_kv_bits
 from moshi_mlx.memory import limit_memory
 from moshi_mlx.mimi import MimiConfig
@@ -75,10 +75,14 @@ def from_model(args: argparse.Namespace, name: str, facts: Facts) -> Subject:
     if found is not None:
         for line in preflight.room(found, facts):
             raise MoshiError(line)
-    folder = resolve(name, args.revision, args.offline)
+    parts = {"mimi": args.mimi, "tokenizer": args.tokenizer}
+    folder = resolve(name, args.revision, args.offline, own_parts(**parts))
     shown = folder.name if Path(name).is_dir() else name
     return Subject(
-        shown, name_of(folder), False, lambda: load(folder, args.codec, kv_bits=args.kv_bits)
+        shown,
+        name_of(folder),
+        False,
+        lambda: load(folder, args.codec, offline=args.offline, kv_bits=args.kv_bits, **parts),
     )
 
 

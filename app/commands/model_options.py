@@ -3,6 +3,7 @@
 import argparse
 import sys
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moshi_mlx.errors import UsageError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 VOICES = ("moshiko", "moshika")  # a man's and a woman's
 DEFAULT_VOICE, DEFAULT_BITS = "moshiko", 4
+PARTS = ("mimi", "tokenizer")  # files that may come from elsewhere
 # option -> (type, help)
 SAMPLING: dict[str, tuple[type, str]] = {
     "seed": (int, "the same seed gives the same answer (default: a new one each time)"),
@@ -74,6 +76,13 @@ def add_model_options(
     group.add_argument(
         "--codec", choices=("auto", "mlx", "rust"), default="auto", help="who runs Mimi"
     )
+    for part in PARTS:
+        group.add_argument(
+            f"--{part}",
+            metavar="FILE|MODEL",
+            help=f"a {part} for a model without one: a file, or the model that has it "
+            "(default: Kyutai's, if it is in the cache)",
+        )
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
@@ -116,7 +125,13 @@ def load_from(args: argparse.Namespace) -> "Moshi":
         revision=args.revision,
         offline=args.offline,
         kv_bits=args.kv_bits,
+        **parts_from(args),
     )
+
+
+def parts_from(args: argparse.Namespace) -> dict[str, str]:
+    """The files that were given in place of the model's own."""
+    return {part: given for part in PARTS if (given := getattr(args, part)) is not None}
 
 
 def engine_from(args: argparse.Namespace) -> "MakeEngine":
@@ -125,16 +140,26 @@ def engine_from(args: argparse.Namespace) -> "MakeEngine":
     Before a download of gigabytes, what the doctor knows about this model here goes to stderr.
     """
     from moshi_mlx import load
-    from moshi_mlx.hub import resolve
+    from moshi_mlx.hub import REPOSITORY, own_parts, resolve
     from moshi_mlx.weights.recipes import name_of
 
     from ..talk.moshi_engine import engine_maker
 
     name = model_from(args)
     announce = partial(announce_download, args.kv_bits)
-    folder = resolve(name, args.revision, args.offline, announce=announce)
+    own = own_parts(args.mimi, args.tokenizer)
+    folder = resolve(name, args.revision, args.offline, own, announce=announce)
+    for part, given in parts_from(args).items():
+        if REPOSITORY.fullmatch(given) and not Path(given).exists():
+            resolve(given, None, args.offline, files=(part,), announce=announce)
     return engine_maker(
-        lambda: load(folder, codec=args.codec, kv_bits=args.kv_bits),
+        lambda: load(
+            folder,
+            codec=args.codec,
+            offline=args.offline,
+            kv_bits=args.kv_bits,
+            **parts_from(args),
+        ),
         name,
         name_of(folder),
         marking_from(args),

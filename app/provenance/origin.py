@@ -4,11 +4,12 @@ No name of a person, a device or a folder is told: a model that lies on this mac
 its folder's last name alone.
 """
 
-import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import PurePath
+from pathlib import Path, PurePath
+
+from moshi_mlx.hub import commit_of
 
 PROGRAM = "moshi-local"
 HUMAN, MACHINE = "human, microphone", "machine, generated"
@@ -56,9 +57,9 @@ def public_name(model: str) -> str:
     return "".join(c if 32 <= ord(c) < 127 else "?" for c in name)[:100]
 
 
-def revision_of(folder: PurePath) -> str:
-    """The commit of a folder in the cache of Hugging Face, which is named after it; else ""."""
-    return folder.name if re.fullmatch("[0-9a-f]{40}", folder.name) else ""
+def revision_of(folder: Path) -> str:
+    """The commit of a folder in the cache of Hugging Face; else ""."""
+    return commit_of(folder) or ""
 
 
 @cache

@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from ..config.json_file import parse_json_object
-from ..config.model_files import PARTS, file_names
+from ..config.model_files import PARTS, file_names, part_in
+from ..config.reading import read_config
 from ..config.shards import SHARD_INDEX, shard_names
 from ..errors import DownloadError, MoshiError, UsageError
 from .failures import NoAnswerError, mendable, reason_of
+from .inside import COMMIT, folder_inside, names_below, one_of_several
 
 NANO = Path(__file__).parents[1] / "nano"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-COMMIT = re.compile(r"[0-9a-f]{40}")
 REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")  # a branch, tag or commit: no path upwards
 ETAG = re.compile(r"[\w-]+")
 ASKED_S = 24 * 3600.0  # for how long an answer of the hub holds
@@ -45,6 +46,7 @@ class Download:
     licence: str
     sizes: dict[str, int]
     missing_bytes: int  # not yet in the cache
+    inside: str = ""  # the folder of the repository that holds the model, where it isn't the top
 
     def __str__(self) -> str:
         return (
@@ -75,7 +77,7 @@ def resolve(
             raise UsageError(
                 f"{name_or_folder} is a folder: a revision can't be chosen; leave it out"
             )
-        return folder
+        return folder / folder_inside(names_below(folder), str(folder), "give one of them")
     if folder.exists():
         raise DownloadError(f"{folder} is a file: give the folder it lies in, or a repository")
     repository = str(name_or_folder)
@@ -90,7 +92,7 @@ def resolve(
     if offline if offline is not None else _offline_by_environment():
         return _cached(repository, revision, parts, cache_dir)
     here = _complete_copy(repository, revision, parts, cache_dir)
-    if here is not None and _asked_lately(repository, revision, cache_dir):
+    if here is not None and _asked_lately(repository, revision, cache_dir, here, parts):
         return here
     with mendable(repository, revision):
         download = None
@@ -122,10 +124,20 @@ def _complete_copy(
         return None
 
 
-def _asked_lately(repository: str, revision: str | None, cache_dir: Path | None) -> bool:
-    """Whether the hub has said less than a day ago which commit this is; a commit stays itself."""
+def _asked_lately(
+    repository: str,
+    revision: str | None,
+    cache_dir: Path | None,
+    here: Path,
+    parts: tuple[str, ...],
+) -> bool:
+    """Whether the hub has said less than a day ago which commit this is.
+
+    A commit stays itself, but a copy of it in which no file is a wanted part may be half of it.
+    """
     if revision is not None and COMMIT.fullmatch(revision):
-        return True
+        raw = read_config(here)
+        return all(part_in(here, raw, part) is not None for part in parts)
     ref = repository_folder(repository, cache_dir) / "refs" / (revision or "main")
     return ref.is_file() and 0 <= time.time() - ref.stat().st_mtime < ASKED_S
 
@@ -201,14 +213,18 @@ def _plan(repository: str, revision: str | None, parts: tuple[str, ...], cache_d
     commit = str(info.sha)
     if not COMMIT.fullmatch(commit):
         raise NoAnswerError("what answers is not the hub (a login page of this network?)")
-    all_sizes = {s.rfilename: s.size or 0 for s in info.siblings or []}
+    listed = {s.rfilename: s.size or 0 for s in info.siblings or []}
+    inside = folder_inside(listed, repository, one_of_several(repository))
+    at = f"{inside}/" if inside else ""
+    all_sizes = {n.removeprefix(at): size for n, size in listed.items() if n.startswith(at)}
     config = None
     if "config.json" in all_sizes:
-        config = _read_config(_download(repository, "config.json", commit, cache_dir), repository)
+        path = _download(repository, at + "config.json", commit, cache_dir)
+        config = _read_config(path, repository)
     names = list(file_names(config, all_sizes, parts).values())
     if SHARD_INDEX in names:
-        index = _read_config(_download(repository, SHARD_INDEX, commit, cache_dir), repository)
-        names += shard_names(index, SHARD_INDEX)
+        path = _download(repository, at + SHARD_INDEX, commit, cache_dir)
+        names += shard_names(_read_config(path, repository), SHARD_INDEX)
     for name in names:
         if name not in all_sizes:
             raise DownloadError(
@@ -217,7 +233,7 @@ def _plan(repository: str, revision: str | None, parts: tuple[str, ...], cache_d
             )
     if "weights" in parts and not any(name.endswith(".safetensors") for name in names):
         raise DownloadError(f"{repository} holds no safetensors weights: is it a Moshi model?")
-    sizes = {name: all_sizes[name] for name in names}
+    sizes = {at + name: all_sizes[name] for name in names}
     missing = sum(
         size
         for name, size in sizes.items()
@@ -225,7 +241,8 @@ def _plan(repository: str, revision: str | None, parts: tuple[str, ...], cache_d
     )
     card = info.card_data
     licence = (card.get("license_name") or card.get("license")) if card else None
-    return Download(repository, commit, str(licence or LICENCE_UNKNOWN), sizes, missing)
+    said = str(licence or LICENCE_UNKNOWN)
+    return Download(repository, commit, said, sizes, missing, inside)
 
 
 def _fetch(
@@ -242,7 +259,7 @@ def _fetch(
     _remember_revision(repository, revision, commit, cache_dir)
     (repository_folder(repository, cache_dir) / LICENCE_FILE).write_text(download.licence)
     first, name = paths[0], next(iter(download.sizes))
-    return first.parents[name.count("/")]
+    return first.parents[name.count("/")] / download.inside
 
 
 def _announce_on_stderr(download: Download) -> None:
@@ -322,7 +339,11 @@ def _cached(
     snapshot = folder / "snapshots" / commit
     if not commit or not snapshot.is_dir():
         raise DownloadError(f"{reason} {repository} isn't on this machine: {advice}")
-    available = {str(p.relative_to(snapshot)) for p in snapshot.rglob("*") if p.is_file()}
+    listed = {p.relative_to(snapshot).as_posix() for p in snapshot.rglob("*") if p.is_file()}
+    inside = folder_inside(listed, repository, one_of_several(repository))
+    at = f"{inside}/" if inside else ""
+    available = {name.removeprefix(at) for name in listed if name.startswith(at)}
+    snapshot = snapshot / inside
     config_file = snapshot / "config.json"
     config = _read_config(config_file, repository) if config_file.is_file() else None
     names = list(file_names(config, available, parts).values())
@@ -346,6 +367,13 @@ def repository_folder(repository: str, cache_dir: Path | None = None) -> Path:
 
     root = Path(cache_dir or constants.HF_HUB_CACHE)
     return root / ("models--" + repository.replace("/", "--"))
+
+
+def cached_file(name: str, cache_dir: Path | None = None) -> Path | None:
+    """A file of this name in any repository of Kyutai's in the cache, None where there is none."""
+    root = repository_folder("kyutai/x", cache_dir).parent
+    found = root.glob(f"models--kyutai--*/snapshots/*/{name}")
+    return next((path for path in sorted(found) if path.is_file()), None)
 
 
 def _remember_revision(repository: str, revision: str, commit: str, cache_dir: Path | None) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..clock import FRAME_SAMPLES
 from ..codec.interface import Codec, checked_pcm
-from ..config.model_files import mimi_config_path, part_path, weight_paths
+from ..config.model_files import weight_paths
 from ..config.reading import parse_config, read_config
 from ..errors import ConfigError, MoshiError
 from ..lm.model import Lm
@@ -196,7 +196,7 @@ def load_stt(
     """
     if memory_limits:
         limit_memory()
-    from ..hub import resolve
+    from ..hub import mimi_file, resolve, tokenizer_file
 
     folder = resolve(name_or_folder, revision, offline)
     raw = read_config(folder)
@@ -205,11 +205,10 @@ def load_stt(
         raise ConfigError(f"{folder} is no speech to text model: it speaks (dep_q is not 0)")
     seconds = stt_seconds(raw, folder)
     lm = lm_from_files(weight_paths(folder, raw), config, working_dtype(dtype), kv_bits)
-    given = mimi_config_path(folder, raw)
-    mimi = load_mimi(part_path(folder, raw, "mimi"), given, config.mimi_codebooks)
+    mimi = load_mimi(*mimi_file(folder, raw), config.mimi_codebooks)
     check_mimi(mimi, config.card, folder)
     assert isinstance(mimi, Mimi)
-    return Transcriber(lm, mimi, TextTokenizer(part_path(folder, raw, "tokenizer")), *seconds)
+    return Transcriber(lm, mimi, TextTokenizer(tokenizer_file(folder, raw)), *seconds)
 
 
 def stt_seconds(raw: Mapping[str, Any], folder: Path) -> tuple[float, float]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..clock import FRAME_SAMPLES
 from ..codec.interface import checked_pcm
-from ..config.model_files import mimi_config_path, part_path, weight_paths
+from ..config.model_files import weight_paths
 from ..config.reading import parse_config, read_config
 from ..errors import ConfigError, MoshiError, WeightsError
 from ..lm.generator import LmGenerator, Step
@@ -208,7 +208,7 @@ def load_translator(
     """
     if memory_limits:
         limit_memory()
-    from ..hub import resolve
+    from ..hub import mimi_file, resolve, tokenizer_file
 
     folder = resolve(name_or_folder, revision, offline)
     raw = read_config(folder)
@@ -217,10 +217,10 @@ def load_translator(
         raise ConfigError(f"{folder} is no translation model: it must both listen and speak")
     lm = lm_from_files(weight_paths(folder, raw), config, working_dtype(dtype), kv_bits)
     try:
-        path = part_path(folder, raw, "mimi")
+        path, sizes = mimi_file(folder, raw)
     except WeightsError:  # codes can be translated without
         mimi = None
     else:
-        mimi = load_mimi(path, mimi_config_path(folder, raw), config.mimi_codebooks)
+        mimi = load_mimi(path, sizes, config.mimi_codebooks)
         assert isinstance(mimi, Mimi)
-    return Translator(lm, mimi, TextTokenizer(part_path(folder, raw, "tokenizer")))
+    return Translator(lm, mimi, TextTokenizer(tokenizer_file(folder, raw)))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config.model_files import mimi_config_path, part_path, weight_paths
+from ..config.model_files import weight_paths
 from ..config.reading import parse_config, read_config
 from ..errors import ConfigError, WeightsError
 from ..memory import limit_memory
@@ -33,7 +33,7 @@ def load_tts(
     """
     if memory_limits:
         limit_memory()
-    from ..hub import resolve
+    from ..hub import mimi_file, resolve, tokenizer_file
 
     folder = resolve(name_or_folder, revision, offline)
     raw = read_config(folder)
@@ -43,13 +43,13 @@ def load_tts(
     delay_steps, ahead = text_lead(raw, folder)
     lm = lm_from_files(weight_paths(folder, raw), config, working_dtype(dtype), kv_bits)
     try:
-        path = part_path(folder, raw, "mimi")
+        path, sizes = mimi_file(folder, raw)
     except WeightsError:  # codes can be spoken without
         mimi = None
     else:
-        mimi = load_mimi(path, mimi_config_path(folder, raw), config.mimi_codebooks)
+        mimi = load_mimi(path, sizes, config.mimi_codebooks)
         assert isinstance(mimi, Mimi)
-    tokenizer = TextTokenizer(part_path(folder, raw, "tokenizer"))
+    tokenizer = TextTokenizer(tokenizer_file(folder, raw))
     given = raw.get("model_id")
     model_id = given if isinstance(given, Mapping) else {}
     return Speaker(lm, mimi, tokenizer, delay_steps, ahead, model_id)

@@ -1,6 +1,7 @@
 """A model that is to be quantized: where it lies, what its config says, which tensors it has."""
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from moshi_mlx.config.lm_config import LmConfig
-from moshi_mlx.config.model_files import file_names
+from moshi_mlx.config.model_files import PARTS, file_names, names_in
 from moshi_mlx.config.presets import raw_preset
 from moshi_mlx.config.reading import parse_config, read_config
 from moshi_mlx.config.shards import weight_files
 from moshi_mlx.helium.config import HeliumConfig, parse_helium_config
 from moshi_mlx.helium.weights import EMBEDDING, HEAD, untied
-from moshi_mlx.hub import resolve
+from moshi_mlx.hub import commit_of, resolve
 
 from ..errors import QuantizeError
 from ..recipe.recipes import Recipe
@@ -37,15 +38,21 @@ class Checkpoint:
 
 
 def open_checkpoint(
-    name_or_folder: str, revision: str | None = None, offline: bool | None = None
+    name_or_folder: str,
+    revision: str | None = None,
+    offline: bool | None = None,
+    parts: Collection[str] = PARTS,
 ) -> Checkpoint:
-    """Find (and fetch) a model and map its weights. Raises MoshiError."""
-    folder = resolve(name_or_folder, revision, offline)
-    available = [path.name for path in folder.iterdir()]
+    """Find (and fetch) a model and map its weights. Raises MoshiError.
+
+    `parts`: without those that come from elsewhere.
+    """
+    folder = resolve(name_or_folder, revision, offline, parts)
+    available = names_in(folder)
     if not any(name.endswith((".safetensors", ".index.json")) for name in available):
         raise QuantizeError(f"{folder} holds no safetensors file: is it a model's folder?")
     raw = _raw_config(folder)
-    names = file_names(raw, available, source=str(folder / "config.json"))
+    names = file_names(raw, available, parts, str(folder / "config.json"))
     if "weights" not in names:
         raise QuantizeError(
             f"{folder} holds several weight files; name one as moshi_name in its config.json"
@@ -59,7 +66,7 @@ def open_checkpoint(
     is_repository = not Path(name_or_folder).expanduser().is_dir() and name_or_folder != "nano"
     return Checkpoint(
         label=name_or_folder if is_repository else folder.resolve().name,
-        revision=folder.name if is_repository else None,
+        revision=commit_of(folder) if is_repository else None,
         folder=folder,
         raw_config=raw,
         config=config,

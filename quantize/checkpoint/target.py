@@ -14,7 +14,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from moshi_mlx.config.model_files import kyutais_name
 from moshi_mlx.config.safe_names import file_inside
+from moshi_mlx.hub import mimi_file, tokenizer_file
 from moshi_mlx.weights.recipes import Recipe
 
 from ..errors import QuantizeError
@@ -71,16 +73,17 @@ def make_target(
     progress: Callable[[int], object] = lambda num_weights: None,
     prepare: Prepare | None = None,
     papers: Papers = NO_PAPERS,
+    copies: Mapping[str, Path] | None = None,
 ) -> Outcome:
     """Quantize into the folder `target`. Raises QuantizeError, WeightsError.
 
     `prepare(plan, folder)` may round modules before the rest, into a folder that is removed.
-    `papers`: text files for the target.
+    `papers`: text files for the target. `copies`: of `small_parts`.
     """
     plan = plan_of(checkpoint, recipe)
     check_target(target, checkpoint.folder, force)
     real = real_target(target)
-    copies = small_parts(checkpoint)
+    copies = small_parts(checkpoint) if copies is None else copies
     check_disk(plan, real, copies.values(), times=1 if prepare is None else 2)
     name = f"model.{re.sub(r'[^A-Za-z0-9_-]+', '-', recipe.name)}.safetensors"
     made_by = provenance(checkpoint, recipe, rounding_name)
@@ -100,8 +103,17 @@ def make_target(
     return Outcome(target, target / name, plan)
 
 
-def small_parts(checkpoint: Checkpoint) -> dict[str, Path]:
-    """part -> the file in the source. Raises QuantizeError, ConfigError."""
+def small_parts(
+    checkpoint: Checkpoint,
+    mimi: str | None = None,
+    tokenizer: str | None = None,
+    offline: bool | None = None,
+) -> dict[str, Path]:
+    """part -> the file to copy: the source's, or what `mimi` and `tokenizer` name instead.
+
+    Kyutai's own, which fine-tunes leave out, come from the cache. Raises QuantizeError,
+    ConfigError, WeightsError.
+    """
     found = {}
     for part in SMALL_PARTS:
         if part in checkpoint.names:
@@ -109,7 +121,20 @@ def small_parts(checkpoint: Checkpoint) -> dict[str, Path]:
             if not path.is_file():
                 raise QuantizeError(f"the source names {checkpoint.names[part]}, but it is missing")
             found[part] = path
+    folder, raw = checkpoint.folder, checkpoint.raw_config
+    if mimi is not None or _left_out("mimi", checkpoint):
+        found["mimi"], sizes = mimi_file(folder, raw, mimi, offline)
+        found.pop("mimi_config", None)
+        found |= {} if sizes is None else {"mimi_config": sizes}
+    if tokenizer is not None or _left_out("tokenizer", checkpoint):
+        found["tokenizer"] = tokenizer_file(folder, raw, tokenizer, offline)
     return found
+
+
+def _left_out(part: str, checkpoint: Checkpoint) -> bool:
+    """Whether the source names a file of Kyutai's that isn't beside it."""
+    named = kyutais_name(checkpoint.raw_config.get(f"{part}_name"), part)
+    return named is not None and part not in checkpoint.names
 
 
 def check_disk(plan: list[Planned], real: Path, small: Iterable[Path], times: int = 1) -> None:
@@ -165,6 +190,8 @@ def _complete(
 ) -> None:
     """config.json with our mark, Mimi and the tokenizer copied, and the papers."""
     config: dict[str, Any] = {**checkpoint.raw_config, "moshi_name": weights}
+    if "mimi" in copies:
+        config.pop("mimi_config_name", None)  # of another Mimi, unless it is copied too
     taken = {name.casefold() for name in (weights, "config.json", LOCK, *papers)}
     for part, origin in copies.items():
         name = origin.name if origin.name.casefold() not in taken else f"{part}-{origin.name}"

@@ -21,7 +21,7 @@ from tests.support.bench_shapes import SMALL, small_shape
 from tests.support.doctor_machines import ALL, LINUX, M1_8GB, M2_AIR, M4_MAX
 
 CONFIG = parse_config(SMALL)
-ARGS = Namespace(revision=None, offline=True, codec="auto", kv_bits=16)
+ARGS = Namespace(revision=None, offline=True, codec="auto", kv_bits=16, mimi=None, tokenizer=None)
 NORMS = 0.02  # share of norms in so small a model; the arithmetic leaves them out
 
 

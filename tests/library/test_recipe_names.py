@@ -32,6 +32,8 @@ OPTIONS = {
     "revision": None,
     "offline": True,
     "codec": "auto",
+    "mimi": None,
+    "tokenizer": None,
     "kv_bits": 16,
 }
 
