@@ -5,10 +5,11 @@ with moshi.session(seed=0) as session:
     reply = session.step(pcm)  # 80 ms of the user in, 80 ms of Moshi and a piece of text out
 """
 
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Unpack
 
 import numpy as np
@@ -20,7 +21,7 @@ from .codec.interface import Codec
 from .config.lm_config import LmConfig
 from .config.model_files import weight_paths
 from .config.reading import parse_config, read_config
-from .errors import ConfigError, MoshiError
+from .errors import ConfigError, MoshiError, suggest
 from .lm.conversation import Forced
 from .lm.model import Lm
 from .lm.options import GeneratorOptions
@@ -30,7 +31,10 @@ from .provenance import Marker
 from .session.marked import MarkedPath
 from .session.path import FramePath, MakePath, path_for
 from .text.tokenizer import TextTokenizer
+from .weights.adaptation import LoraMode, adaptation_from, adaptation_of, with_adapter
 from .weights.loading import lm_from_files, working_dtype
+
+NO_ADAPTERS: Mapping[str, Lm] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,19 @@ class EarlyReply:
 class Moshi:
     """A language model, a codec and a tokenizer. Weights never change; sessions hold all state."""
 
-    def __init__(self, lm: Lm, codec: Codec, tokenizer: TextTokenizer, folder: Path) -> None:
+    def __init__(
+        self,
+        lm: Lm,
+        codec: Codec,
+        tokenizer: TextTokenizer,
+        folder: Path,
+        *,
+        adapter: str = "",
+        adapters: Mapping[str, Lm] = NO_ADAPTERS,
+    ) -> None:
+        """adapter: what the one that `lm` has is called; adapters: the same model with others."""
         self.lm, self.codec, self.tokenizer, self.folder = lm, codec, tokenizer, folder
+        self.adapter, self.adapters = adapter, dict(adapters)
         self._silence: np.ndarray | None = None
 
     @property
@@ -74,14 +89,26 @@ class Moshi:
         seed: int | None = None,
         *,
         mark: Marker | bool | None = True,
+        adapter: str | None = None,
         **options: Unpack[GeneratorOptions],
     ) -> "Session":
         """A new conversation; options as in GeneratorOptions (text_temperature, ...).
 
         mark: True puts the inaudible mark of the package's public key into Moshi's sound; a Marker
-        of this session's own has another key or a payload; None or False: none.
+        of this session's own has another key or a payload; None or False: none. adapter: one of
+        those that `load(adapters=...)` was given. Raises MoshiError for one that there isn't.
         """
-        return Session(self, seed, mark=mark, **options)
+        return Session(self, seed, mark=mark, adapter=adapter, **options)
+
+    def lm_with(self, adapter: str | None) -> Lm:
+        """The language model with an adapter; None: as it was loaded. Raises MoshiError."""
+        if adapter is None:
+            return self.lm
+        if adapter not in self.adapters:
+            known = f"there are {', '.join(self.adapters)}" if self.adapters else "there is none"
+            named = suggest(adapter, self.adapters)
+            raise MoshiError(f"no adapter {named} beside this model; {known} (load: adapters=)")
+        return self.adapters[adapter]
 
     def warm_up(self) -> None:
         """Trace every shape that a conversation will need, so that no frame pays for it.
@@ -112,12 +139,14 @@ class Session:
         seed: int | None = None,
         make_path: MakePath = path_for,
         mark: Marker | bool | None = True,
+        adapter: str | None = None,
         **options: Unpack[GeneratorOptions],
     ) -> None:
         """`make_path`: for another path than the fastest, such as one that is looked into;
-        `mark`: as in `Moshi.session`."""
+        `mark`, `adapter`: as in `Moshi.session`."""
         self.moshi = moshi
-        self._generator = moshi.lm.generator(seed=seed, **options)
+        self.adapter = moshi.adapter if adapter is None else adapter  # "": none
+        self._generator = moshi.lm_with(adapter).generator(seed=seed, **options)
         config = moshi.config
         self._path: FramePath | None = make_path(
             self._generator, moshi.codec.stream(), config.user_q
@@ -237,6 +266,9 @@ def load(
     memory_limits: bool = True,
     mimi: str | Path | None = None,
     tokenizer: str | Path | None = None,
+    lora: str | Path | None = None,
+    lora_mode: LoraMode = "auto",
+    adapters: Mapping[str, str | Path] | None = None,
 ) -> Moshi:
     """Load a folder, a Hugging Face repository, or "nano", the small model in the package.
 
@@ -245,8 +277,10 @@ def load(
     keys and values of conversations in 8 bit. memory_limits: on Metal, set MLX's wired and cache
     limits for this process (`moshi_mlx.memory`). mimi, tokenizer: a file, or the model that has it,
     in place of the model's own (fine-tunes come without; then Kyutai's are taken from the cache).
-    Raises ConfigError, WeightsError, DownloadError, and MoshiError for kv_bits that don't fit the
-    model.
+    lora: an adapter, a file or a folder or repository that holds one, for all conversations
+    (lora_mode: as in `load_lm`); adapters: names of others, each kept beside the same weights, for
+    sessions that ask for it. Raises ConfigError, WeightsError, DownloadError, and MoshiError for
+    kv_bits that don't fit the model.
     """
     if memory_limits:
         limit_memory()
@@ -255,17 +289,43 @@ def load(
     folder = resolve(name_or_folder, revision, offline, own_parts(mimi, tokenizer))
     raw = read_config(folder)
     config = parse_config(raw, str(folder / "config.json"))
-    words = TextTokenizer(tokenizer_file(folder, raw, tokenizer, offline))
-    if tokenizer is not None and len(words) != config.text_card:
-        raise ConfigError(
-            f"{tokenizer} has {len(words)} pieces, the language model {config.text_card} text "
-            "tokens (text_card): they are not of one model, give another tokenizer"
-        )
+    check_converses(config, folder)
+    words = words_from(tokenizer_file(folder, raw, tokenizer, offline), config, tokenizer)
+    adaptation = adaptation_from(lora, lora_mode, raw, folder, offline)
+    others = {
+        name: adaptation_of(source, "beside", raw, offline)
+        for name, source in (adapters or {}).items()
+    }
     mimi_path, mimi_config = mimi_file(folder, raw, mimi, offline)
-    lm = lm_from_files(weight_paths(folder, raw), config, working_dtype(dtype), kv_bits)
+    paths = weight_paths(folder, raw)
+    lm = lm_from_files(paths, config, working_dtype(dtype), kv_bits, adaptation)
+    beside = {name: with_adapter(lm, other) for name, other in others.items()}
     sound = load_mimi(mimi_path, mimi_config, config.mimi_codebooks, codec)
     check_codec(sound, config, folder)
-    return Moshi(lm, sound, words, folder)
+    name = "" if adaptation is None else adaptation.name
+    return Moshi(lm, sound, words, folder, adapter=name, adapters=beside)
+
+
+def words_from(path: Path, config: LmConfig, given: str | Path | None) -> TextTokenizer:
+    """The tokenizer in a file. Raises ConfigError for a `given` one of another size."""
+    words = TextTokenizer(path)
+    if given is not None and len(words) != config.text_card:
+        raise ConfigError(
+            f"{given} has {len(words)} pieces, the language model {config.text_card} text "
+            "tokens (text_card): they are not of one model, give another tokenizer"
+        )
+    return words
+
+
+def check_converses(config: LmConfig, folder: Path) -> None:
+    """ConfigError for a model that says nothing, or one that no user would reach: deaf."""
+    if not config.dep_q:
+        raise ConfigError(f"{folder} doesn't speak (dep_q is 0): speech to text is `load_stt`")
+    if not config.user_q:
+        raise ConfigError(
+            f"{folder / 'config.json'}: dep_q = n_q = {config.n_q}: this model only speaks, nobody "
+            "is heard. Text to speech is `load_tts`; a PersonaPlex has model_type personaplex"
+        )
 
 
 def check_codec(codec: Codec, config: LmConfig, folder: Path) -> None:

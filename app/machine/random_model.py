@@ -19,7 +19,7 @@ from moshi_mlx.errors import MoshiError, UsageError
 from moshi_mlx.lm.model import Lm
 from moshi_mlx.mimi import Mimi, MimiConfig
 from moshi_mlx.mimi.tensors import Tensors, evaluated
-from moshi_mlx.weights.loading import quantize_layers
+from moshi_mlx.weights.layers import quantize_layers
 from moshi_mlx.weights.packing import layer_name, stacks
 from moshi_mlx.weights.recipes import RECIPES, Format, Recipe, formats
 

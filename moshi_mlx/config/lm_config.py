@@ -160,6 +160,8 @@ class LmConfig:
 
         Two speakers have the same delays one after the other; a lone speaker's rise only once.
         """
+        if self.model_type == "personaplex":
+            return self.dep_q == self.n_q > 1
         half = self.n_q // 2
         own, others = self.delays[1 : 1 + half], self.delays[1 + half :]
         return self.dep_q == self.n_q > 1 and own == others and len(set(own)) > 1

@@ -60,6 +60,7 @@ NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
             "tokenizer.json",
         ),
     ),
+    "lora": ("lora_name", (ADAPTER,)),
 }
 MIMI_CONFIG_KEY = "mimi_config_name"
 
@@ -74,10 +75,12 @@ def file_names(
 
     A name that config.json gives is returned even if the file is not there (the caller says that
     it is missing), but for Kyutai's own, which fine-tunes leave out. Weights in several files are
-    returned as SHARD_INDEX. With Mimi comes "mimi_config" where config.json names one. Raises
-    ConfigError for names that are none.
+    returned as SHARD_INDEX. With Mimi comes "mimi_config" where config.json names one, with the
+    weights an adapter that it names. Raises ConfigError for names that are none.
     """
-    config, available = config or {}, set(available)
+    config, available, parts = config or {}, set(available), tuple(parts)
+    if "weights" in parts and names_adapter(config):
+        parts = (*parts, "lora")
     found = {}
     for part in parts:
         key, usual = NAMES[part]
@@ -91,7 +94,8 @@ def file_names(
         names = [name for name in usual if name in available]
         if part == "weights" and not names and SHARD_INDEX in available:
             names = [SHARD_INDEX]
-        names = names or _only_candidate(part, available)
+        if not names and part != "lora":  # of adapters nobody guesses: a model may lie there
+            names = _only_candidate(part, available)
         if names:
             found[part] = names[0]
     if "mimi" in found and config.get(MIMI_CONFIG_KEY) not in (None, ""):
@@ -117,12 +121,32 @@ def _is_base(said: Any, part: str, available: set[str]) -> bool:
     return kyutais_name(said, part) is not None
 
 
+def names_adapter(config: Mapping[str, Any]) -> bool:
+    """Whether a model is to be loaded with an adapter of its own; `lora` alone: it is merged."""
+    return bool(config.get("lora")) and config.get("lora_name") not in (None, "")
+
+
+def adapter_path(folder: Path, config: Mapping[str, Any]) -> Path:
+    """The adapter in a folder; `config`: of that folder. Raises as `part_path`."""
+    names = file_names(config, [p.name for p in folder.iterdir()], ("lora",), str(folder))
+    path = None if "lora" not in names else file_inside(folder, names["lora"])
+    if path is None or not path.is_file():
+        missing = names.get("lora", ADAPTER)
+        raise WeightsError(f"{folder} has no adapter ({missing}): give its file or its repository")
+    return path
+
+
 def part_path(folder: Path, config: Mapping[str, Any], part: str) -> Path:
     """The file of one part ("weights", "mimi", "tokenizer") of a model folder.
 
     Raises WeightsError when it isn't there, ConfigError for a name that leads outside.
     """
     path = part_in(folder, config, part)
+    if path is None and part == "weights" and (folder / ADAPTER).is_file():
+        raise WeightsError(
+            f"{folder} holds an adapter and no model: give it as the adapter (--lora, lora=), and "
+            "the model that it was trained on as the model"
+        )
     if path is None:
         raise WeightsError(f"{folder} has no {part} file; fetch the model again")
     return path

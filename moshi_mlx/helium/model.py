@@ -19,7 +19,8 @@ from ..errors import WeightsError
 from ..lm.linear import Linear, linear_plus
 from ..lm.transformer import GatedMlp
 from ..weights.finite import check_samples
-from ..weights.loading import DTYPES, cast, quantize_layers, stored_dtype
+from ..weights.layers import quantize_layers
+from ..weights.loading import DTYPES, cast, stored_dtype
 from ..weights.safetensors import read_now
 from .config import HeliumConfig, load_helium_config
 from .weights import packed, read_weights

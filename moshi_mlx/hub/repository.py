@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.json_file import parse_json_object
-from ..config.model_files import PARTS, file_names, part_in
+from ..config.model_files import ADAPTER, PARTS, file_names, part_in
 from ..config.reading import read_config
 from ..config.shards import SHARD_INDEX, shard_names
 from ..errors import DownloadError, MoshiError, UsageError
@@ -221,7 +221,10 @@ def _plan(repository: str, revision: str | None, parts: tuple[str, ...], cache_d
     if "config.json" in all_sizes:
         path = _download(repository, at + "config.json", commit, cache_dir)
         config = _read_config(path, repository)
-    names = list(file_names(config, all_sizes, parts).values())
+    found = file_names(config, all_sizes, parts)
+    names = list(found.values())
+    if "lora" in parts and "lora" not in found:
+        raise DownloadError(f"{repository} holds no adapter ({ADAPTER}): is it a model?")
     if SHARD_INDEX in names:
         path = _download(repository, at + SHARD_INDEX, commit, cache_dir)
         names += shard_names(_read_config(path, repository), SHARD_INDEX)
@@ -352,6 +355,8 @@ def _cached(
     absent = sorted(set(names) - available)
     if "weights" in parts and not any(name.endswith(".safetensors") for name in names):
         absent.append("its weights")
+    if "lora" in parts and not names:
+        absent.append(f"an adapter ({ADAPTER})")
     if absent:
         raise DownloadError(f"{reason} {repository} lacks {', '.join(absent)}: {advice}")
     return snapshot

@@ -1,28 +1,16 @@
-"""Linear layers with a LoRA adapter beside them, for weights that it can't be merged into.
+"""Layers that lie in one matrix, with a LoRA pair beside each.
 
-y = W x + B (A x). Source: PyTorch `moshi/modules/lora.py`.
-Shapes: R rank, S layers that lie in one matrix.
+Source: PyTorch `moshi/modules/lora.py`. Shapes: R rank, S layers.
 """
 
 import mlx.core as mx
 import mlx.nn as nn
 
-
-class AdaptedLinear(nn.Module):
-    """A layer (quantized, most often) and its pair: a [R, in], b [out, R]."""
-
-    def __init__(self, base: nn.Module, a: mx.array, b: mx.array) -> None:
-        super().__init__()
-        self.base = base
-        self.down, self.up = mx.contiguous(a.T), mx.contiguous(b.T)
-
-    def __call__(self, x: mx.array) -> mx.array:
-        """[..., in] -> [..., out]."""
-        return mx.addmm(self.base(x), x @ self.down, self.up)
+from .linear import linear_of
 
 
 class AdaptedStack(nn.Module):
-    """Layers one below the other in one matrix, with a pair each: one product for all of A."""
+    """Layers one below the other in one matrix: one product for all of A, one for all of B."""
 
     def __init__(self, base: nn.Module, pairs: list[tuple[mx.array, mx.array]]) -> None:
         super().__init__()
@@ -32,6 +20,7 @@ class AdaptedStack(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """[..., in] -> [..., S * out]."""
-        S, R, _ = self.up.shape
+        S, R, out = self.up.shape
+        base = linear_of(x, self.base)
         inner = (x @ self.down).reshape(*x.shape[:-1], S, 1, R)
-        return self.base(x) + (inner @ self.up).reshape(*x.shape[:-1], -1)
+        return mx.addmm(base.reshape(*x.shape[:-1], S, 1, out), inner, self.up).reshape(base.shape)

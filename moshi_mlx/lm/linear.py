@@ -1,4 +1,8 @@
-"""Linear layers without bias, quantized or not, and what keeps the graph of a frame small."""
+"""Linear layers without bias, quantized or not, and what keeps the graph of a frame small.
+
+A layer may have a LoRA pair beside it: y = W x + B (A x), for weights that it isn't merged into.
+Source: PyTorch `moshi/modules/lora.py`. Shapes: R rank.
+"""
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -19,6 +23,23 @@ class Linear(nn.Linear):
     def forget_view(self) -> None:
         """Hold on to no weight but the one in the layer."""
         self._view = _View()
+
+
+class AdaptedLinear(nn.Module):
+    """A layer (quantized, most often) and its pair: a [R, in], b [out, R]."""
+
+    def __init__(self, base: nn.Module, a: mx.array, b: mx.array) -> None:
+        super().__init__()
+        self.base = base
+        self.down, self.up = mx.contiguous(a.T), mx.contiguous(b.T)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """[..., in] -> [..., out]."""
+        return self.beside(linear_of(x, self.base), x)
+
+    def beside(self, y: mx.array, x: mx.array) -> mx.array:
+        """y + B (A x)."""
+        return mx.addmm(y, x @ self.down, self.up)
 
 
 class _View:
@@ -84,4 +105,6 @@ def linear_plus(residual: mx.array, x: mx.array, linear: nn.Module) -> mx.array:
     """residual + linear(x), as one operation where the weights are not quantized."""
     if isinstance(linear, Linear):
         return mx.addmm(residual, x, linear.transposed)
+    if isinstance(linear, AdaptedLinear):
+        return linear.beside(linear_plus(residual, x, linear.base), x)
     return residual + linear(x)

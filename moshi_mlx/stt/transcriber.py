@@ -25,6 +25,7 @@ from ..lm.model import Lm
 from ..memory import limit_memory
 from ..mimi import Mimi, MimiStream, load_mimi
 from ..text.tokenizer import TextTokenizer
+from ..weights.adaptation import adaptation_from
 from ..weights.loading import lm_from_files, working_dtype
 from .words import FRAME_RATE_HZ, Word, WordReader
 
@@ -188,6 +189,7 @@ def load_stt(
     offline: bool | None = None,
     kv_bits: int = 16,
     memory_limits: bool = True,
+    lora: str | Path | None = None,
 ) -> Transcriber:
     """Load a speech to text model: a folder, or a repository such as "kyutai/stt-1b-en_fr-mlx".
 
@@ -204,7 +206,9 @@ def load_stt(
     if config.dep_q:
         raise ConfigError(f"{folder} is no speech to text model: it speaks (dep_q is not 0)")
     seconds = stt_seconds(raw, folder)
-    lm = lm_from_files(weight_paths(folder, raw), config, working_dtype(dtype), kv_bits)
+    adaptation = adaptation_from(lora, "auto", raw, folder, offline)
+    paths = weight_paths(folder, raw)
+    lm = lm_from_files(paths, config, working_dtype(dtype), kv_bits, adaptation)
     mimi = load_mimi(*mimi_file(folder, raw), config.mimi_codebooks)
     check_mimi(mimi, config.card, folder)
     assert isinstance(mimi, Mimi)

@@ -28,6 +28,7 @@ from ..mimi import Mimi, MimiStream, load_mimi
 from ..stt import Transcript
 from ..stt.words import WordReader
 from ..text.tokenizer import TextTokenizer
+from ..weights.adaptation import adaptation_from
 from ..weights.loading import lm_from_files, working_dtype
 
 EOS, PAD, EPAD = 2, 3, 0
@@ -200,6 +201,7 @@ def load_translator(
     offline: bool | None = None,
     kv_bits: int = 16,
     memory_limits: bool = True,
+    lora: str | Path | None = None,
 ) -> Translator:
     """Load Hibiki: a folder, or a repository such as "kyutai/hibiki-2b-mlx-bf16".
 
@@ -215,7 +217,9 @@ def load_translator(
     config = parse_config(raw, str(folder / "config.json"))
     if not config.dep_q or not config.user_q:
         raise ConfigError(f"{folder} is no translation model: it must both listen and speak")
-    lm = lm_from_files(weight_paths(folder, raw), config, working_dtype(dtype), kv_bits)
+    adaptation = adaptation_from(lora, "auto", raw, folder, offline)
+    paths = weight_paths(folder, raw)
+    lm = lm_from_files(paths, config, working_dtype(dtype), kv_bits, adaptation)
     try:
         path, sizes = mimi_file(folder, raw)
     except WeightsError:  # codes can be translated without

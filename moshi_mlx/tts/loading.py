@@ -10,6 +10,7 @@ from ..errors import ConfigError, WeightsError
 from ..memory import limit_memory
 from ..mimi import Mimi, load_mimi
 from ..text.tokenizer import TextTokenizer
+from ..weights.adaptation import adaptation_from
 from ..weights.loading import lm_from_files, working_dtype
 from .script import FRAME_RATE_HZ
 from .speaker import Speaker
@@ -25,6 +26,7 @@ def load_tts(
     offline: bool | None = None,
     kv_bits: int = 16,
     memory_limits: bool = True,
+    lora: str | Path | None = None,
 ) -> Speaker:
     """Load a text to speech model: a folder, or a repository such as "kyutai/tts-1.6b-en_fr".
 
@@ -41,7 +43,9 @@ def load_tts(
     if not config.dep_q or config.user_q:
         raise ConfigError(f"{folder} is no text to speech model: those only speak")
     delay_steps, ahead = text_lead(raw, folder)
-    lm = lm_from_files(weight_paths(folder, raw), config, working_dtype(dtype), kv_bits)
+    adaptation = adaptation_from(lora, "auto", raw, folder, offline)
+    paths = weight_paths(folder, raw)
+    lm = lm_from_files(paths, config, working_dtype(dtype), kv_bits, adaptation)
     try:
         path, sizes = mimi_file(folder, raw)
     except WeightsError:  # codes can be spoken without

@@ -7,18 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
-import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from ..config.lm_config import LmConfig
 from ..config.model_files import weight_paths
-from ..config.reading import load_config, parse_config, read_config
+from ..config.reading import parse_config, read_config
 from ..errors import ConfigError, WeightsError
 from ..lm.kv_ring import check_kv_bits
 from ..lm.model import Lm
 from ..memory import limit_memory
+from .adaptation import Adaptation, LoraMode, adaptation_from, adapted, attach
 from .finite import check_samples
-from .lora import Adaptation, LoraMode, adaptation_from, adapted, attach
+from .layers import quantize_layers
 from .packing import pack, unpack
 from .recipes import Format
 from .safetensors import check_tensors, read_all, read_now, to_mlx_layout
@@ -57,19 +57,15 @@ def load_lm(
     from ..hub import resolve
 
     path = Path(name_or_folder).expanduser()
-    if path.suffix == ".safetensors" and path.is_file():  # where several precisions lie together
-        adaptation = adaptation_from(
-            lora, lora_mode, read_config(path.parent), path.parent, offline
-        )
-        config = load_config(path.parent)
-        config = config if dep_q is None else config.with_slices(dep_q)
-        return lm_from_files([path], config, dtype, kv_bits, adaptation)
-    folder = resolve(name_or_folder, revision, offline, files=("weights",))
+    one = path.suffix == ".safetensors" and path.is_file()  # where several precisions lie together
+    parts = ("weights",)
+    folder = path.parent if one else resolve(name_or_folder, revision, offline, files=parts)
     raw = read_config(folder)
     config = parse_config(raw, str(folder / "config.json"))
     config = config if dep_q is None else config.with_slices(dep_q)
     adaptation = adaptation_from(lora, lora_mode, raw, folder, offline)
-    return lm_from_files(weight_paths(folder, raw), config, dtype, kv_bits, adaptation)
+    paths = [path] if one else weight_paths(folder, raw)
+    return lm_from_files(paths, config, dtype, kv_bits, adaptation)
 
 
 def working_dtype(dtype: str | None) -> str | None:
@@ -106,7 +102,9 @@ def lm_from_files(
     to = DTYPES[dtype] if dtype else stored_dtype(tensors, name)
     beside = {}
     if adaptation is not None:
-        tensors, beside = adapted(tensors, quantized, config, adaptation, to)
+        made = adapted(tensors, quantized, config, adaptation, to)
+        tensors, quantized, beside = made.tensors, made.quantized, made.beside
+        del made
     packed, modes = pack(tensors, quantized, config)
     lm = Lm(config, kv_bits)
     quantize_layers(lm, modes)
@@ -160,19 +158,6 @@ def cast(name: str, tensor: mx.array, dtype: mx.Dtype, modes: dict[str, Format])
     if name.startswith(CONDITIONS) and name.rpartition(".")[0] not in modes:
         return tensor.astype(mx.float32)
     return tensor.astype(dtype)
-
-
-def quantize_layers(lm: nn.Module, modes: Mapping[str, Format]) -> None:
-    """Make the layers in `modes` (of the model's own names) quantized ones; nothing is computed."""
-
-    def how(path: str, module: nn.Module) -> bool | dict:
-        if path not in modes:
-            return False
-        mode = modes[path]
-        return {"bits": mode.bits, "group_size": mode.group_size, "mode": mode.mode}
-
-    if modes:
-        nn.quantize(lm, class_predicate=how)
 
 
 def save_lm(lm: Lm, path: str | Path) -> None:

@@ -55,6 +55,17 @@ def stacks(config: LmConfig) -> dict[str, list[str]]:
     return found
 
 
+def model_names(config: LmConfig) -> dict[str, str]:
+    """Every layer of Kyutai's MLX layout -> the model's own that holds it."""
+    stacked = {layer: ours for ours, layers in stacks(config).items() for layer in layers}
+    found = {}
+    for name in expected(config):
+        layer = name.rpartition(".")[0]
+        first = first_copy(layer, config)
+        found[layer] = stacked.get(first) or str(layer_name(first, config))
+    return found
+
+
 def pack(
     tensors: Mapping[str, mx.array], quantized: Mapping[str, Format], config: LmConfig
 ) -> tuple[NamedTensors, dict[str, Format]]:

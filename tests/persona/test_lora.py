@@ -9,8 +9,9 @@ import pytest
 
 import moshi_mlx
 from moshi_mlx.config import load_config
-from moshi_mlx.errors import MoshiError, WeightsError
+from moshi_mlx.errors import DownloadError, MoshiError, WeightsError
 from moshi_mlx.weights.lora import read_adapter
+from tests.support.fake_hub import serving
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "persona"
 LORA = GOLDEN / "lora" / "lora.safetensors"
@@ -90,6 +91,8 @@ A, B = (f"text_linear.lora_{part}.weight" for part in "AB")
         (lambda t: t.update({B: t[B][:, :3]}), "has rank 4, its partner 3"),
         (lambda t: t.update({A: t[A][:, :-1]}), "is of another model"),
         (lambda t: t.update({A: t[A].astype(mx.int32)}), "not floating point"),
+        (lambda t: t.update({A: t[A][:3], B: t[B][:, :3]}), r"of different ranks \(3 to 4\)"),
+        (lambda t: t.update({A: t[A] * float("nan")}), "values that are not finite"),
         (lambda t: t.update({"text_linea.lora_A.weight": t[A]}), "layers that this model lacks"),
         (lambda t: (t.clear(), t.update({"x": mx.zeros(1)})), "none of its names fits a layer"),
     ],
@@ -133,3 +136,58 @@ def test_a_config_that_names_its_adapter_is_loaded_with_it(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(raw | {"lora_name": "../lora.safetensors"}))
     with pytest.raises(MoshiError, match="lora_name"):
         moshi_mlx.load_lm(tmp_path)
+
+
+def test_an_adapter_alone_is_no_model_and_a_model_no_adapter(tmp_path):
+    """moshi-finetune's folder holds an adapter and the base's config."""
+    raw = json.loads((GOLDEN / "lora" / "config.json").read_text())
+    for name in ("lora_name", "moshi_name"):
+        raw.pop(name)
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    (tmp_path / "lora.safetensors").write_bytes(LORA.read_bytes())
+    with pytest.raises(WeightsError, match="holds an adapter and no model: give it as the adapter"):
+        moshi_mlx.load_lm(tmp_path)
+    lm = moshi_mlx.load_lm(GOLDEN / "base", dtype="float32", lora=tmp_path)
+    check_greedy(lm, golden("lora"), "gen.")
+    with pytest.raises(WeightsError, match=r"has no adapter \(lora.safetensors\)"):
+        moshi_mlx.load_lm(GOLDEN / "base", lora=GOLDEN / "base")
+
+
+@pytest.mark.parametrize("scaling", ["2", True, None, 1e9])
+def test_a_scaling_that_is_no_number_is_refused(tmp_path, scaling):
+    raw = json.loads((GOLDEN / "lora" / "config.json").read_text()) | {"lora_scaling": scaling}
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    (tmp_path / "lora.safetensors").write_bytes(LORA.read_bytes())
+    with pytest.raises(MoshiError, match="lora_scaling must be a number"):
+        moshi_mlx.load_lm(GOLDEN / "base", lora=tmp_path / "lora.safetensors")
+
+
+@pytest.fixture
+def fake(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    with serving(monkeypatch) as server:
+        yield server
+
+
+def files_of(folder, *names):
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def test_adapters_come_from_the_hub_alone_and_with_their_model(fake):
+    alone = files_of(GOLDEN / "lora", "config.json", "lora.safetensors")
+    raw = json.loads(alone["config.json"])
+    fake.repositories["somebody/pirate"] = alone | {"huge.safetensors": b"x" * 1000}
+    both = files_of(GOLDEN / "base", "model.safetensors") | alone
+    raw |= {"moshi_name": "model.safetensors", "mimi_name": "", "tokenizer_name": ""}
+    fake.repositories["somebody/both"] = both | {"config.json": json.dumps(raw).encode()}
+    arrays = golden("lora")
+    for lm in (
+        moshi_mlx.load_lm(GOLDEN / "base", dtype="float32", lora="somebody/pirate"),
+        moshi_mlx.load_lm("somebody/both", dtype="float32"),
+    ):
+        check_greedy(lm, arrays, "gen.")
+    assert not any("huge" in path for _, path, _ in fake.requests)
+    fake.repositories["kyutai/base"] = files_of(GOLDEN / "base", "config.json", "model.safetensors")
+    with pytest.raises(DownloadError, match="kyutai/base holds no adapter"):
+        moshi_mlx.load_lm(GOLDEN / "base", lora="kyutai/base")
+    assert not any("model" in path for _, path, _ in fake.requests if "kyutai/base/resolve" in path)

@@ -88,8 +88,26 @@ def test_the_published_config_without_sizes_is_the_7b(tmp_path):
 def test_a_speaker_alone_keeps_all_slices():
     """Text to speech of 16 codebooks has as many slices, and nobody to listen to."""
     raw = json.loads((GOLDEN / "config.full.json").read_text())
-    alone = parse_config(raw | {"delays": [0, 0] + [2] * 15})
+    alone = parse_config(raw | {"delays": [0, 0] + [2] * 15, "model_type": "tts"})
     assert (alone.dep_q, alone.user_q) == (16, 0)
+
+
+@pytest.mark.parametrize("delays", [[0] * 17, [0, 0] + [2] * 15, [0, *([0] + [1] * 7) * 2]])
+def test_a_personaplex_never_loses_its_user_whatever_its_delays(delays):
+    raw = json.loads((GOLDEN / "config.full.json").read_text())
+    config = parse_config(raw | {"delays": delays, "model_type": "personaplex"})
+    assert (config.dep_q, config.user_q) == (8, 8)
+
+
+def test_a_model_that_hears_nobody_is_refused_for_a_talk(tmp_path):
+    raw = json.loads((GOLDEN / "config.full.json").read_text())
+    raw |= {"delays": [0] * 17, "model_type": "moshi", "tokenizer_name": "", "mimi_name": ""}
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    with pytest.raises(ConfigError, match="this model only speaks, nobody is heard"):
+        moshi_mlx.load(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(raw | {"dep_q": 0}))
+    with pytest.raises(ConfigError, match="doesn't speak"):
+        moshi_mlx.load(tmp_path)
 
 
 def test_slices_can_be_left_out_by_hand(folder):
