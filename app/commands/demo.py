@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from moshi_mlx.audio.levels import rms_db
 from moshi_mlx.clock import FRAME_SECONDS
 
 from ..events import Event, FrameDone, Settings
 from ..provenance.seal import seal
 from ..talk.chat import Chat, ChatOptions, Inbox
-from ..talk.meters import rms_db
 from .demo_questions import Question, bundled, track
 from .mark_options import add_mark_options, index_from
 from .model_options import add_model_options, engine_from

@@ -14,13 +14,14 @@ from functools import partial
 
 import numpy as np
 
+from moshi_mlx.audio.levels import VoiceActivityDetector
 from moshi_mlx.clock import FRAME_SAMPLES
 
 from ..audio.port import Capture, EndOfInput, Port
 from ..echo.choice import Clean
 from ..events import FrameDone, Settings, Status
 from .engine import Engine, EngineReply, EngineTalk
-from .meters import StepTimes, VoiceActivityDetector, peak_db
+from .meters import StepTimes, peak_db
 from .pace import PaceWatch
 
 FADE_SAMPLES = 120  # 5 ms, where input was cut out

@@ -3,6 +3,7 @@
 What it has on the device is a row of `Held`, or with guidance two.
 """
 
+import copy
 import math
 import secrets
 from collections.abc import Mapping
@@ -77,6 +78,12 @@ class LmConversation:
         self.config, self.seed = config, seed
         self.sampling, self.guidance = sampling, guidance
         self.line = DelayLine(config)
+
+    def fork(self) -> "LmConversation":
+        """Another conversation that goes on from here."""
+        twin = copy.copy(self)
+        twin.line = self.line.fork()
+        return twin
 
     def inputs(self, user_codes: np.ndarray | None) -> np.ndarray:
         """The step's input tokens, int [1 or 2, 1 + n_q]; None: the user's codes come later."""

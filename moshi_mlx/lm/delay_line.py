@@ -8,6 +8,8 @@ codes of call s are fed in call s (those of call 0 lie in the model's past and a
 Source: PyTorch `moshi/models/lm.py`, LMGen._step. Shapes: K codebooks, text first.
 """
 
+import copy
+
 import numpy as np
 
 from ..config.lm_config import NOT_GENERATED, LmConfig
@@ -28,6 +30,12 @@ class DelayLine:
         self.step = 0
         self._own_streams = np.arange(self.own)
         self._user_streams = np.arange(self.own, 1 + config.n_q)
+
+    def fork(self) -> "DelayLine":
+        """Another line that goes on from here."""
+        twin = copy.copy(self)
+        twin.line = self.line.copy()
+        return twin
 
     def skip(self, frames: int) -> None:
         """As if `frames` had passed in which every token was 0."""

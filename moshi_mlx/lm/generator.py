@@ -4,8 +4,9 @@ One host sync a frame: the sampled tokens come back in a single read. The step i
 slice length of the caches, all of them at warm-up, and compiled where that works.
 """
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 import mlx.core as mx
@@ -112,6 +113,17 @@ class LmGenerator:
         """
         self._frame.warm_up(self._held, self.kv_bits, user_later, begun=self.steps > 0)
 
+    def fork(self) -> "LmGenerator":
+        """Another conversation that goes on from here; this one doesn't notice.
+
+        It costs a copy of the caches, made by the next step of either: a ring is written in place
+        only where nobody else holds it.
+        """
+        twin = copy.copy(self)
+        twin._talk = self._talk.fork()
+        twin._held = replace(self._held, buffers=Buffers(list(self._held.buffers.rings)))
+        return twin
+
     def skip(self, frames: int) -> None:
         """As if `frames` had passed, their tokens 0: to measure far into a conversation.
 
@@ -126,11 +138,15 @@ class LmGenerator:
         """
         return self.finish(self.submit(user_codes, forced))
 
-    def submit(self, user_codes: Any, forced: Forced | None = None) -> Submitted:
+    def submit(
+        self, user_codes: Any, forced: Forced | None = None, told: int | None = None
+    ) -> Submitted:
         """The frame's graph, nothing evaluated; `finish` must follow before the next.
 
         `user_codes` may be an MLX array that isn't evaluated either, int32 [user_q]: what a codec
-        in MLX gives. Its values aren't checked. Raises MoshiError as `step` does.
+        in MLX gives. Its values aren't checked. `told`: a number for a FrameModel that reads the
+        place of the forced text token in a way of its own; its sample stands. Raises MoshiError as
+        `step` does.
         """
         user = user_codes if isinstance(user_codes, mx.array) else None
         known = check_user_codes(user_codes, self.lm.config) if user is None else None
@@ -141,7 +157,7 @@ class LmGenerator:
             user=user,
             steps=np.array([talk.line.step]),
             seeds=np.array([talk.seed]),
-            forced_text=wanted[:1],
+            forced_text=wanted[:1] if told is None else np.array([told]),
         )
         drawn, extra = self._frame(frame, self._held)
         return Submitted(drawn, user, extra, talk.line.upcoming(), wanted)

@@ -142,9 +142,12 @@ class Lm(nn.Module):
                 return draw_code(i.of_conversations(logits), i.scale(1), noise[1 + s])
 
             tokens += self.depth.frame(out, token, choose)
-        heads = [mx.softmax(head(out), axis=-1, precise=True) for head in self.extra_heads]
-        extra = mx.concatenate(heads).astype(mx.float32) if heads else None
-        return mx.concatenate(tokens), extra
+        return mx.concatenate(tokens), self.heads(out)
+
+    def heads(self, out: mx.array) -> mx.array | None:
+        """Normed output [R, C] -> softmax of the extra heads float32 [heads * R, D], if any."""
+        found = [mx.softmax(head(out), axis=-1, precise=True) for head in self.extra_heads]
+        return mx.concatenate(found).astype(mx.float32) if found else None
 
     def forward(
         self, codes: Any, conditions: Mapping[str, Any] | None = None

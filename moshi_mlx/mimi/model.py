@@ -6,7 +6,8 @@ any number of streams. Whole files go through the frames' code, many frames at a
 the same, and memory doesn't grow with the file.
 """
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
 
 import mlx.core as mx
 import numpy as np
@@ -132,17 +133,20 @@ class Mimi:
 
         Raises MoshiError for anything but one channel of finite floats.
         """
+        nothing = np.zeros((self.num_codebooks, 0), np.int32)
+        return np.concatenate([nothing, *self.encode_parts(pcm)], axis=1)
+
+    def encode_parts(self, pcm: np.ndarray) -> Iterator[np.ndarray]:
+        """As `encode`, a part of the recording after the other: int32 [K, some frames] each."""
         pcm = checked_pcm(pcm)
         pcm = np.pad(pcm, (0, -len(pcm) % self.frame_samples))
-        frames = len(pcm) // self.frame_samples
-        chunks, state = [np.zeros((self.num_codebooks, 0), np.int32)], self.encoder_state()
+        frames, state = len(pcm) // self.frame_samples, self.encoder_state()
         for start in range(0, frames, CHUNK_FRAMES):
             stop = min(start + CHUNK_FRAMES, frames)
             chunk = pcm[start * self.frame_samples : stop * self.frame_samples]
             codes, state = self._encode_frames(mx.array(chunk)[None], state)
             mx.eval(codes, state)
-            chunks.append(np.array(codes[0]))
-        return np.concatenate(chunks, axis=1)
+            yield np.array(codes[0])
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """All of a recording's codes: int [K, frames] -> float32 [frames * frame_samples].
@@ -170,6 +174,10 @@ class MimiStream:
         self._mimi = mimi
         self.encoder_state = mimi.encoder_state()
         self.decoder_state = mimi.decoder_state()
+
+    def fork(self) -> "MimiStream":
+        """Another stream that goes on from here; a state is replaced, never changed in place."""
+        return copy.copy(self)
 
     @property
     def graph(self) -> "MimiStream":

@@ -6,6 +6,7 @@ has pieces. A segment is complete at the next EPAD; the last one ends with EOS o
 Source: kyutai-labs/delayed-streams-modeling, `stt_from_file_pytorch.py`.
 """
 
+import copy
 from typing import NamedTuple, Protocol
 
 FRAME_RATE_HZ = 12.5
@@ -37,7 +38,7 @@ class WordReader:
 
     def __init__(self, tokenizer: Pieces, offset_s: float, pad: int = 3, epad: int = 0) -> None:
         self._tokenizer, self._offset_s = tokenizer, offset_s
-        self._pad, self._epad = pad, epad
+        self.pad, self._epad = pad, epad
         self._segment: list[int] = []
         self._start = 0  # step of the segment's first token
         self._open = False  # after an EPAD, before EOS
@@ -54,10 +55,16 @@ class WordReader:
         """The text of the segment that isn't complete yet."""
         return self._text(self._segment)
 
+    def fork(self) -> "WordReader":
+        """Another reader that goes on from here."""
+        twin = copy.copy(self)
+        twin._segment, twin._leading = list(self._segment), list(self._leading)
+        return twin
+
     def back_to(self, step: int) -> None:
-        """Go on from an earlier step, at which no segment was open with text in it."""
+        """Go on from an earlier step, after which no text came."""
         self._segment = self._segment[: max(0, step - self._start)]
-        self.steps = step
+        self._start, self.steps = min(self._start, step), step
 
     def push(self, token: int) -> list[Word]:
         """One step's token; the words that it completes."""
@@ -67,7 +74,7 @@ class WordReader:
             self._segment, self._start, self._open = [], at + 1, True
             return words
         if not self._open:
-            self._leading += [token] if token > self._pad else []
+            self._leading += [token] if token > self.pad else []
             return []
         self._segment.append(token)
         return []
@@ -82,7 +89,7 @@ class WordReader:
         return self._words(end)
 
     def _text(self, tokens: list[int]) -> str:
-        return self._tokenizer.decode([token for token in tokens if token > self._pad])
+        return self._tokenizer.decode([token for token in tokens if token > self.pad])
 
     def _words(self, end: int) -> list[Word]:
         """The words of the open segment, which ends before step `end`."""
