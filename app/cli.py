@@ -21,6 +21,7 @@ import moshi_mlx
 from moshi_mlx.errors import MoshiError, UsageError
 
 from .audio.keep_awake import KeepAwake
+from .commands.before_mlx import prepare
 from .commands.registry import COMMANDS, module_of
 from .commands.signals import Signals, leave
 
@@ -79,6 +80,7 @@ def dispatch(
         return 0
     if argv[0] not in COMMANDS:
         raise UsageError(unknown_command(argv[0]))
+    prepare(argv)
     module = module_of(argv[0])
     parser = argparse.ArgumentParser(prog=f"moshi {argv[0]}", description=module.__doc__)
     module.configure(parser)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from moshi_mlx.backend.command_buffers import CommandBuffers
 from moshi_mlx.errors import MoshiError
 
 from .document import read
@@ -34,11 +35,15 @@ SAME = 0.03  # ratios closer to 1 than this are left without colour
 
 def compare(first: Path, second: Path, console: Console) -> int:
     """Print the ratios of every recipe that both hold. Raises MoshiError where there is none."""
-    a, b = (_runs(read(path), path) for path in (first, second))
+    documents = [read(path) for path in (first, second)]
+    a, b = (_runs(found, path) for found, path in zip(documents, (first, second), strict=True))
     shared = [key for key in a if key in b]
     if not shared:
         mine, theirs = (", ".join(" ".join(key) for key in runs) for runs in (a, b))
         raise MoshiError(f"no model in common: {first} has {mine}, {second} has {theirs}")
+    one, two = (found.get("command_buffers") for found in documents)
+    if one != two:
+        console.print(f"A: {_buffers(one)}; B: {_buffers(two)}\n")
     rows = {" ".join(key): dict(_figures(a[key], b[key])) for key in shared}
     for name, figures in rows.items():
         console.print(_table(name, figures))
@@ -49,6 +54,12 @@ def compare(first: Path, second: Path, console: Console) -> int:
     }
     print(json.dumps({"schema": "moshi-bench-compare", "schema_version": 1, "ratios": ratios}))
     return 0
+
+
+def _buffers(found: Any) -> str:
+    """A report of an older version has none."""
+    values = found if isinstance(found, Mapping) else {}
+    return str(CommandBuffers(values.get("operations"), values.get("megabytes")))
 
 
 def _runs(document: Mapping[str, Any], path: Path) -> dict[tuple[str, str], Mapping[str, Any]]:

@@ -1,11 +1,12 @@
 """The bench as one JSON document: schema `moshi-bench`, version 1, described in docs/bench.md."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from moshi_mlx.backend.command_buffers import CommandBuffers
 from moshi_mlx.config.json_file import read_json_object
 from moshi_mlx.errors import MoshiError
 
@@ -28,6 +29,7 @@ class Bench:
     plan: Plan
     bandwidth: Bandwidth
     runs: list[Run]
+    command_buffers: CommandBuffers = field(default_factory=CommandBuffers)
     interrupted: bool = False
     failures: tuple[str, ...] = ()  # a line for each model that the device gave up on
 
@@ -39,6 +41,7 @@ def document(bench: Bench) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(bench.facts),
+        "command_buffers": asdict(bench.command_buffers),
         "slowed_by": brakes(bench.facts.power),
         "bandwidth": asdict(bench.bandwidth),
         "plan": {**asdict(bench.plan), "paced": bench.plan.paced},

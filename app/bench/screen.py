@@ -6,6 +6,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from moshi_mlx.backend.command_buffers import CommandBuffers
 from moshi_mlx.clock import FRAME_MS
 
 from ..machine.power import brakes
@@ -56,6 +57,10 @@ def heading(bench: Bench) -> Text:
     text.append(f"   {(facts.chip or 'unknown chip').strip()}{cores}{memory}\n")
     text.append(f"MLX {facts.mlx.version} on {facts.mlx.backend}, ", "dim")
     text.append(f"memory {gb_s.gb_s:.0f} GB/s ({gb_s.source})", "dim")
+    if bench.command_buffers != CommandBuffers():
+        text.append(f"\n{bench.command_buffers}", "dim")
+        if facts.mlx.backend != "metal":
+            text.append(f": no difference on {facts.mlx.backend}", "yellow")
     for line in brakes(facts.power):
         text.append(f"\n{line}", "yellow")
     return text

@@ -9,11 +9,13 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from moshi_mlx.backend.command_buffers import CommandBuffers
 from moshi_mlx.errors import MoshiError, UsageError
 from moshi_mlx.output import whole_file
 
@@ -24,6 +26,7 @@ from ..bench.measure import DeviceError, Options, Run, TellProgress, failure_lin
 from ..bench.runner import Plan
 from ..bench.subject import DEFAULT_RECIPE, DEFAULT_SHAPE, Subject, from_model, from_random
 from ..machine.facts import Facts, gather
+from .before_mlx import COMMAND_BUFFERS
 from .model_options import add_force_option, add_model_options, model_from
 
 INCOMPLETE = 1  # it has not measured what it was asked to
@@ -49,6 +52,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--context-sweep", action="store_true", help="cost at no, 1/4, 1/2 and full history"
     )
     what.add_argument("--chip", help="compute the floor for this chip, not the one found (M4 Max)")
+    what.add_argument(
+        COMMAND_BUFFERS,
+        metavar="OPS,MB",
+        help="how much work Metal is handed at a time, for comparisons: 1000,400 (default: MLX's "
+        "own for the chip)",
+    )
     add_model_options(parser, without="none, made-up weights are measured")
     out = parser.add_argument_group("reports")
     out.add_argument("--json", metavar="FILE", help='everything measured; "-": instead of a screen')
@@ -78,7 +87,8 @@ def run(
     options = Options(
         plan, args.context_sweep, trace=args.trace is not None, metal_capture=args.metal_capture
     )
-    bench = Bench(facts, plan, bandwidth(facts, args.chip), [])
+    buffers = CommandBuffers.of_environment()  # `before_mlx` has put the option there
+    bench = Bench(facts, plan, bandwidth(facts, args.chip), [], buffers)
     bench = measure_all(bench, subjects, options, measure)
     for line in bench.failures:
         print(f"error: {line}", file=sys.stderr)
@@ -165,7 +175,7 @@ def measure_all(
                     raise KeyboardInterrupt
         except KeyboardInterrupt:
             interrupted = True
-    return Bench(bench.facts, bench.plan, bench.bandwidth, runs, interrupted, tuple(failures))
+    return replace(bench, runs=runs, interrupted=interrupted, failures=tuple(failures))
 
 
 @contextmanager

@@ -23,10 +23,8 @@ Strides = tuple[int, ...]
 
 def strides_of(x: mx.array) -> tuple[Strides, Strides]:
     """Shape and strides in elements."""
-    mx.eval(x)
-    view = memoryview(x)
-    assert view.strides is not None
-    return tuple(x.shape), tuple(n // view.itemsize for n in view.strides)
+    view = np.asarray(x)
+    return view.shape, tuple(n // view.itemsize for n in view.strides)
 
 
 def contiguous(shape: Strides, strides: Strides) -> bool:

@@ -26,6 +26,7 @@ def bench(tmp_path_factory):
     shape = small_shape(folder / "shape")
     process = moshi(
         *("bench", "--random-weights", str(shape), "--recipes", "fp32,q8", "--context-sweep"),
+        *("--command-buffers", "1000,400"),
         *("--frames", str(FRAMES), "--json", str(folder / "a.json")),
         *("--html", str(folder / "a.html"), "--trace", str(folder / "a.trace")),
     )
@@ -38,6 +39,7 @@ def test_the_document_has_what_its_schema_promises(bench):
     document, _, _ = bench
     assert (document["schema"], document["schema_version"]) == ("moshi-bench", 1)
     assert document["machine"]["backend"] in ("cpu", "cuda", "metal")
+    assert document["command_buffers"] == {"operations": 1000, "megabytes": 400}
     assert document["bandwidth"]["gb_s"] > 0 and not document["interrupted"]
     assert [run["recipe"] for run in document["runs"]] == ["fp32", "q8"]
     for run in document["runs"]:
@@ -138,6 +140,7 @@ def test_the_last_line_is_one_json_document(bench):
 
 
 def test_the_screen_says_frame_floor_overhead_and_verdict(bench):
+    assert "command buffers of up to 1000 operations, 400 MB: no difference on cpu" in bench[2]
     document, _, out = bench
     for run in document["runs"]:
         frame, floor = run["frame_ms"]["p50"], run["floor"]
@@ -180,12 +183,14 @@ def test_compare_prints_the_ratios(bench, tmp_path, capsys):
     slower = json.loads(json.dumps(document))
     for run in slower["runs"]:
         run["frame_ms"]["p50"] *= 2
+    slower["command_buffers"] = {"operations": None, "megabytes": None}
     slower["runs"][1]["split_ms"] = None  # as an interrupted run leaves it
     (tmp_path / "b.json").write_text(json.dumps(slower))
     files = [str(folder / "a.json"), str(tmp_path / "b.json")]
     assert cli.main(["bench", "compare", *files]) == 0
     out = capsys.readouterr().out
     assert "2.00 x" in out and "1.00 x" in out
+    assert "A: command buffers of up to 1000 operations, 400 MB; B: command buffers as" in out
     ratios = json.loads(out.splitlines()[-1])["ratios"]
     assert [r["frame p50"] for r in ratios.values()] == [2.0, 2.0]
     assert ["depth" in r for r in ratios.values()] == [True, False]
