@@ -75,14 +75,20 @@ def from_model(args: argparse.Namespace, name: str, facts: Facts) -> Subject:
     if found is not None:
         for line in preflight.room(found, facts):
             raise MoshiError(line)
-    parts = {"mimi": args.mimi, "tokenizer": args.tokenizer}
-    folder = resolve(name, args.revision, args.offline, own_parts(**parts))
+    folder = resolve(name, args.revision, args.offline, own_parts(args.mimi, args.tokenizer))
     shown = folder.name if Path(name).is_dir() else name
     return Subject(
         shown,
         name_of(folder),
         False,
-        lambda: load(folder, args.codec, offline=args.offline, kv_bits=args.kv_bits, **parts),
+        lambda: load(
+            folder,
+            args.codec,
+            offline=args.offline,
+            kv_bits=args.kv_bits,
+            mimi=args.mimi,
+            tokenizer=args.tokenizer,
+        ),
     )
 
 

@@ -2,14 +2,18 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
+from tqdm import tqdm
 
+from moshi_mlx.errors import UsageError
 from moshi_mlx.output.whole_file import check_outputs, write_text
 
 from ..doctor import checks, report
+from ..doctor.model_check import check_model
 from ..doctor.speed import Speed, measure
 from ..machine.facts import Facts, gather
 from .model_options import KYUTAI_BITS, VOICES, add_force_option, kyutai_name
@@ -26,6 +30,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a report for a bug tracker (no names, no paths) instead of the screen",
     )
+    parser.add_argument(
+        "--model", help="read this model too, to the last value: what of it is damaged"
+    )
+    parser.add_argument("--revision", help="a commit or branch of the model's repository")
     parser.add_argument("--quick", action="store_true", help="leave the five-second benchmark out")
     add_force_option(parser)
     parser.add_argument("--offline", action="store_true", help="don't ask the network anything")
@@ -41,7 +49,7 @@ def run(
         check_outputs([Path(args.json)], force=args.force)
     facts = gather(MODELS, network=not args.offline)
     speed, why_not = (None, "--quick") if args.quick else test_speed(facts, measure)
-    lines = [*checks.check(facts), report.speed_line(speed, why_not)]
+    lines = [*checks.check(facts), *model_lines(args), report.speed_line(speed, why_not)]
     if args.json is None:
         report.show(lines, Console(highlight=False))
         return 0
@@ -51,6 +59,21 @@ def run(
     else:
         write_text(Path(args.json), text + "\n")
     return 0
+
+
+def model_lines(args: argparse.Namespace) -> list[checks.Finding]:
+    """What `--model` asks for, with a bar where there is a terminal. Raises UsageError."""
+    if args.model is None:
+        if args.revision is not None:
+            raise UsageError("--revision is of a model: give --model too")
+        return []
+    with tqdm(unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return check_model(args.model, args.revision, progress)
 
 
 def test_speed(

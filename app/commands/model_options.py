@@ -4,7 +4,7 @@ import argparse
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from moshi_mlx.errors import UsageError
 from moshi_mlx.weights.recipes import KYUTAI_BITS
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 VOICES = ("moshiko", "moshika")  # a man's and a woman's
 DEFAULT_VOICE, DEFAULT_BITS = "moshiko", 4
-PARTS = ("mimi", "tokenizer")  # files that may come from elsewhere
 # option -> (type, help)
 SAMPLING: dict[str, tuple[type, str]] = {
     "seed": (int, "the same seed gives the same answer (default: a new one each time)"),
@@ -76,7 +75,7 @@ def add_model_options(
     group.add_argument(
         "--codec", choices=("auto", "mlx", "rust"), default="auto", help="who runs Mimi"
     )
-    for part in PARTS:
+    for part in ("mimi", "tokenizer"):
         group.add_argument(
             f"--{part}",
             metavar="FILE|MODEL",
@@ -129,9 +128,15 @@ def load_from(args: argparse.Namespace) -> "Moshi":
     )
 
 
-def parts_from(args: argparse.Namespace) -> dict[str, str]:
-    """The files that were given in place of the model's own."""
-    return {part: given for part in PARTS if (given := getattr(args, part)) is not None}
+class GivenParts(TypedDict):
+    """Files that were given in place of the model's own."""
+
+    mimi: str | None
+    tokenizer: str | None
+
+
+def parts_from(args: argparse.Namespace) -> GivenParts:
+    return {"mimi": args.mimi, "tokenizer": args.tokenizer}
 
 
 def engine_from(args: argparse.Namespace) -> "MakeEngine":
@@ -147,10 +152,10 @@ def engine_from(args: argparse.Namespace) -> "MakeEngine":
 
     name = model_from(args)
     announce = partial(announce_download, args.kv_bits)
-    own = own_parts(args.mimi, args.tokenizer)
-    folder = resolve(name, args.revision, args.offline, own, announce=announce)
-    for part, given in parts_from(args).items():
-        if REPOSITORY.fullmatch(given) and not Path(given).exists():
+    parts = parts_from(args)
+    folder = resolve(name, args.revision, args.offline, own_parts(**parts), announce=announce)
+    for part, given in (("mimi", args.mimi), ("tokenizer", args.tokenizer)):
+        if given and REPOSITORY.fullmatch(given) and not Path(given).exists():
             resolve(given, None, args.offline, files=(part,), announce=announce)
     return engine_maker(
         lambda: load(
@@ -158,7 +163,7 @@ def engine_from(args: argparse.Namespace) -> "MakeEngine":
             codec=args.codec,
             offline=args.offline,
             kv_bits=args.kv_bits,
-            **parts_from(args),
+            **parts,
         ),
         name,
         name_of(folder),

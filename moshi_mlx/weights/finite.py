@@ -1,18 +1,20 @@
 """Weights that are no numbers: noticed while loading by samples, anywhere by reading all."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 
 from ..errors import WeightsError
-from ..tensor_files.header import read_header
+from ..tensor_files.header import ITEM_BYTES, TensorEntry, read_header
 
 SAMPLES = 4096  # of a tensor; smaller ones (norms, scales of small layers) are looked at whole
 # +infinity in bits. Finite values lie below it as signed integers, and below it with the sign's bit
 # set as unsigned ones: two reductions, nothing allocated.
 INFINITY = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F80_0000}
+MX_NAN = 0xFF  # in the scales of the microscaling formats, powers of two and E4M3 alike
 BLOCK_ITEMS = 1 << 24
 
 
@@ -29,27 +31,50 @@ def check_samples(tensors: Mapping[str, mx.array], path: str) -> None:
             raise _damaged(name, path)
 
 
-def check_all(paths: Iterable[Path]) -> int:
-    """Every value of safetensors files, block by block; returns how many. Raises WeightsError."""
-    count = 0
+@dataclass(frozen=True)
+class Damage:
+    """A tensor of which `count` values are NaN or infinite."""
+
+    path: Path
+    name: str
+    count: int
+
+
+def damaged(
+    paths: Iterable[Path], progress: Callable[[int], object] = lambda num_bytes: None
+) -> Iterator[Damage]:
+    """Every tensor of safetensors files that holds a value that isn't finite, all of them read.
+
+    Block by block, memory-mapped. Raises WeightsError for a file that can't be read.
+    """
     for path in paths:
         header = read_header(path)
         for name, at in header.tensors.items():
-            if at.dtype not in INFINITY or at.start == at.stop:
-                continue
-            size = (at.stop - at.start) // int(np.prod(at.shape, dtype=np.int64))
-            bits = np.memmap(
-                path,
-                np.dtype(f"<u{size}"),
-                "r",
-                offset=header.data_start + at.start,
-                shape=((at.stop - at.start) // size,),
-            )
-            for start in range(0, len(bits), BLOCK_ITEMS):
-                if not all_finite(bits[start : start + BLOCK_ITEMS], at.dtype):
-                    raise _damaged(name, str(path))
-            count += len(bits)
-    return count
+            scales = at.dtype == "U8" and name.endswith(".scales")
+            if at.start < at.stop and (scales or at.dtype in INFINITY):
+                count = sum(
+                    _count(block, at.dtype) for block in _blocks(path, header.data_start, at)
+                )
+                if count:
+                    yield Damage(path, name, count)
+            progress(at.num_bytes)
+
+
+def _blocks(path: Path, data_start: int, at: TensorEntry) -> Iterator[np.ndarray]:
+    size = ITEM_BYTES[at.dtype]
+    items = at.num_bytes // size
+    bits = np.memmap(path, f"<u{size}", "r", offset=data_start + at.start, shape=(items,))
+    for start in range(0, items, BLOCK_ITEMS):
+        yield bits[start : start + BLOCK_ITEMS]
+
+
+def _count(bits: np.ndarray, dtype: str) -> int:
+    """How many of these aren't finite."""
+    if dtype == "U8":
+        return int(np.count_nonzero(bits == MX_NAN))
+    if all_finite(bits, dtype):
+        return 0
+    return int(np.count_nonzero((bits & INFINITY[dtype]) == INFINITY[dtype]))
 
 
 def all_finite(values: np.ndarray, dtype: str) -> bool:
