@@ -40,4 +40,4 @@ wheels: $(STAMP)
 	bash tools/check_wheels.sh
 
 clean:
-	rm -rf $(VENV) .venv-peer build dist out *.egg-info
+	rm -rf $(VENV) .venv-peer build dist *.egg-info

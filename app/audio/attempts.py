@@ -21,6 +21,13 @@ def plans(pair: Pair, channel: int = 1) -> list[StreamPlan]:
     return [first, long, own] if pair.split else [first, apart, long, own]
 
 
+def output_plans(output: Device) -> list[StreamPlan]:
+    """The ways to open a loudspeaker alone, in their order."""
+    first = StreamPlan(None, output.index, split=True)
+    long = replace(first, latency="high")
+    return [first, long, replace(long, own_rates_hz=(output.rate_hz, output.rate_hz))]
+
+
 def without(
     devices: Sequence[Device], dead_inputs: set[str], dead_outputs: set[str]
 ) -> list[Device]:

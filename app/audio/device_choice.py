@@ -66,6 +66,15 @@ def choose(
     return Pair(source, output, tuple(notes))
 
 
+def choose_output(devices: Sequence[Device], wish: Wish = Wish()) -> tuple[Device, list[str]]:
+    """A loudspeaker alone, and why that one. Raises AudioError."""
+    notes: list[str] = []
+    output = _one(devices, wish.output, _has_output, "output", True, notes)
+    if output.transport == "airplay":
+        output = _without_airplay(devices, output, wish.output, notes)
+    return output, notes
+
+
 def _without_airplay(
     devices: Sequence[Device], output: Device, wanted: str | None, notes: list[str]
 ) -> Device:

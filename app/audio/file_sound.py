@@ -1,6 +1,7 @@
 """`--virtual-input` and `--virtual-output`: a chat whose devices are sound files, in real time."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,38 +14,77 @@ from ..provenance.info_chunk import info_chunk
 from ..provenance.origin import PROGRAM, Origin
 from ..recording.wav_writer import WavWriter
 from .device import Device
+from .loudspeaker import Loudspeaker
 from .sound import SoundState
 from .virtual_port import ArraySource, RealtimePort
+
+OpenSpeaker = Callable[[], Loudspeaker]
 
 
 class FileSound(RealtimePort):
     """A Sound: the microphone plays a file and then `tail_s` of silence; the speaker is a file.
 
-    Raises AudioError for a file that can't be read or written.
+    The file waits while the model is behind, as nobody who speaks would: `state().waited_s`.
     """
 
-    def __init__(self, microphone: Path, speaker: Path | None, tail_s: float) -> None:
-        source = ArraySource(read_mono(microphone), tail_s=tail_s)
+    def __init__(
+        self,
+        microphone: Path,
+        speaker: Path | None,
+        tail_s: float,
+        open_aloud: OpenSpeaker | None = None,
+    ) -> None:
+        """`open_aloud`: a loudspeaker that plays both sides, where there is one.
+
+        Raises AudioError for a file that can't be read or written.
+        """
+        self._said = ArraySource(read_mono(microphone), tail_s=tail_s)
         self._writer = None if speaker is None else open_writer(speaker)
         self._names = SoundState(str(microphone), "nowhere" if speaker is None else str(speaker))
+        self._open_aloud, self._aloud = open_aloud, None
+        self._asked = np.zeros(0, np.float32)  # the block that is being said
         self._tell: Callable[[Notice], None] = lambda notice: None
-        super().__init__(source, self._write)
+        super().__init__(self._next, self._write, patient=True)
 
     def subscribe(self, listener: Callable[[Notice], None]) -> None:
         self._tell = listener
 
+    def start(self) -> None:
+        if self._open_aloud is not None:
+            try:
+                self._aloud = self._open_aloud()
+                for note in self._aloud.notes:
+                    self._tell(Notice("device-choice", note))
+            except AudioError as error:
+                self._tell(Notice("silent", f"nothing is heard here: {error}"))
+        super().start()
+
+    @property
+    def heard_through(self) -> str | None:
+        """The loudspeaker's name, where there is one."""
+        return None if self._aloud is None else self._aloud.name
+
+    def _next(self, n: int) -> np.ndarray | None:
+        block = self._said(n)
+        self._asked = np.zeros(n, np.float32) if block is None else block
+        return block
+
     def _write(self, block: np.ndarray) -> None:
         if self._writer is not None:
             self._writer.write(block)
+        if self._aloud is not None:
+            self._aloud.play(np.clip(self._asked + block, -1.0, 1.0))
 
     def stop(self) -> None:
         super().stop()
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+        if self._aloud is not None:
+            self._aloud.close()
 
     def state(self) -> SoundState:
-        return self._names
+        return replace(self._names, waited_s=self.waited_s)
 
     def devices(self) -> list[Device]:
         return []

@@ -34,7 +34,7 @@ NO_LIBRARY = "PortAudio is missing: install it (Debian, Ubuntu: `apt install lib
 class StreamPlan:
     """Which devices to open, by PortAudio's numbers, and how."""
 
-    input: int
+    input: int | None  # None: nothing is heard; split then
     output: int
     split: bool  # their clocks differ: two streams
     latency: float | str = SHORT
@@ -100,7 +100,8 @@ class DeviceStream:
         try:
             if plan.split:
                 self._open(sd.OutputStream(callback=calls.render, **sides[1]))
-                self._open(sd.InputStream(callback=calls.capture, **sides[0]))
+                if plan.input is not None:
+                    self._open(sd.InputStream(callback=calls.capture, **sides[0]))
             else:
                 both = {
                     name: tuple(side[name] for side in sides) for name in ("device", "channels")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from moshi_mlx.clock import SAMPLE_RATE_HZ
+from moshi_mlx.clock import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 from .callbacks import BLOCK_SAMPLES
 from .duplex import Duplex
@@ -19,6 +19,7 @@ from .port import MAX_BACKLOG_SAMPLES, Capture
 
 SampleSource = Callable[[int], np.ndarray | None]  # samples wanted -> float32 [n], None at the end
 Sink = Callable[[np.ndarray], None]  # float32 [n], not to be kept: it is written again
+ROOM_POLL_S = 0.005
 
 
 class ArraySource:
@@ -70,6 +71,7 @@ class RealtimePort(_FedPort):
     """A virtual device in real time; `start` and `stop` as with a real one.
 
     Its time begins with the first conversation, so that nobody talks to a model that is loading.
+    With `patient` it stands still while the model is behind: nothing of the input is dropped.
     """
 
     def __init__(
@@ -78,8 +80,11 @@ class RealtimePort(_FedPort):
         sink: Sink,
         block_samples: int = BLOCK_SAMPLES,
         max_backlog_samples: int = MAX_BACKLOG_SAMPLES,
+        patient: bool = False,
     ) -> None:
         super().__init__(source, sink, time.monotonic, block_samples, max_backlog_samples)
+        self._room = FRAME_SAMPLES + max_backlog_samples if patient else None
+        self.waited_s = 0.0
         self._stop, self._begun = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="moshi-virtual", daemon=True)
         self.failure: Exception | None = None
@@ -104,11 +109,28 @@ class RealtimePort(_FedPort):
         try:
             while not (self._stop.is_set() and self.playout.level() == 0):
                 time.sleep(max(0.0, due_s - time.monotonic()))
+                due_s += self._wait_for_room()
                 self.tick()
                 due_s += self._block / SAMPLE_RATE_HZ
         except Exception as error:  # thread boundary: a full disk under the sink, say
             self.failure = error
             self.end_input()
+
+    def _wait_for_room(self) -> float:
+        """Until the model has taken what waits; returns the seconds that this took."""
+        if not self._is_full():
+            return 0.0
+        start_s = time.monotonic()
+        while self._is_full() and not self._stop.is_set():
+            time.sleep(ROOM_POLL_S)
+        waited_s = time.monotonic() - start_s
+        self.waited_s += waited_s
+        return waited_s
+
+    def _is_full(self) -> bool:
+        if self._room is None or self.exhausted:
+            return False
+        return self.ring.available() + self._block > self._room
 
 
 class VirtualPort(_FedPort):

@@ -15,6 +15,7 @@ from ..provenance.origin import Origin
 from ..provenance.seal import seal
 from ..screen.plain_text import run_plain
 from ..talk.chat import Chat, ChatOptions
+from ..talk.ending import ending
 from .devices import add_device_options, checked_channel
 from .mark_options import add_mark_options, index_from
 from .model_options import (
@@ -114,7 +115,9 @@ def show(chat: Chat, plain: bool) -> None:
 
 
 def report(chat: Chat) -> int:
-    """Where the recordings are and what failed, if anything; returns the exit status."""
+    """How it went, where the recordings are and what failed, if anything; the exit status."""
+    for line in ending(chat.snapshot()):
+        print(line, file=sys.stderr)
     for take in chat.takes:
         print(f"recorded: {take}", file=sys.stderr)
     if chat.failure is not None:

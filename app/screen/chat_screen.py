@@ -4,21 +4,19 @@ Reads one snapshot and the waiting events 12.5 times a second on the main thread
 hold up the sound or the model.
 """
 
-import sys
 from typing import ClassVar
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Footer
 
-from moshi_mlx.clock import FRAME_SECONDS
 from moshi_mlx.errors import MoshiError
 
 from ..talk.chat import Chat, Inbox
 from .dialogs import DevicePicker, Keys
 from .theme import DARK, LIGHT
 from .transcript import TalkTranscript, TranscriptLine
-from .widgets import Banner, Figures, Meter, Words, clock
+from .widgets import Banner, Figures, Meter, Words
 
 PICTURES_HZ = 12.5
 
@@ -137,7 +135,3 @@ def run_screen(chat: Chat) -> None:
     app.run()
     if app.return_code:  # a bug in the screen: Textual has shown its traceback
         raise SystemExit(app.return_code)
-    talk = chat.snapshot().talk
-    if talk.frames:
-        said = f"{clock(talk.frames * FRAME_SECONDS)} of talk, seed {talk.seed}"
-        print(said, file=sys.stderr)

@@ -13,6 +13,7 @@ from textual.widgets import Static
 from moshi_mlx.clock import FRAME_MS, FRAME_SECONDS
 
 from ..talk.chat import Snapshot
+from ..talk.ending import clock
 from .transcript import LINES_KEPT, TranscriptLine
 
 FLOOR_DB = -60.0  # the meters' left end; the right one is full scale
@@ -21,13 +22,6 @@ PEAK_PICTURES = 15  # how long a peak stays marked
 LABEL, VALUE = 8, 10  # columns left and right of a meter
 EIGHTHS = " ▏▎▍▌▋▊▉"
 STATES = {"loading": "loading …", "idle": "waiting", "failed": "failed", "stopped": "over"}
-
-
-def clock(seconds: float) -> str:
-    """0:42, 12:03 or 1:02:03."""
-    whole = int(seconds)
-    hours, minutes = whole // 3600, f"{whole // 60 % 60}:{whole % 60:02}"
-    return f"{hours}:{minutes:0>5}" if hours else minutes
 
 
 class Banner(Static):

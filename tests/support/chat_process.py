@@ -85,9 +85,11 @@ def dropped_frames(folder: Path) -> float:
 
 
 def check_answer(folder: Path, said: str, answer: str) -> None:
-    """Words on stdout and in the transcript are the same; right ones, unless input was left out."""
+    """Words on stdout and in the transcript are the same, and right: a file waits for the model,
+    however busy the machine is.
+    """
     (take,) = takes_in(folder)
     lines = (take / "transcript.jsonl").read_text().splitlines()
     words = "".join(json.loads(line)["text"] for line in lines).strip()
     assert said.split() == words.split()
-    assert words == answer or dropped_frames(folder) > 0
+    assert words == answer and dropped_frames(folder) == 0

@@ -43,6 +43,11 @@ class Card:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     @property
+    def played(self):
+        """What a loudspeaker alone has played, float32 [blocks, 480]."""
+        return np.frombuffer((self.folder / "played").read_bytes(), np.float32).reshape(-1, 480)
+
+    @property
     def command(self):
         return (str(Path(__file__).resolve()), str(self.folder))
 
@@ -62,7 +67,7 @@ def child(folder):
     class Stream:
         def __init__(self, callbacks, plan, ended):
             whims = json.loads((folder / "whims.json").read_text())
-            names = {device.index: device.name for device in scan()}
+            names = {device.index: device.name for device in scan()} | {None: None}
             pair = (names[plan.input], names[plan.output])
             with (folder / "opened.jsonl").open("a") as log:
                 log.write(json.dumps([*pair, asdict(plan)]) + "\n")
@@ -78,11 +83,15 @@ def child(folder):
 
         def _run(self):
             callbacks, plan, ended, whims = self.run
+            played = (folder / "played").open("ab", buffering=0)
             out, due_s, blocks = np.zeros(480, np.float32), time.monotonic(), 0
             while not whims.get("silent") and blocks != whims.get("stops_after"):
                 time.sleep(max(0.0, due_s - time.monotonic()))
                 mic = 0 * out if whims.get("zeros") else out + 1e-3
-                if plan.split:
+                if plan.input is None:
+                    callbacks.render(out)
+                    played.write(out.tobytes())
+                elif plan.split:
                     callbacks.render(out)
                     callbacks.capture(mic, bool(whims.get("flags")))
                 else:

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from moshi_mlx.hub import NANO
-from tests.support.chat_process import CHAT, ChatProcess, check_take, dropped_frames, takes_in
+from tests.support.chat_process import CHAT, ChatProcess, check_take, takes_in
 
 QUESTION = str(NANO / "samples" / "four_plus_three.wav")
 ENDLESS = ("--virtual-input", QUESTION, "--tail", "600")
@@ -158,8 +158,7 @@ def test_a_disk_that_fills_up_while_recording(tmp_path):
     with ChatProcess(tmp_path, *args, preexec_fn=full_at_200_kb) as chat:
         assert chat.end() == 1
         assert "error: recording stopped: No space left on device" in chat.notes
-        said, dropped = chat.said, dropped_frames(tmp_path / "talks")
-        assert said == "Four plus three is seven.\n" or dropped > 0, "the talk went on"
+        assert chat.said == "Four plus three is seven.\n", "the talk went on"
     (take,) = takes_in(tmp_path / "talks")
     assert check_take(take, finished=True)["ended"] == "disk failed"
 
