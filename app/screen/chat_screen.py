@@ -67,9 +67,10 @@ class ChatScreen(App[None]):
 
     def draw(self) -> None:
         """One picture: events first, then every figure from one snapshot."""
-        base = self.screen_stack[0]
-        if not base.query(Figures):  # the screen is being made, or taken down
+        stack = self.screen_stack
+        if not stack or not stack[0].query(Figures):  # the screen is being made, or taken down
             return
+        base = stack[0]
         snapshot = self._chat.snapshot()
         for event in self._inbox.drain():
             self._transcript.show(event)
