@@ -30,9 +30,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from app.audio import sound_child
 from app.audio.device_sound import DeviceSound
-from app.audio.gil_handover import spare_the_collector
+from app.audio.process import child as sound_child
+from app.audio.process.gil_handover import spare_the_collector
 from app.events import Settings
 from app.talk.session import TalkSession
 

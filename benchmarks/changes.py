@@ -29,14 +29,15 @@ sys.path.insert(0, str(ROOT))
 from app.machine.random_model import random_lm
 from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.config.reading import parse_config
-from moshi_mlx.lm import compiled_step, linear, model, sampling, transformer
+from moshi_mlx.lm import compiled_step, model, sampling
 from moshi_mlx.lm.compiled_step import FrameFunctions
 from moshi_mlx.lm.depth import DepthTransformer
-from moshi_mlx.lm.embedding import StackedEmbedding
 from moshi_mlx.lm.generator import LmGenerator
+from moshi_mlx.lm.layers import linear, transformer
+from moshi_mlx.lm.layers.embedding import StackedEmbedding
+from moshi_mlx.lm.layers.transformer import Attention
 from moshi_mlx.lm.model import Lm
 from moshi_mlx.lm.sampling import Draws, Sampler
-from moshi_mlx.lm.transformer import Attention
 
 MODELS = {"narrow": (64, 4), "heads of 64": (256, 4)}  # name -> width, heads
 TURN, WARM_FRAMES = 3, 3

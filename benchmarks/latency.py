@@ -29,7 +29,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from app.audio.device_sound import DeviceSound
-from app.audio.port import Capture
+from app.audio.stream.port import Capture
 from app.events import Settings
 from app.talk.engine import EngineReply
 from app.talk.session import TalkSession

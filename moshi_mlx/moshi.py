@@ -30,6 +30,7 @@ from .mimi import load_mimi
 from .provenance import Marker
 from .session.marked import MarkedPath
 from .session.path import FramePath, MakePath, path_for
+from .session.path import shares_evaluation as shares_evaluation  # a public name of this module
 from .text.tokenizer import TextTokenizer
 from .weights.adaptation import LoraMode, adaptation_from, adaptation_of, with_adapter
 from .weights.loading import lm_from_files, working_dtype

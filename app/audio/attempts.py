@@ -7,9 +7,9 @@ for both.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .device import Device
-from .device_choice import Pair
-from .portaudio import StreamPlan
+from .devices.choice import Pair
+from .devices.device import Device
+from .stream.portaudio import StreamPlan
 
 
 def plans(pair: Pair, channel: int = 1) -> list[StreamPlan]:

@@ -18,21 +18,21 @@ import numpy as np
 from moshi_mlx.errors import AudioError
 
 from ..events import Notice
-from . import memory as m
 from .attempts import plans, without
-from .coreaudio import Fingerprint
-from .device import Device
-from .device_choice import Pair, Wish, choose
-from .device_watch import SLEPT, STOPPED, DeviceWatch
-from .lid import lid_closed
+from .devices.choice import Pair, Wish, choose
+from .devices.coreaudio import Fingerprint
+from .devices.device import Device
+from .devices.lid import lid_closed
+from .devices.watch import SLEPT, STOPPED, DeviceWatch
 from .microphone_watch import MicrophoneWatch
 from .permission import PermissionAsk
-from .port import Capture
-from .portaudio import StreamPlan
-from .rings import Rings
+from .process.process import COMMAND, CRASHED, SoundProcess, ready_devices
+from .process.rings import Rings
+from .process.spares import Spares
 from .sound import SoundState
-from .sound_process import COMMAND, CRASHED, SoundProcess, ready_devices
-from .spares import Spares
+from .stream import memory as m
+from .stream.port import Capture
+from .stream.portaudio import StreamPlan
 
 TICK_S = 0.025
 WATCH_EVERY_TICKS = 4

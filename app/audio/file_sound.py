@@ -13,7 +13,7 @@ from ..events import Notice
 from ..provenance.info_chunk import info_chunk
 from ..provenance.origin import PROGRAM, Origin
 from ..recording.wav_writer import WavWriter
-from .device import Device
+from .devices.device import Device
 from .loudspeaker import Loudspeaker
 from .sound import SoundState
 from .virtual_port import ArraySource, RealtimePort

@@ -12,11 +12,11 @@ import numpy as np
 from moshi_mlx.clock import FRAME_SAMPLES, SAMPLE_RATE_HZ
 from moshi_mlx.errors import AudioError
 
-from . import memory as m
 from .attempts import output_plans
-from .device_choice import Wish, choose_output
-from .portaudio import StreamPlan
-from .sound_process import COMMAND, SoundProcess, ready_devices
+from .devices.choice import Wish, choose_output
+from .process.process import COMMAND, SoundProcess, ready_devices
+from .stream import memory as m
+from .stream.portaudio import StreamPlan
 
 OPEN_LIMIT_S = 10.0
 CALLED_LIMIT_S = 2.0  # the first callback comes within, or never

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 
 from ..events import Notice
-from .device import Device
-from .device_watch import FlagWatch
+from .devices.device import Device
+from .devices.silence import Circumstances, cannot_ask, circumstances, why_silent
+from .devices.watch import FlagWatch
 from .permission import PermissionAsk
-from .silence import Circumstances, cannot_ask, circumstances, why_silent
 
 ZEROS_S = 2.0  # of exact zeros: no microphone is that quiet
 ASKED_S = 20.0  # a question that isn't answered by then may never have been put

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .sound_process import environment
+from .process.process import environment
 
 STATES = {0: "not asked", 1: "denied", 2: "denied", 3: "granted"}  # AVAuthorizationStatus
 POLL_S = 1.0

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..events import Notice
-from .device import Device
-from .port import Port
+from .devices.device import Device
+from .stream.port import Port
 
 
 @dataclass(frozen=True)

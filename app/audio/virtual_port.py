@@ -13,9 +13,9 @@ import numpy as np
 
 from moshi_mlx.clock import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
-from .callbacks import BLOCK_SAMPLES
-from .duplex import Duplex
-from .port import MAX_BACKLOG_SAMPLES, Capture
+from .stream.callbacks import BLOCK_SAMPLES
+from .stream.duplex import Duplex
+from .stream.port import MAX_BACKLOG_SAMPLES, Capture
 
 SampleSource = Callable[[int], np.ndarray | None]  # samples wanted -> float32 [n], None at the end
 Sink = Callable[[np.ndarray], None]  # float32 [n], not to be kept: it is written again

@@ -12,8 +12,8 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from moshi_mlx.errors import UsageError
-from moshi_mlx.lm.embedding import StackedEmbedding, TokenEmbedding
-from moshi_mlx.lm.kv_ring import bits_per_number
+from moshi_mlx.lm.layers.embedding import StackedEmbedding, TokenEmbedding
+from moshi_mlx.lm.layers.kv_ring import bits_per_number
 from moshi_mlx.lm.model import Lm
 from moshi_mlx.weights import frame_cost
 

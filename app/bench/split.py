@@ -14,8 +14,8 @@ from moshi_mlx.backend.compiler import can_compile
 from moshi_mlx.config.lm_config import SamplingConfig
 from moshi_mlx.lm.buffers import Buffers, Conditions
 from moshi_mlx.lm.generator import LmGenerator
-from moshi_mlx.lm.kv_ring import Position, Ring, lengths
-from moshi_mlx.lm.linear import linear_of
+from moshi_mlx.lm.layers.kv_ring import Position, Ring, lengths
+from moshi_mlx.lm.layers.linear import linear_of
 from moshi_mlx.lm.model import Lm, frame_noise
 from moshi_mlx.lm.sampling import samplers
 

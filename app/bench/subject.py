@@ -14,7 +14,7 @@ from moshi_mlx.config.reading import read_config
 from moshi_mlx.config.safe_names import file_inside, safe_name
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.hub import NANO, own_parts, resolve
-from moshi_mlx.lm.kv_ring import check_kv_bits
+from moshi_mlx.lm.layers.kv_ring import check_kv_bits
 from moshi_mlx.memory import limit_memory
 from moshi_mlx.mimi import MimiConfig
 from moshi_mlx.moshi import Moshi, load

@@ -26,8 +26,8 @@ from ..bench.measure import DeviceError, Options, Run, TellProgress, failure_lin
 from ..bench.runner import Plan
 from ..bench.subject import DEFAULT_RECIPE, DEFAULT_SHAPE, Subject, from_model, from_random
 from ..machine.facts import Facts, gather
+from ..options.model import add_force_option, add_model_options, model_from
 from .before_mlx import COMMAND_BUFFERS
-from .model_options import add_force_option, add_model_options, model_from
 
 INCOMPLETE = 1  # it has not measured what it was asked to
 DEFAULT_FRAMES = 200

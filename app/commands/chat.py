@@ -7,25 +7,25 @@ from pathlib import Path
 
 from moshi_mlx.errors import UsageError
 
-from ..audio.gil_handover import short_handovers, spare_the_collector
+from ..audio.process.gil_handover import short_handovers, spare_the_collector
 from ..audio.sound import Sound
 from ..echo.choice import MODES
 from ..events import Ready, Settings
-from ..provenance.origin import Origin
-from ..provenance.seal import seal
-from ..screen.plain_text import run_plain
-from ..talk.chat import Chat, ChatOptions
-from ..talk.ending import ending
-from .devices import add_device_options, checked_channel
-from .mark_options import add_mark_options, index_from
-from .model_options import (
+from ..options.mark import add_mark_options, index_from
+from ..options.model import (
     add_model_options,
     add_sampling_options,
     engine_from,
     model_from,
     sampling_from,
 )
-from .preferences import add_config_option, parse_with_preferences
+from ..options.preferences import add_config_option, parse_with_preferences
+from ..provenance.origin import Origin
+from ..provenance.seal import seal
+from ..screen.plain_text import run_plain
+from ..talk.chat import Chat, ChatOptions
+from ..talk.ending import ending
+from .devices import add_device_options, checked_channel
 from .signals import Signals, leave
 
 TAIL_SECONDS = 4.0

@@ -21,11 +21,11 @@ from moshi_mlx.clock import FRAME_SECONDS
 from moshi_mlx.errors import UsageError
 
 from ..events import Event, FrameDone, Notice, Settings
+from ..options.mark import add_mark_options, index_from
+from ..options.model import add_json_option, add_model_options, engine_from
 from ..provenance.seal import seal
 from ..talk.chat import Chat, ChatOptions
 from .demo_questions import Question, bundled, track
-from .mark_options import add_mark_options, index_from
-from .model_options import add_json_option, add_model_options, engine_from
 from .signals import Signals
 
 DEFAULT_QUESTIONS = ("four_plus_three", "who_made_you", "two_plus_two")

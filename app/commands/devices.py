@@ -6,11 +6,11 @@ from dataclasses import asdict
 
 from moshi_mlx.errors import UsageError, printable
 
-from ..audio.device import Device
-from ..audio.device_choice import Wish, choose
-from ..audio.lid import lid_closed
-from ..audio.sound_process import scan_devices
-from .model_options import add_json_option
+from ..audio.devices.choice import Wish, choose
+from ..audio.devices.device import Device
+from ..audio.devices.lid import lid_closed
+from ..audio.process.process import scan_devices
+from ..options.model import add_json_option
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

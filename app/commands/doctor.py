@@ -16,7 +16,7 @@ from ..doctor import checks, report
 from ..doctor.model_check import check_model
 from ..doctor.speed import Speed, measure
 from ..machine.facts import Facts, gather
-from .model_options import KYUTAI_BITS, VOICES, add_force_option, kyutai_name
+from ..options.model import KYUTAI_BITS, VOICES, add_force_option, kyutai_name
 
 MODELS = tuple(kyutai_name(voice, bits) for voice in VOICES for bits in KYUTAI_BITS)
 SPEED_TEST_BYTES = 2 * 10**9  # free memory that the five-second benchmark may take

@@ -14,11 +14,11 @@ from moshi_mlx.clock import FRAME_SAMPLES, SAMPLE_RATE_HZ
 from moshi_mlx.errors import AudioError
 from moshi_mlx.hub import NANO
 
-from ..audio.duplex import Duplex
 from ..audio.sound import Sound, SoundState
+from ..audio.stream.duplex import Duplex
 from ..echo.measure import Found, advice, measure
+from ..options.model import add_json_option
 from .devices import add_device_options, checked_channel
-from .model_options import add_json_option
 
 SPEECH = ("who_made_you", "sing_for_me", "say_the_days_of_the_week", "what_is_your_hobby")
 CHIRP_S, CHIRP_HZ, LOUDNESS = 1.0, (200.0, 8000.0), 0.3

@@ -20,13 +20,8 @@ from moshi_mlx.errors import UsageError
 from moshi_mlx.output.whole_file import check_outputs, whole_files
 from moshi_mlx.provenance import Marker
 
-from ..provenance.index_writer import add_sound
-from ..provenance.marking import UNMARKED
-from ..provenance.origin import HUMAN, MACHINE, Origin, revision_of
-from ..provenance.seal import seal
-from ..recording.sound_file import kind_of, write_samples
-from .mark_options import add_mark_options, index_from, marking_from
-from .model_options import (
+from ..options.mark import add_mark_options, index_from, marking_from
+from ..options.model import (
     add_force_option,
     add_json_option,
     add_model_options,
@@ -35,6 +30,11 @@ from .model_options import (
     model_from,
     sampling_from,
 )
+from ..provenance.index_writer import add_sound
+from ..provenance.marking import UNMARKED
+from ..provenance.origin import HUMAN, MACHINE, Origin, revision_of
+from ..provenance.seal import seal
+from ..recording.sound_file import kind_of, write_samples
 
 if TYPE_CHECKING:
     from moshi_mlx import Moshi

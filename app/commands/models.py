@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from moshi_mlx.errors import MoshiError, UsageError, printable
 
-from .model_options import announce_download
+from ..options.model import announce_download
 
 if TYPE_CHECKING:
     from ..machine.cache import CachedModel

@@ -11,12 +11,12 @@ from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.output.whole_file import check_outputs, whole_files
 
+from ..options.mark import add_mark_options, index_from, marking_from
+from ..options.model import add_force_option, add_source_options
 from ..provenance.index_writer import add_sound
 from ..provenance.origin import Origin
 from ..provenance.seal import seal
 from ..recording.sound_file import kind_of, write_samples
-from .mark_options import add_mark_options, index_from, marking_from
-from .model_options import add_force_option, add_source_options
 
 if TYPE_CHECKING:
     from moshi_mlx.tts import Speaker, Speech

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from moshi_mlx.errors import MoshiError, UsageError
 
-from .model_options import add_source_options
+from ..options.model import add_source_options
 
 DEFAULT_MODEL = "kyutai/helium-1-2b"
 

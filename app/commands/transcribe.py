@@ -16,7 +16,7 @@ from moshi_mlx.errors import AudioError, MoshiError, UsageError
 from moshi_mlx.output.whole_file import OutputError, whole_files
 
 from ..captions.formats import FORMATS, paths_of
-from .model_options import add_force_option, add_source_options
+from ..options.model import add_force_option, add_source_options
 
 if TYPE_CHECKING:
     from moshi_mlx.stt import Transcriber, Transcript

@@ -13,17 +13,17 @@ from moshi_mlx.errors import UsageError
 from moshi_mlx.output.whole_file import check_outputs, whole_files
 
 from ..captions.formats import FORMATS, paths_of
-from ..provenance.index_writer import add_sound
-from ..provenance.origin import HUMAN, MACHINE, Origin
-from ..provenance.seal import seal
-from ..recording.sound_file import kind_of, write_samples
-from .mark_options import add_mark_options, index_from, marking_from
-from .model_options import (
+from ..options.mark import add_mark_options, index_from, marking_from
+from ..options.model import (
     add_force_option,
     add_sampling_options,
     add_source_options,
     sampling_from,
 )
+from ..provenance.index_writer import add_sound
+from ..provenance.origin import HUMAN, MACHINE, Origin
+from ..provenance.seal import seal
+from ..recording.sound_file import kind_of, write_samples
 from .transcribe import formats_named
 
 DEFAULT_MODEL = "kyutai/hibiki-2b-mlx-bf16"

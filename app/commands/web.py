@@ -14,6 +14,8 @@ from moshi_mlx.errors import MoshiError, UsageError
 
 from ..audio.keep_awake import KeepAwake
 from ..events import Notice, Settings
+from ..options.mark import add_mark_options, index_from
+from ..options.model import add_model_options, add_sampling_options, engine_from, sampling_from
 from ..provenance.index_writer import IndexWriter
 from ..provenance.marking import UNMARKED
 from ..provenance.seal import seal
@@ -23,8 +25,6 @@ from ..web.line import Line
 from ..web.recordings import Recordings
 from ..web.security import Guard, is_loopback
 from ..web.server import WebServer
-from .mark_options import add_mark_options, index_from
-from .model_options import add_model_options, add_sampling_options, engine_from, sampling_from
 from .signals import Signals, leave
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from moshi_mlx.config.presets import raw_preset
 from moshi_mlx.config.reading import parse_config
 from moshi_mlx.weights.recipes import ADVISED
 
-from ..audio.device import Device
+from ..audio.devices.device import Device
 from ..machine import verdict
 from ..machine.facts import Facts
 from ..machine.power import brakes

@@ -19,7 +19,7 @@ from moshi_mlx.config.presets import raw_preset
 from moshi_mlx.config.reading import parse_config, read_config
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.hub import resolve
-from moshi_mlx.lm.kv_ring import bits_per_number
+from moshi_mlx.lm.layers.kv_ring import bits_per_number
 from moshi_mlx.weights import frame_cost
 from moshi_mlx.weights.recipes import RECIPES, name_of, smaller_than
 

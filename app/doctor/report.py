@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..audio.device import Device
+from ..audio.devices.device import Device
 from ..machine.facts import Facts
 from ..machine.verdict import Verdict, summary
 from .checks import OK, PROBLEM, Finding, worst

@@ -15,8 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..audio.device import Device
-from ..audio.lid import lid_closed
+from ..audio.devices.device import Device
+from ..audio.devices.lid import lid_closed
 from . import readers
 from .power import Power
 

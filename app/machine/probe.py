@@ -36,7 +36,7 @@ def mlx() -> dict[str, Any]:
 
 def audio() -> dict[str, Any]:
     """Every device PortAudio sees."""
-    from ..audio.portaudio import scan
+    from ..audio.stream.portaudio import scan
 
     try:
         devices = [asdict(device) for device in scan()]

@@ -9,7 +9,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Label, OptionList, Static
 from textual.widgets.option_list import Option
 
-from ..audio.device import Device
+from ..audio.devices.device import Device
 
 Result = TypeVar("Result")
 SYSTEM = "the system's"

@@ -31,7 +31,7 @@ import numpy as np
 
 from moshi_mlx.errors import MoshiError
 
-from ..audio.device import Device
+from ..audio.devices.device import Device
 from ..audio.sound import Sound, SoundState
 from ..echo.choice import make_clean
 from ..events import (

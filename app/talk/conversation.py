@@ -17,7 +17,7 @@ import numpy as np
 from moshi_mlx.audio.levels import VoiceActivityDetector
 from moshi_mlx.clock import FRAME_SAMPLES
 
-from ..audio.port import Capture, EndOfInput, Port
+from ..audio.stream.port import Capture, EndOfInput, Port
 from ..echo.choice import Clean
 from ..events import FrameDone, Settings, Status
 from .engine import Engine, EngineReply, EngineTalk

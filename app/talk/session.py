@@ -23,7 +23,7 @@ from pathlib import Path
 
 from moshi_mlx.errors import MoshiError
 
-from ..audio.port import EndOfInput, Port
+from ..audio.stream.port import EndOfInput, Port
 from ..events import (
     ConversationEnded,
     ConversationStarted,

@@ -14,7 +14,7 @@ from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from moshi_mlx.errors import MoshiError
 
-from ..audio.port import QueuePort
+from ..audio.stream.port import QueuePort
 from ..events import (
     ConversationEnded,
     ConversationStarted,

@@ -16,8 +16,8 @@ from mlx_lm.models.cache import KVCache, RotatingKVCache
 
 from ..backend.precision import exact_float32
 from ..errors import WeightsError
-from ..lm.linear import Linear, linear_plus
-from ..lm.transformer import GatedMlp
+from ..lm.layers.linear import Linear, linear_plus
+from ..lm.layers.transformer import GatedMlp
 from ..weights.finite import check_samples
 from ..weights.layers import quantize_layers
 from ..weights.loading import DTYPES, cast, stored_dtype

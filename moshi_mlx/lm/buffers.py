@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from .kv_ring import Ring
+from .layers.kv_ring import Ring
 
 
 @dataclass(frozen=True)

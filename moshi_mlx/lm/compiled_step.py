@@ -14,7 +14,7 @@ from ..config.lm_config import NO_INPUT, LmConfig
 from .buffers import Buffers, Conditions
 from .conversation import LmConversation
 from .delay_line import LATER
-from .kv_ring import Position, Ring, lengths
+from .layers.kv_ring import Position, Ring, lengths
 from .sampling import Draws
 from .step_inputs import Integers, Layout, StepInputs
 

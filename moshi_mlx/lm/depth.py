@@ -13,10 +13,10 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..config.lm_config import DepthConfig, LmConfig
-from .embedding import TokenEmbedding
-from .kv_ring import live
-from .linear import Linear, linear_of, linear_plus
-from .transformer import Block
+from .layers.embedding import TokenEmbedding
+from .layers.kv_ring import live
+from .layers.linear import Linear, linear_of, linear_plus
+from .layers.transformer import Block
 
 Choose = Callable[[int, mx.array], mx.array]  # slice, logits [R, card] -> a conversation's token
 

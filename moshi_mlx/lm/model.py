@@ -23,14 +23,14 @@ from .buffers import Buffers, Conditions
 from .compiled_step import FrameFunctions
 from .conditions import ConditionProvider
 from .depth import DepthTransformer
-from .embedding import StackedEmbedding, TokenEmbedding
 from .generator import LmGenerator
-from .kv_ring import Position, new_ring
-from .linear import Linear, linear_of
+from .layers.embedding import StackedEmbedding, TokenEmbedding
+from .layers.kv_ring import Position, new_ring
+from .layers.linear import Linear, linear_of
+from .layers.transformer import Transformer
 from .options import BatchOptions, GeneratorOptions
 from .sampling import Draws
 from .step_inputs import StepInputs
-from .transformer import Transformer
 
 SEQUENCE_CHUNK = 512  # steps whose logits are computed at once: bounds memory
 

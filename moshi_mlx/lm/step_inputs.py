@@ -14,7 +14,7 @@ import numpy as np
 
 from ..config.lm_config import LmConfig
 from .buffers import Conditions
-from .kv_ring import Position
+from .layers.kv_ring import Position
 
 
 @dataclass(frozen=True)

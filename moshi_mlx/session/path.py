@@ -55,3 +55,8 @@ def path_for(generator: LmGenerator, stream: CodecStream, user_q: int) -> FrameP
     if stream.graph is not None:
         return OneGraph(generator, stream.graph, user_q)
     return CodecBeside(generator, stream, user_q)
+
+
+def shares_evaluation(stream: CodecStream) -> bool:
+    """Whether a codec's stream computes in the language model's graph: one wait a frame."""
+    return stream.graph is not None

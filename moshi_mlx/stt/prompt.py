@@ -16,7 +16,7 @@ from ..config.lm_config import NO_INPUT, LmConfig
 from ..errors import MoshiError
 from ..lm.buffers import Buffers, Conditions
 from ..lm.compiled_step import FrameFunctions
-from ..lm.linear import linear_of
+from ..lm.layers.linear import linear_of
 from ..lm.model import Lm, frame_noise
 from ..lm.sampling import Draws
 from ..lm.step_inputs import StepInputs

@@ -16,9 +16,9 @@ from ..config.lm_config import LmConfig
 from ..config.model_files import adapter_path, names_adapter
 from ..config.reading import read_config
 from ..errors import ConfigError, MoshiError, WeightsError
-from ..lm.adapted import AdaptedStack
-from ..lm.embedding import StackedEmbedding, TokenEmbedding
-from ..lm.linear import AdaptedLinear
+from ..lm.layers.adapted import AdaptedStack
+from ..lm.layers.embedding import StackedEmbedding, TokenEmbedding
+from ..lm.layers.linear import AdaptedLinear
 from ..lm.model import Lm
 from .layers import formats_of, quantize_layers
 from .lora import LoraPair, read_adapter

@@ -13,7 +13,7 @@ from ..config.lm_config import LmConfig
 from ..config.model_files import weight_paths
 from ..config.reading import parse_config, read_config
 from ..errors import ConfigError, WeightsError
-from ..lm.kv_ring import check_kv_bits
+from ..lm.layers.kv_ring import check_kv_bits
 from ..lm.model import Lm
 from ..memory import limit_memory
 from .adaptation import Adaptation, LoraMode, adaptation_from, adapted, attach

@@ -16,9 +16,9 @@ import numpy as np
 
 from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.lm.buffers import Conditions
-from moshi_mlx.lm.linear import Linear
+from moshi_mlx.lm.layers.linear import Linear
+from moshi_mlx.lm.layers.transformer import Block
 from moshi_mlx.lm.model import Lm, delay
-from moshi_mlx.lm.transformer import Block
 from moshi_mlx.weights.packing import STACKED_AUDIO, layer_name, stacks, with_zero_row
 
 from ..checkpoint.entries import Entry

@@ -10,9 +10,9 @@ import threading
 
 import pytest
 
-from app.audio import coreaudio
-from app.audio.coreaudio import Fingerprint, Hardware, hardware, with_hardware
-from app.audio.device import Device
+from app.audio.devices import coreaudio
+from app.audio.devices.coreaudio import Fingerprint, Hardware, hardware, with_hardware
+from app.audio.devices.device import Device
 from app.audio.permission import AvFoundation
 from tests.support.c_stub import build, needs_compiler
 

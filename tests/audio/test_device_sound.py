@@ -10,9 +10,9 @@ import time
 import numpy as np
 import pytest
 
-from app.audio.device import Device
 from app.audio.device_sound import DeviceSound
-from app.audio.port import EndOfInput
+from app.audio.devices.device import Device
+from app.audio.stream.port import EndOfInput
 from moshi_mlx.errors import AudioError
 from tests.support.sound_fakes import Card
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.audio.callbacks import BLOCK_SAMPLES
-from app.audio.device import Device
-from app.audio.device_choice import Wish, choose
-from app.audio.device_watch import FLAGGED, DeviceWatch, FlagWatch
-from app.audio.duplex import Duplex
+from app.audio.devices.choice import Wish, choose
+from app.audio.devices.device import Device
+from app.audio.devices.watch import FLAGGED, DeviceWatch, FlagWatch
 from app.audio.keep_awake import KeepAwake
+from app.audio.stream.callbacks import BLOCK_SAMPLES
+from app.audio.stream.duplex import Duplex
 from moshi_mlx.clock import FRAME_SAMPLES
 from moshi_mlx.errors import AudioError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from app.audio.port import QueuePort
+from app.audio.stream.port import QueuePort
 from moshi_mlx.audio.file import read_mono
 from moshi_mlx.audio.finite import finite
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from app.audio.device import Device
+from app.audio.devices.device import Device
 from app.audio.loudspeaker import Loudspeaker
 from moshi_mlx.errors import AudioError
 from tests.support.sound_fakes import Card

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from app.audio.device import Device
-from app.audio.lid import read_lid
+from app.audio.devices.device import Device
+from app.audio.devices.lid import read_lid
+from app.audio.devices.silence import Circumstances, circumstances, why_silent
 from app.audio.microphone_watch import ALLOWED, LID_CLOSED, MicrophoneWatch
 from app.audio.permission import PermissionAsk
-from app.audio.silence import Circumstances, circumstances, why_silent
 
 MIC = Device("MacBook Pro Microphone", 0, 1, 0, 48e3, transport="built-in")
 INTERNAL = replace(MIC, uid="BuiltInMicrophoneDevice")

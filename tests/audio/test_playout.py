@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.audio.playout import FADE_SAMPLES, Playout
+from app.audio.stream.playout import FADE_SAMPLES, Playout
 from app.audio.virtual_port import VirtualPort
 from app.events import ConversationEnded, FrameDone, Notice, Settings
 from app.talk.pace import PaceWatch, advice

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from app.audio.callbacks import Callbacks
-from app.audio.memory import SoundMemory
-from app.audio.portaudio import Calls, StreamPlan
-from app.audio.resampler import Resampler
+from app.audio.stream.callbacks import Callbacks
+from app.audio.stream.memory import SoundMemory
+from app.audio.stream.portaudio import Calls, StreamPlan
+from app.audio.stream.resampler import Resampler
 
 RATES = [(48_000, 24_000), (44_100, 24_000), (96_000, 24_000), (16_000, 24_000), (24_000, 44_100)]
 

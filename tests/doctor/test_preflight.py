@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from app.commands.model_options import announce_download
 from app.doctor.preflight import preflight
+from app.options.model import announce_download
 from moshi_mlx import hub
 from tests.support.doctor_machines import (
     LINUX,

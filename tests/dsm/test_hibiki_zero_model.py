@@ -13,7 +13,7 @@ import pytest
 import moshi_mlx
 from moshi_mlx.config import load_config
 from moshi_mlx.errors import ConfigError
-from moshi_mlx.lm.kv_ring import Position, attend, new_ring, write
+from moshi_mlx.lm.layers.kv_ring import Position, attend, new_ring, write
 from moshi_mlx.weights import frame_cost
 from moshi_mlx.weights.recipes import RECIPES
 

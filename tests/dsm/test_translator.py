@@ -11,7 +11,7 @@ import pytest
 
 import moshi_mlx
 from moshi_mlx.errors import ConfigError, MoshiError
-from moshi_mlx.lm.embedding import TokenEmbedding
+from moshi_mlx.lm.layers.embedding import TokenEmbedding
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GREEDY = {"text_temperature": 0.0, "audio_temperature": 0.0}

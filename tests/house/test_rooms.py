@@ -22,7 +22,8 @@ PUBLIC = {
         "SamplingConfig TransformerConfig load_config parse_config read_config suggest"
     ),
     "moshi_mlx.codec": (
-        "BINS Codec CodecStream FRAMES_MAX OVERLAP_FRAMES RustCodec RustStream "
+        "BACKLOG_MAX BINS Codec CodecStream FRAMES_MAX MEASURE_SECONDS OVERLAP_FRAMES "
+        "RustCodec RustStream "
         "checked_codes checked_frame checked_pcm choose_codec frame_seconds "
         "rust_available"
     ),
@@ -31,7 +32,9 @@ PUBLIC = {
     "moshi_mlx.errors": "AudioError ConfigError DownloadError MoshiError WeightsError",
     "moshi_mlx.hub": "Download LICENCE_UNKNOWN NANO REPOSITORY plan resolve",
     "moshi_mlx.memory": "CACHE_LIMIT_BYTES Limits limit_memory limits_for metal_info restore",
-    "moshi_mlx.moshi": "EarlyReply Moshi Reply Session check_codec check_frame load",
+    "moshi_mlx.moshi": (
+        "EarlyReply Moshi Reply Session check_codec check_frame load shares_evaluation"
+    ),
     "moshi_mlx.generator": "Forced LmGenerator MAX_SEED Step Submitted check_seed override",
     "app.cli": "COMMANDS main",
     "quantize.cli": "configure run",
@@ -67,6 +70,14 @@ def test_one_class_name_has_one_meaning() -> None:
 def test_few_files_lie_directly_in_a_part(folder: str, most: int) -> None:
     files = [p.name for p in (ROOT / folder).iterdir() if p.is_file() and p.suffix != ".pyc"]
     assert len(files) <= most, files
+
+
+def test_a_room_holds_few_files() -> None:
+    """`app/commands/` has one for each command that is typed; benchmarks and tools are scripts."""
+    rooms = {p.parent for part in PARTS for p in (ROOT / part).rglob("*.py")}
+    rooms.discard(ROOT / "app" / "commands")
+    counts = {str(room.relative_to(ROOT)): len(list(room.glob("*.py"))) for room in rooms}
+    assert {room: n for room, n in counts.items() if n > 16} == {}
 
 
 def test_every_folder_of_modules_is_a_package() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from app.machine.random_model import random_lm
 from moshi_mlx.config.reading import parse_config
-from moshi_mlx.lm.joined_rows import JoinedRows
+from moshi_mlx.lm.layers.joined_rows import JoinedRows
 from moshi_mlx.weights.loading import save_lm
 from tests.support.bench_shapes import SMALL
 

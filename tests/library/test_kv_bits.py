@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 import moshi_mlx
-from app.commands import preferences
-from app.commands.model_options import add_model_options, load_from
+from app.options import preferences
+from app.options.model import add_model_options, load_from
 from moshi_mlx.clock import FRAME_SAMPLES
 from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.config.presets import raw_preset
@@ -19,7 +19,7 @@ from moshi_mlx.config.reading import parse_config
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.hub import NANO
 from moshi_mlx.lm.generator import Forced, LmGenerator
-from moshi_mlx.lm.kv_ring import Position, attend, bits_per_number, new_ring, write
+from moshi_mlx.lm.layers.kv_ring import Position, attend, bits_per_number, new_ring, write
 from moshi_mlx.lm.model import Lm
 from moshi_mlx.lm.sampling import Sampler, samplers
 from moshi_mlx.weights import frame_cost

@@ -11,8 +11,8 @@ import soundfile
 
 from app import cli
 from app.bench import subject
-from app.commands.model_options import engine_from
 from app.doctor.preflight import describe, preflight
+from app.options.model import engine_from
 from moshi_mlx.config.presets import raw_preset
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.hub import NANO

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.audio.device import Device
+from app.audio.devices.device import Device
 from app.audio.sound import SoundState
 from app.events import ConversationStarted, Notice, Ready, Settings, Status
 from app.screen.chat_screen import ChatScreen, run_screen

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from app.audio.device import Device
+from app.audio.devices.device import Device
 from app.machine.facts import Audio, Facts, Mlx
 
 BUILT_IN = Audio(

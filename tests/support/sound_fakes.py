@@ -54,8 +54,8 @@ class Card:
 
 def child(folder):
     sys.path.insert(0, str(ROOT))
-    from app.audio.device import Device
-    from app.audio.sound_child import main
+    from app.audio.devices.device import Device
+    from app.audio.process.child import main
     from moshi_mlx.errors import AudioError
 
     def scan(again=False):

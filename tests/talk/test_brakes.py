@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from app import cli
-from app.audio.port import QueuePort
 from app.audio.sound import SoundState
+from app.audio.stream.port import QueuePort
 from app.commands.signals import Signals
 from app.doctor.speed import Speed, paced_ratio
 from app.machine.power import Power

@@ -15,7 +15,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from app.audio.playout import FADE_SAMPLES
+from app.audio.stream.playout import FADE_SAMPLES
 from app.audio.virtual_port import VirtualPort
 from app.events import ConversationEnded, Event, FrameDone, Settings
 from app.talk.engine import Engine, EngineReply, EngineTalk

@@ -11,7 +11,7 @@ import pytest
 
 from app import cli
 from app.commands import chat
-from app.commands.preferences import default_path, read
+from app.options.preferences import default_path, read
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.hub import NANO
 from tests.support.chat_process import ChatProcess, check_answer, takes_in

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from app.audio.port import QueuePort
+from app.audio.stream.port import QueuePort
 from app.events import (
     ConversationEnded,
     ConversationStarted,

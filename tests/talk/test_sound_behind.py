@@ -8,7 +8,7 @@ from concurrent.futures import Future
 import numpy as np
 import pytest
 
-from app.audio.port import QueuePort
+from app.audio.stream.port import QueuePort
 from app.audio.virtual_port import VirtualPort
 from app.events import ConversationEnded, Failed, FrameDone, Notice, Settings, Stopped
 from app.recording.recorder import Recorder

@@ -8,7 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from ..config.lm_config import NO_INPUT
+from ...config.lm_config import NO_INPUT
 from .joined_rows import JoinedRows
 
 

@@ -1,6 +1,6 @@
 """The sound process: PortAudio and the callbacks, apart from the model and its interpreter lock.
 
-Started by `sound_process.SoundProcess`, which gives it three descriptors: the shared memory; the
+Started by `process.SoundProcess`, which gives it three descriptors: the shared memory; the
 bell, a pipe that each callback writes the count of samples and the time into; and the line, a
 socket of JSON lines:
 
@@ -31,13 +31,13 @@ from typing import Any
 
 from moshi_mlx.errors import AudioError
 
-from . import coreaudio
-from . import memory as m
-from .callbacks import Callbacks
-from .device import Device
+from ..devices import coreaudio
+from ..devices.device import Device
+from ..stream import memory as m
+from ..stream.callbacks import Callbacks
+from ..stream.memory import SoundMemory, mapped
+from ..stream.portaudio import DeviceStream, StreamPlan, one_line, scan
 from .gil_handover import short_handovers
-from .memory import SoundMemory, mapped
-from .portaudio import DeviceStream, StreamPlan, one_line, scan
 
 MEMORY, BELL, LINE = 3, 4, 5  # descriptors
 STROKE = struct.Struct("<qd")  # what the bell carries: samples ever heard, when

@@ -7,11 +7,11 @@ import numpy as np
 
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 
-from . import memory as m
-from .callbacks import LONGEST_FILL_S
-from .memory import write_ring
-from .port import Capture, EndOfInput, finite_capture
-from .sound_process import SoundProcess
+from ..stream import memory as m
+from ..stream.callbacks import LONGEST_FILL_S
+from ..stream.memory import write_ring
+from ..stream.port import Capture, EndOfInput, finite_capture
+from .process import SoundProcess
 
 SLICE_S = 0.05  # how soon a reader sees a new process, or the end
 DEAD_END_S = 0.002  # a process has ended, its successor is on its way

@@ -6,7 +6,7 @@ Source: PyTorch `moshi/modules/transformer.py`. Shapes: B batch, T steps, S sour
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..config.lm_config import TransformerConfig
+from ...config.lm_config import TransformerConfig
 
 
 class CrossAttention(nn.Module):

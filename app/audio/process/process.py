@@ -19,16 +19,16 @@ from typing import Any
 
 from moshi_mlx.errors import AudioError
 
-from . import memory as m
-from .device import Device
-from .memory import mapped, nameless_memory, out_of_the_way
-from .playout import Playout
-from .port import InputRing
-from .sound_child import BELL, LINE, MEMORY, STROKE
+from ..devices.device import Device
+from ..stream import memory as m
+from ..stream.memory import mapped, nameless_memory, out_of_the_way
+from ..stream.playout import Playout
+from ..stream.port import InputRing
+from .child import BELL, LINE, MEMORY, STROKE
 
 SCAN_S = 10.0  # until a sound system that doesn't answer is given up
 CRASHED = "the sound system crashed"
-COMMAND = ("-m", f"{__package__}.sound_child")
+COMMAND = ("-m", f"{__package__}.child")
 
 
 class SoundProcess:
@@ -178,7 +178,7 @@ def environment() -> dict[str, str]:
     """For Python to find this package, also in a checkout that isn't installed."""
     found = dict(os.environ) | {"OPENBLAS_NUM_THREADS": "1"}
     if str(__package__).startswith("app."):
-        root = str(Path(__file__).resolve().parents[2])
+        root = str(Path(__file__).resolve().parents[3])
         found["PYTHONPATH"] = os.pathsep.join([root, found.get("PYTHONPATH", "")]).rstrip(":")
     return found
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from moshi_mlx.errors import UsageError
 from moshi_mlx.weights.recipes import KYUTAI_BITS
 
-from .mark_options import marking_from
+from .mark import marking_from
 
 if TYPE_CHECKING:
     from moshi_mlx import Moshi
@@ -124,7 +124,8 @@ def load_from(args: argparse.Namespace) -> "Moshi":
         revision=args.revision,
         offline=args.offline,
         kv_bits=args.kv_bits,
-        **parts_from(args),
+        mimi=args.mimi,
+        tokenizer=args.tokenizer,
     )
 
 

@@ -8,7 +8,7 @@ Shapes: R rows of a step, B batch, T steps, H heads, D head width, C model width
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..config.lm_config import TransformerConfig
+from ...config.lm_config import TransformerConfig
 from .cross_attention import CrossAttention
 from .kv_ring import Position, Ring, attend, rounded, write
 from .linear import Linear, StackedViews, linear_of, linear_plus

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ..errors import MoshiError
+from ...errors import MoshiError
 
 FIRST_LENGTH = 128  # the shortest slice that is attended to; doubled until the window is reached
 KV_BITS = (16, 8)  # 16: unquantized, in the dtype of the activations

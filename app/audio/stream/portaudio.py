@@ -1,6 +1,6 @@
 """PortAudio, and nothing else: which devices there are, and streams that call Callbacks.
 
-The only module that imports sounddevice. It runs in a process of its own (`sound_child`), whose
+The only module that imports sounddevice. It runs in the sound process (`process/child.py`), whose
 standard streams lead nowhere: PortAudio and the libraries below it print their troubles. PortAudio
 freezes its list of devices when it is initialised, so `scan(again=True)` starts it anew, which
 needs all streams closed. Streams run at 24 kHz mono in blocks of 20 ms: the system converts rates
@@ -18,9 +18,9 @@ import numpy as np
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import AudioError
 
-from . import coreaudio
+from ..devices import coreaudio
+from ..devices.device import Device
 from .callbacks import BLOCK_SAMPLES, Callbacks
-from .device import Device
 from .resampler import Resampler
 
 # Seconds, or a word of PortAudio's. On macOS "low" makes the buffers of a slow Bluetooth headset

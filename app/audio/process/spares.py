@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from moshi_mlx.errors import AudioError
 
-from .sound_process import COMMAND, SoundProcess
+from .process import COMMAND, SoundProcess
 
 
 class Spares:
