@@ -15,6 +15,7 @@ from ..machine.power import brakes
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 OLDEST_MACOS = (14, 0)
+RESIDENT_MACOS = (15, 0)  # residency sets: before, MLX's wired limit does nothing
 SWAP_WARNING_BYTES = 2 * 2**30
 CPU_MEMORY_SHARE = 0.8  # of all memory, where Metal doesn't say what it recommends
 SETTINGS_MICROPHONE = "System Settings > Privacy & Security > Microphone"
@@ -50,6 +51,12 @@ def system(facts: Facts) -> list[Finding]:
     if version_of(facts.os_version) < OLDEST_MACOS:
         advice = "MLX needs macOS 14 or newer: update in System Settings > General"
         return [Finding(PROBLEM, "machine", text, advice)]
+    if version_of(facts.os_version) < RESIDENT_MACOS:
+        advice = (
+            "before macOS 15 the weights can't be kept resident: the first answer after a pause "
+            "may come late; update in System Settings > General"
+        )
+        return [Finding(WARNING, "machine", text, advice)]
     if facts.virtual_machine:
         advice = "speed and Metal differ from the Mac itself: run it outside of the machine"
         return [Finding(WARNING, "machine", f"{text}, virtual machine", advice)]

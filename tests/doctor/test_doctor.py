@@ -48,6 +48,7 @@ def test_a_healthy_mac_has_only_ok_lines():
     ("facts", "title", "level", "says"),
     [
         (replace(M2_AIR, os_version="13.6"), "machine", PROBLEM, "macOS 14"),
+        (replace(M2_AIR, os_version="14.7"), "machine", WARNING, "before macOS 15"),
         (ROSETTA, "python", PROBLEM, "Rosetta"),
         (replace(M2_AIR, python="3.10.4"), "python", PROBLEM, "3.11"),
         (replace(M2_AIR, python="3.15.0"), "python", PROBLEM, "3.14"),

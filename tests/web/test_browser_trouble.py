@@ -79,6 +79,29 @@ def test_everything_that_can_be_pressed_has_a_name(server, chromium):
     page.close()
 
 
+CONTEXTS = """window.AudioContext = class extends window.AudioContext {
+    constructor(...options) { super(...options); window.context = this; }
+};"""
+
+
+@pytest.mark.timeout(120)
+def test_sound_that_the_system_takes_away_is_told_and_taken_back(server, chromium):
+    """iOS does so for a call; here the page's context is stopped from outside."""
+    context = chromium.new_context(viewport=browser.PHONE, permissions=["microphone"])
+    page = context.new_page()
+    page.add_init_script(CONTEXTS)
+    page.goto(address(server, "localhost"))
+    page.get_by_role("button", name="Talk", exact=True).click()
+    page.wait_for_selector("body[data-state=talking]", timeout=30_000)
+    page.evaluate("window.context.suspend()")
+    assert "taken the sound away" in alert(page)
+    page.locator("#transcript").click()
+    page.wait_for_selector("#alert", state="hidden", timeout=15_000)
+    assert page.evaluate("window.context.state") == "running"
+    assert page.locator("body").get_attribute("data-state") == "talking"
+    context.close()
+
+
 REFUSE = """window.WebSocket = class {
     constructor() { setTimeout(() => this.onclose({ code: 1006, reason: "" }), 50); }
     send() {}

@@ -45,6 +45,24 @@ export class Audio {
     this.playback.connect(this.context.destination);
   }
 
+  // Tells when the system stops the sound, as iOS does for a call, and when it is back. Sound that was
+  // taken away may begin again only once the page is looked at or touched.
+  watch(told) {
+    const { context } = this;
+    const resume = () => {
+      if (context.state !== "running" && context.state !== "closed") context.resume().catch(() => {});
+    };
+    let stopped = false;
+    context.addEventListener("statechange", () => {
+      const is = context.state !== "running";
+      if (is !== stopped && context.state !== "closed") told(stopped = is);
+    });
+    this.watching = new AbortController();
+    const { signal } = this.watching;
+    for (const event of ["pointerup", "keyup"]) window.addEventListener(event, resume, { signal });
+    document.addEventListener("visibilitychange", () => document.hidden || resume(), { signal });
+  }
+
   analyser() {
     return new AnalyserNode(this.context, { fftSize: 2048, smoothingTimeConstant: 0.4, minDecibels: -95, maxDecibels: -25 });
   }
@@ -82,6 +100,7 @@ export class Audio {
   }
 
   close() {
+    this.watching?.abort();
     this.stream?.getTracks().forEach((track) => track.stop());
     if (this.context.state !== "closed") this.context.close();
   }

@@ -6,6 +6,8 @@ import * as wire from "./protocol.js";
 
 const FRAME_S = 0.08, BLOCK_S = 0.02, PING_EVERY_MS = 1000;
 const MOST_UNSENT_BYTES = 48000; // a second of sound: older is useless to the model
+const SILENCED = "The system has taken the sound away, for a call perhaps. The talk goes on when it gives it back; "
+  + "touch the page if it doesn't.";
 
 export class Talk {
   constructor(on) {
@@ -22,6 +24,7 @@ export class Talk {
   async start(sound, query) {
     await this.audio.open(sound);
     if (this.over) return this.audio.close();
+    this.audio.watch((stopped) => this.on.notice(stopped ? SILENCED : ""));
     this.audio.capture.port.onmessage = ({ data }) => this.fromMicrophone(data);
     this.audio.playback.port.onmessage = ({ data }) => this.fromSpeaker(data);
     this.socket = new WebSocket(wire.chatUrl(query));
@@ -97,8 +100,7 @@ export class Talk {
     this.over = true;
     clearInterval(this.pings);
     if (this.socket) {
-      this.socket.onopen = () => (this.connected = true);
-    this.socket.onclose = this.socket.onmessage = null;
+      this.socket.onopen = this.socket.onclose = this.socket.onmessage = null;
       this.socket.close();
     }
     this.audio.close();
