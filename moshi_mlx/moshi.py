@@ -25,6 +25,7 @@ from .errors import ConfigError, MoshiError, suggest
 from .lm.conversation import Forced
 from .lm.model import Lm
 from .lm.options import GeneratorOptions
+from .loading.model_folder import check_codec
 from .memory import limit_memory
 from .mimi import load_mimi
 from .provenance import Marker
@@ -326,18 +327,4 @@ def check_converses(config: LmConfig, folder: Path) -> None:
         raise ConfigError(
             f"{folder / 'config.json'}: dep_q = n_q = {config.n_q}: this model only speaks, nobody "
             "is heard. Text to speech is `load_tts`; a PersonaPlex has model_type personaplex"
-        )
-
-
-def check_codec(codec: Codec, config: LmConfig, folder: Path) -> None:
-    """ConfigError for a Mimi whose clock or codes are not those of the language model."""
-    if codec.frame_samples != FRAME_SAMPLES:
-        raise ConfigError(
-            f"{folder}: its Mimi has frames of {codec.frame_samples} samples, Moshi needs "
-            f"{FRAME_SAMPLES} (24 kHz, 12.5 a second); take another mimi_name"
-        )
-    if codec.bins != config.card:
-        raise ConfigError(
-            f"{folder}: its Mimi has {codec.bins} codes, the language model {config.card} (card); "
-            "they are not of one model: fetch both again"
         )

@@ -11,25 +11,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import mlx.core as mx
 import numpy as np
 
 from ..clock import FRAME_SAMPLES
 from ..codec.interface import checked_pcm
-from ..config.model_files import weight_paths
-from ..config.reading import parse_config, read_config
-from ..errors import ConfigError, MoshiError, WeightsError
+from ..errors import ConfigError, MoshiError
 from ..lm.generator import LmGenerator, Step
 from ..lm.model import Lm
-from ..memory import limit_memory
-from ..mimi import Mimi, MimiStream, load_mimi
+from ..loading.model_folder import LoadOptions, ModelFolder
+from ..mimi import Mimi, MimiStream
 from ..stt import Transcript
 from ..stt.words import WordReader
 from ..text.tokenizer import TextTokenizer
-from ..weights.adaptation import adaptation_from
-from ..weights.loading import lm_from_files, working_dtype
 
 EOS, PAD, EPAD = 2, 3, 0
 CONDITION, GOOD, BAD = "description", "very_good", "very_bad"
@@ -194,37 +190,15 @@ def _end_frames() -> int:
 
 
 def load_translator(
-    name_or_folder: str | Path,
-    dtype: str | None = None,
-    *,
-    revision: str | None = None,
-    offline: bool | None = None,
-    kv_bits: int = 16,
-    memory_limits: bool = True,
-    lora: str | Path | None = None,
+    name_or_folder: str | Path, dtype: str | None = None, **options: Unpack[LoadOptions]
 ) -> Translator:
     """Load Hibiki: a folder, or a repository such as "kyutai/hibiki-2b-mlx-bf16".
 
     Options as in `moshi_mlx.load`. A folder without a Mimi translates codes only. Raises
     ConfigError for a model of another kind, WeightsError, DownloadError.
     """
-    if memory_limits:
-        limit_memory()
-    from ..hub import mimi_file, resolve, tokenizer_file
-
-    folder = resolve(name_or_folder, revision, offline)
-    raw = read_config(folder)
-    config = parse_config(raw, str(folder / "config.json"))
-    if not config.dep_q or not config.user_q:
-        raise ConfigError(f"{folder} is no translation model: it must both listen and speak")
-    adaptation = adaptation_from(lora, "auto", raw, folder, offline)
-    paths = weight_paths(folder, raw)
-    lm = lm_from_files(paths, config, working_dtype(dtype), kv_bits, adaptation)
-    try:
-        path, sizes = mimi_file(folder, raw)
-    except WeightsError:  # codes can be translated without
-        mimi = None
-    else:
-        mimi = load_mimi(path, sizes, config.mimi_codebooks)
-        assert isinstance(mimi, Mimi)
-    return Translator(lm, mimi, TextTokenizer(tokenizer_file(folder, raw)))
+    folder = ModelFolder(name_or_folder, dtype, **options)
+    if not folder.config.dep_q or not folder.config.user_q:
+        raise ConfigError(f"{folder.path} is no translation model: it must both listen and speak")
+    parts = folder.parts()
+    return Translator(parts.lm, parts.mimi, parts.tokenizer)

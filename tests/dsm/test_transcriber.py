@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import moshi_mlx
-from moshi_mlx.errors import ConfigError, MoshiError
+from moshi_mlx.errors import ConfigError, MoshiError, WeightsError
+from moshi_mlx.loading.model_folder import ModelFolder, check_codec
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "dsm_stt"
 RUN = json.loads((GOLDEN / "golden.json").read_text())["aligned"]
@@ -109,3 +110,36 @@ def test_a_config_without_its_delays_is_refused(tmp_path, delay):
 def test_a_model_that_speaks_is_refused():
     with pytest.raises(ConfigError, match="no speech to text model"):
         moshi_mlx.load_stt("nano")
+
+
+@pytest.mark.parametrize("load", [moshi_mlx.load_stt, moshi_mlx.load_tts])
+def test_a_mistyped_option_is_no_option(load):
+    with pytest.raises(TypeError, match="revison"):
+        load(GOLDEN, revison="main")
+
+
+def test_a_damaged_codec_is_told_also_where_codes_would_do(tmp_path):
+    folder = tmp_path / "m"
+    shutil.copytree(GOLDEN.parent / "dsm_tts", folder)
+    mimi = folder / "tokenizer-e351c8d8-checkpoint125.safetensors"
+    mimi.write_bytes((GOLDEN / "mimi-pytorch-e351c8d8@125.safetensors").read_bytes()[:5000])
+    with pytest.raises(WeightsError, match="tokenizer-e351c8d8"):
+        moshi_mlx.load_tts(folder)
+
+
+def test_a_codec_of_another_model_is_refused(tmp_path):
+    """Kyutai's Mimi has 2048 codes in a codebook, this one 32, and 6 codebooks for 8."""
+    folder = tmp_path / "m"
+    shutil.copytree(GOLDEN, folder)
+    raw = json.loads((folder / "config.json").read_text())
+    raw |= {"mimi_name": "other.safetensors", "mimi_config_name": "other.json"}
+    (folder / "config.json").write_text(json.dumps(raw))
+    tiny = GOLDEN.parent / "tiny_mimi"
+    shutil.copy(tiny / "model.safetensors", folder / "other.safetensors")
+    shutil.copy(tiny / "mimi_config.json", folder / "other.json")
+    with pytest.raises(MoshiError, match="num_codebooks is 8; this Mimi has 1 to 6"):
+        moshi_mlx.load_stt(folder)
+    opened = ModelFolder(GOLDEN, None)
+    other = moshi_mlx.load_mimi(tiny / "model.safetensors", tiny / "mimi_config.json", 6)
+    with pytest.raises(ConfigError, match="its Mimi has 32 codes, the language model 48"):
+        check_codec(other, opened.config, opened.path)
