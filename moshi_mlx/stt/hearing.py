@@ -5,6 +5,7 @@ once more when the state is begun anew, are no part of the transcript.
 """
 
 import copy
+import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +35,11 @@ class Lead:
     frames: np.ndarray
     pieces: Sequence[int]
     delay: float
+
+    @property
+    def tail(self) -> int:
+        """Frames of silence after the speaker that bring the last text."""
+        return math.ceil(self.delay)
 
     @property
     def prompt(self) -> int:

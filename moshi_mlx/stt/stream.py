@@ -6,7 +6,6 @@ Source: PyTorch `moshi/run_inference.py`. Shapes: N frames, K codebooks.
 """
 
 import copy
-import math
 from collections import deque
 
 import mlx.core as mx
@@ -108,8 +107,7 @@ class TranscriptStream:
             return []
         tail = np.zeros(-len(self._rest) % FRAME_SAMPLES, np.float32)
         words = self.push(tail)
-        delay = math.ceil(self._hearing.lead.delay)
-        words += self._hear(np.zeros((delay, FRAME_SAMPLES), np.float32))
+        words += self._hear(np.zeros((self._hearing.lead.tail, FRAME_SAMPLES), np.float32))
         self._finished = True
         return words + self._hearing.finish()
 

@@ -5,15 +5,18 @@ Source: kyutai-labs/delayed-streams-modeling. Shapes: T frames, K codebooks.
 """
 
 import math
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 import numpy as np
 
 from ..clock import FRAME_SAMPLES
 from ..codec.interface import checked_pcm
+from ..errors import MoshiError
 from ..lm.model import Lm
 from ..mimi import Mimi
 from ..text.tokenizer import TextTokenizer
+from .batch import Desk, Heard
 from .hearing import Hearing, Lead
 from .prompt import Prompt, PromptedFrame, prompt_frames
 from .stream import TranscriptStream
@@ -49,6 +52,27 @@ class Transcriber:
         stream.push(checked_pcm(pcm))
         stream.finish()
         return stream.transcript()
+
+    def transcribe_all(
+        self,
+        sounds: Iterable[np.ndarray],
+        batch: int = 4,
+        restarts: bool = True,
+        heard: Heard | None = None,
+    ) -> Iterator[tuple[int, Transcript]]:
+        """Recordings, `batch` of them in one pass over the weights: number and transcript of each.
+
+        In the order in which they end; one that ends makes room for the next, which is asked for
+        then. heard: told of progress, as (number, seconds heard). Raises as `transcribe` does, and
+        MoshiError for a batch that is none.
+        """
+        if type(batch) is not int or batch < 1:
+            raise MoshiError(f"batch must be a whole number from 1 up, not {batch!r}")
+
+        def hearing() -> Hearing:
+            return self.hearing(None, SpeechWatch() if restarts else None)
+
+        return Desk(self.lm, self.mimi, sounds, hearing, batch).run(heard)
 
     def stream(self, prompt: Prompt | None = None, restarts: bool = True) -> TranscriptStream:
         """Speech as it comes, without an end.

@@ -10,12 +10,11 @@ import pytest
 
 import moshi_mlx
 from moshi_mlx.errors import MoshiError
-from moshi_mlx.lm.compiled_step import FrameFunctions
-from moshi_mlx.lm.model import Lm
 from moshi_mlx.stt import Prompt, TranscriptStream
 from moshi_mlx.stt.turns import EndOfTurn
 from moshi_mlx.stt.watch import PATIENCE_FRAMES, REPLAY_FRAMES, SpeechWatch
 from tests.support import lm_goldens
+from tests.support.falls_silent import FallsSilent
 from tests.support.heard_words import DELAY_S, WORD, heard_words
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "dsm_stt"
@@ -91,28 +90,6 @@ def test_a_fork_is_a_stream_of_its_own(stt):
     assert stream.transcript().words == stt.transcribe(SOUND).words
     there = stt.transcribe(np.concatenate([SOUND[:30_000], other]))
     assert twin.transcript().words == there.words
-
-
-class FallsSilent:
-    """A model whose state writes nothing after its first `steps`."""
-
-    forced_texts = 1
-
-    def __init__(self, lm: Lm, steps: int) -> None:
-        self.lm, self.steps = lm, steps
-        self.config, self.kv_bits = lm.config, 16
-        self.functions = FrameFunctions(self)
-
-    def new_buffers(self, kv_bits=None, rows=1):
-        return self.lm.new_buffers(kv_bits, rows)
-
-    def conditions(self, values, guided=False, negatives=None):
-        return self.lm.conditions(values, guided, negatives)
-
-    def step(self, inputs, buffers, draws):
-        tokens, heads = self.lm.step(inputs, buffers, draws)
-        silent = inputs.at.rotations[0] >= self.steps
-        return mx.where(silent, PAD, tokens).astype(mx.uint32), heads
 
 
 @pytest.fixture(scope="module")
