@@ -18,11 +18,11 @@ from .hearing import Hearing
 from .transcript import Transcript
 from .watch import REPLAY_FRAMES
 
-Heard = Callable[[int, float], None]  # which recording, and how many seconds of it were heard
-TELL_FRAMES = 12  # frames of a recording between two calls of Heard
+TellHeard = Callable[[int, float], None]  # which recording, and how many seconds of it were heard
+TELL_FRAMES = 12  # frames of a recording between two calls of TellHeard
 
 
-class Recording:
+class ListedSound:
     """One recording in its slot: what the model hears of it next, and what it made of it."""
 
     def __init__(self, index: int, pcm: np.ndarray, mimi: Mimi, hearing: Hearing) -> None:
@@ -106,21 +106,21 @@ class Desk:
         self._mimi, self._hearing = mimi, hearing
         self._sounds = enumerate(sounds)
         first = [found for _ in range(batch) if (found := self._next()) is not None]
-        self._slots: list[Recording | None] = list(first)
+        self._slots: list[ListedSound | None] = list(first)
         self._generator: BatchGenerator | None = None
         if first:
             self._generator = BatchGenerator(
                 model, len(first), 0, text_temperature=0.0, audio_temperature=0.0
             )
 
-    def _next(self) -> Recording | None:
+    def _next(self) -> ListedSound | None:
         found = next(self._sounds, None)
         if found is None:
             return None
         index, pcm = found
-        return Recording(index, checked_pcm(pcm), self._mimi, self._hearing())
+        return ListedSound(index, checked_pcm(pcm), self._mimi, self._hearing())
 
-    def run(self, heard: Heard | None) -> Iterator[tuple[int, Transcript]]:
+    def run(self, heard: TellHeard | None) -> Iterator[tuple[int, Transcript]]:
         """Each recording's number and transcript, as they end."""
         while self._generator is not None and any(self._slots):
             self._frame(self._generator)

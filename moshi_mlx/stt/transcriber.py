@@ -16,7 +16,7 @@ from ..errors import MoshiError
 from ..lm.model import Lm
 from ..mimi import Mimi
 from ..text.tokenizer import TextTokenizer
-from .batch import Desk, Heard
+from .batch import Desk, TellHeard
 from .hearing import Hearing, Lead
 from .prompt import Prompt, PromptedFrame, prompt_frames
 from .stream import TranscriptStream
@@ -58,7 +58,7 @@ class Transcriber:
         sounds: Iterable[np.ndarray],
         batch: int = 4,
         restarts: bool = True,
-        heard: Heard | None = None,
+        heard: TellHeard | None = None,
     ) -> Iterator[tuple[int, Transcript]]:
         """Recordings, `batch` of them in one pass over the weights: number and transcript of each.
 
