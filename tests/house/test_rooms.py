@@ -4,6 +4,7 @@ import ast
 import importlib
 import subprocess
 import sys
+import tomllib
 from collections import defaultdict
 from pathlib import Path
 
@@ -83,6 +84,15 @@ def test_a_room_holds_few_files() -> None:
 def test_every_folder_of_modules_is_a_package() -> None:
     bare = {p.parent for part in PARTS for p in (ROOT / part).rglob("*.py")}
     assert [str(folder) for folder in bare if not (folder / "__init__.py").exists()] == []
+
+
+def test_the_wheel_has_every_package() -> None:
+    """The siblings of the library are folders in it once installed, which setuptools can't find."""
+    found = {path.parent.relative_to(ROOT) for part in PARTS for path in (ROOT / part).rglob("*.py")}
+    names = {".".join(folder.parts) for folder in found}
+    inside = {name if name.startswith("moshi_mlx") else f"moshi_mlx.{name}" for name in names}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert set(project["tool"]["setuptools"]["packages"]) == inside
 
 
 @pytest.mark.parametrize("module", PUBLIC)
