@@ -88,7 +88,8 @@ def test_every_folder_of_modules_is_a_package() -> None:
 
 def test_the_wheel_has_every_package() -> None:
     """The siblings of the library are folders in it once installed, which setuptools can't find."""
-    found = {path.parent.relative_to(ROOT) for part in PARTS for path in (ROOT / part).rglob("*.py")}
+    modules = [path for part in PARTS for path in (ROOT / part).rglob("*.py")]
+    found = {path.parent.relative_to(ROOT) for path in modules}
     names = {".".join(folder.parts) for folder in found}
     inside = {name if name.startswith("moshi_mlx") else f"moshi_mlx.{name}" for name in names}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
