@@ -30,17 +30,22 @@ VIEWS = frozenset(
     {
         *("Reshape", "Transpose", "Broadcast", "ExpandDims", "Squeeze", "Slice", "Split"),
         *("AsStrided", "Flatten", "Unflatten", "View", "Copy", "StopGradient"),
-        "Depends",  # of the stand-ins: keeps their inputs in the graph
     }
 )
+DEPENDS = "Depends"  # of the stand-ins, which keeps their inputs in the graph: nothing on Metal
 NORM, ROPE, ATTENTION = "fast norm", "fast rope", "fast attention"
 DEQUANTIZE = "dequantize"
-STAND_INS = {"CumSum": NORM, "CumMax": ROPE, "Sort": ATTENTION, "CumProd": DEQUANTIZE}
-SCANS = {2: NORM, 0: ROPE, 3: DEQUANTIZE}  # the same as an export numbers them
+STAND_INS: dict[str, str] = {
+    "CumSum": NORM,
+    "CumMax": ROPE,
+    "Sort": ATTENTION,
+    "CumProd": DEQUANTIZE,
+}
+SCANS: dict[int, str] = {2: NORM, 0: ROPE, 3: DEQUANTIZE}  # the same as an export numbers them
 UPDATES = {"SliceUpdate", "ScatterAxis", "Scatter", "DynamicSliceUpdate"}
 COPY = "copy of a shared buffer"
 
-NODE = re.compile(r'\[label ="([^"]+)", shape=rectangle\]')
+NODE: re.Pattern[str] = re.compile(r'\[label ="([^"]+)", shape=rectangle\]')
 NAMED = re.compile(r'\{ (\d+) \[label ="([^"]+)", shape=rectangle\]; \}')
 TAKEN = re.compile(r'^"([^"]+)" -> (\d+)$', re.MULTILINE)
 
@@ -110,8 +115,10 @@ def as_on_metal(exported: bool = False) -> Iterator[None]:
 def kernels(outputs: list[mx.array]) -> dict[str, int]:
     """Operations behind lazy outputs and how often each occurs, the commonest first."""
     dot = dot_of(outputs)
-    found = Counter(STAND_INS.get(name, name) for name in NODE.findall(dot))
+    names: list[str] = NODE.findall(dot)
+    found = Counter(STAND_INS.get(name, name) for name in names)
     found[COPY] = copies(dot)
+    del found[DEPENDS]
     return {name: n for name, n in found.most_common() if not is_view(name) and n}
 
 
@@ -170,4 +177,5 @@ def _name(event: dict[str, Any]) -> str:
     if event["name"] == "Scan":
         reduction = event["arguments"][0]
         return SCANS.get(reduction, "Scan")
-    return {"Sort": ATTENTION, "Sinh": "Contiguous"}.get(event["name"], event["name"])
+    name: str = event["name"]
+    return {"Sort": ATTENTION, "Sinh": "Contiguous"}.get(name, name)

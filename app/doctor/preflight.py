@@ -40,6 +40,7 @@ from . import checks
 FAMILIES: tuple[tuple[str, str], ...] = (
     (r"moshi(ko|ka)|personaplex", "moshi-7b"),
     (r"hibiki-1b", "hibiki-1b"),
+    (r"hibiki-zero", "hibiki-zero"),
     (r"hibiki", "hibiki-2b"),
 )
 MOST_BYTES_ON_A_CPU = 10**9

@@ -38,6 +38,36 @@ _2B = {"dim": 2560, "num_heads": 20, "num_layers": 24, "max_period": 100_000, "t
 _1B = {"dim": 2048, "num_heads": 16, "num_layers": 16, "max_period": 100_000, "text_card": 48_000}
 _TEXT_ONLY = {"n_q": 0, "dep_q": 0, "card": 2048, "delays": [0], "hidden_scale": 4.125}
 _COMMON = {"norm": "rms_norm_f32", "gating": "silu", "positional_embedding": "rope"}
+_DELAYED = [0, 0, *[2] * 31]  # text, the semantic codebook, the others
+_TTS = {
+    **_COMMON,
+    **{
+        "card": 2048,
+        "text_card": 8000,
+        "hidden_scale": 4.125,
+        "context": 500,
+        "max_period": 10_000,
+    },
+    **{"depformer_dim": 1024, "depformer_num_heads": 16, "depformer_num_layers": 4},
+    **{"depformer_dim_feedforward": 3072, "depformer_pos_emb": "none"},
+    **{"depformer_low_rank_embeddings": 128, "demux_second_stream": True, "model_type": "tts"},
+}
+_CONDITIONS = {  # of tts-1.6b
+    "speaker_wavs": {"type": "tensor", "tensor": {"dim": 512}},
+    "control": {
+        "type": "lut",
+        "lut": {"dim": 2048, "n_bins": 1, "tokenizer": "noop", "possible_values": ["ok"]},
+    },
+    "cfg": {
+        "type": "lut",
+        "lut": {
+            "n_bins": 7,
+            "dim": 16,
+            "tokenizer": "noop",
+            "possible_values": [f"{half / 2:.1f}" for half in range(2, 9)],
+        },
+    },
+}
 _STT = {**_COMMON, "dep_q": 0, "n_q": 32, "card": 2048, "delays": [0] * 33, "hidden_scale": 4.125}
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -45,6 +75,30 @@ PRESETS: dict[str, dict[str, Any]] = {
     "personaplex-7b": _moshi(16, 8, 1, **_7B) | {"dep_q": 16, "model_type": "personaplex"},
     "hibiki-2b": _moshi(32, 16, 2, **_2B, model_type="hibiki"),
     "hibiki-1b": _moshi(16, 8, 2, **_1B, model_type="hibiki"),
+    "hibiki-zero": {
+        **_moshi(32, 16, 2, **_2B, model_type="hibiki"),
+        **{"dim": 2048, "num_heads": 16, "num_layers": 28, "max_period": 20_000},
+        **{"hidden_scale": 6, "kv_repeat": 2, "positional_embedding": "rope_concat"},
+        **{"depformer_dim_feedforward": None, "depformer_norm": "layer_norm"},
+        "depformer_weights_per_step_schedule": [*range(8), *[8] * 8],
+    },
+    "tts-1.6b": {
+        **_TTS,
+        **{"dim": 2048, "num_heads": 16, "num_layers": 16, "n_q": 32, "dep_q": 32},
+        **{"delays": _DELAYED, "cross_attention": True, "conditioners": _CONDITIONS},
+        "depformer_weights_per_step_schedule": [*range(8), *[8] * 8, *[9] * 8, *[10] * 8],
+        "fuser": {
+            **{"cross_attention_pos_emb": True, "cross_attention_pos_emb_scale": 1},
+            **{"sum": ["control", "cfg"], "prepend": [], "cross": ["speaker_wavs"]},
+        },
+    },
+    "tts-0.75b": {
+        **_TTS,
+        **{"dim": 1024, "num_heads": 16, "num_layers": 24, "n_q": 16, "dep_q": 16},
+        **{"delays": _DELAYED[:17], "text_card_out": 5},
+        # Not published; nine sets add up to its size.
+        "depformer_weights_per_step_schedule": [*range(8), *[8] * 8],
+    },
     "stt-1b": {
         **_STT,
         **{"dim": 2048, "num_heads": 16, "num_layers": 16, "max_period": 100_000},

@@ -7,7 +7,6 @@ Shapes: B conversations, R rows (2 B with guidance, those without conditions las
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Unpack
 
 import mlx.core as mx
@@ -217,28 +216,25 @@ def of_slot(options: Mapping[str, Any], slot: int, batch: int) -> dict[str, Any]
 def in_rows(each: Sequence[Conditions], layout: Layout) -> Conditions:
     """Conditions of each conversation -> those of a step's rows. Raises MoshiError."""
 
-    def joined(arrays: Sequence[mx.array | None]) -> mx.array | None:
-        there = [array for array in arrays if array is not None]
-        if len({array.shape[1:] for array in there}) > 1:
+    def joined(arrays: Sequence[mx.array]) -> mx.array:
+        if len({array.shape[1:] for array in arrays}) > 1:
             raise MoshiError("conversations of a batch need conditions of one length; pad them")
-        if not there:
-            return None
-        pairs = mx.stack(there, axis=1)  # [1 or 2, B, S, C]
+        pairs = mx.stack(list(arrays), axis=1)  # [1 or 2, B, ...]
         return pairs.reshape(layout.rows, *pairs.shape[2:])
 
-    return Conditions(joined([c.sum for c in each]), joined([c.cross for c in each]))
+    arrays = [joined(same) for same in zip(*(c.arrays() for c in each), strict=True)]
+    return Conditions.of_arrays(arrays, summed=each[0].sum is not None)
 
 
 def with_rows(given: Conditions, rows: Sequence[int], new: Conditions) -> Conditions:
     """Conditions with those of one conversation in its rows. Raises MoshiError."""
 
-    def put(whole: mx.array | None, part: mx.array | None) -> mx.array | None:
-        if whole is None or part is None:
-            return whole
+    def put(whole: mx.array, part: mx.array) -> mx.array:
         if whole.shape[1:] != part.shape[1:]:
             raise MoshiError("conversations of a batch need conditions of one length; pad them")
         whole = whole + 0  # the others' array stays as it is until the step has it
         whole[mx.array(list(rows))] = part
         return whole
 
-    return replace(given, sum=put(given.sum, new.sum), cross=put(given.cross, new.cross))
+    arrays = [put(*pair) for pair in zip(given.arrays(), new.arrays(), strict=True)]
+    return Conditions.of_arrays(arrays, summed=given.sum is not None)

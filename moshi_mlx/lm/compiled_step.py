@@ -188,9 +188,7 @@ class FrameFunction:
             at=Position(fields["slot"], fields["rotations"], length, mask),
             scales=scales,
             key=key,
-            given=Conditions(
-                sum=extras[0] if fuser.sum else None, cross=extras[-1] if fuser.cross else None
-            ),
+            given=Conditions.of_arrays(extras, summed=bool(fuser.sum)),
             layout=self.layout,
         )
 
@@ -198,7 +196,7 @@ class FrameFunction:
         """Rows [n_q] or [R, n_q] with those of the user's codes where they are LATER."""
         dep_q = self.lm.config.dep_q
         late = codes + mx.array(self.first_rows[dep_q:])
-        own = mx.zeros((*late.shape[:-1], dep_q), mx.int32)
+        own = mx.array(np.zeros((*late.shape[:-1], dep_q), np.int32))
         late = mx.concatenate([own, late], axis=-1)
         if late.ndim < rows.ndim or len(late) < len(rows):  # with guidance: the same for both rows
             late = mx.tile(late, (len(rows) // self.layout.conversations, 1))

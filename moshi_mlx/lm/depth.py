@@ -114,7 +114,7 @@ class DepthTransformer(nn.Module):
         done = []
         for block, x, o in zip(blocks, xs, outs, strict=True):
             x = linear_plus(x, o, block.self_attn.out_proj)
-            done.append(block.after_attention(x, None))
+            done.append(block.mlp(x))
         return mx.concatenate(done, axis=1)
 
 
@@ -132,4 +132,4 @@ def slice_step(block: Block, x: mx.array, before: mx.array | None) -> tuple[mx.a
         kv = mx.concatenate([before, kv], axis=-2)
         out = mx.fast.scaled_dot_product_attention(q, *live(kv, kv.shape[-2]), scale=attn.scale)
     x = linear_plus(x, out.reshape(x.shape), attn.out_proj)
-    return block.after_attention(x, None), kv
+    return block.mlp(x), kv

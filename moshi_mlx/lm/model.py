@@ -19,7 +19,7 @@ from ..backend.precision import exact_float32
 from ..config.lm_config import NO_INPUT, LmConfig
 from ..errors import MoshiError
 from .batch import BatchGenerator
-from .buffers import Buffers, Conditions
+from .buffers import Buffers, Conditions, Sources
 from .compiled_step import FrameFunctions
 from .conditions import ConditionProvider
 from .depth import DepthTransformer
@@ -73,6 +73,22 @@ class Lm(nn.Module):
         guided: bool = False,
         negatives: Mapping[str, Any] | None = None,
     ) -> Conditions:
+        """As `sources`, made ready for the steps of a conversation."""
+        found = self.sources(values, guided, negatives)
+        if found.cross is None:
+            return Conditions(found.sum)
+        attended = [
+            layer.cross_attention.keys_values(found.cross) for layer in self.transformer.layers
+        ]
+        keys, of_keys = ([mx.contiguous(x) for x in part] for part in zip(*attended, strict=True))
+        return Conditions(found.sum, tuple(keys), tuple(of_keys))
+
+    def sources(
+        self,
+        values: Mapping[str, Any] | None,
+        guided: bool = False,
+        negatives: Mapping[str, Any] | None = None,
+    ) -> Sources:
         """Names and values of conditions -> tensors, [1, ...], or `guided` [2, ...].
 
         The second are `negatives`; None: every condition dropped. Raises ConfigError for unknown
@@ -81,13 +97,13 @@ class Lm(nn.Module):
         if "condition_provider" not in self:
             if values or negatives:
                 raise MoshiError("this model takes no conditions; leave them out")
-            return Conditions()
+            return Sources()
         values = values or {}
         rows = [self.condition_provider(values)]
         if guided:
             dropped = self.condition_provider.dropped(values)
             rows.append(self.condition_provider({**dropped, **(negatives or {})}))
-        return Conditions(
+        return Sources(
             *(
                 None if part[0] is None else in_one(part).astype(self.dtype)
                 for part in zip(*rows, strict=True)
@@ -118,7 +134,8 @@ class Lm(nn.Module):
             x = x + self.audio_emb(rows)
         if given.sum is not None:
             x = x + given.sum.squeeze(1)
-        x, buffers.rings = self.transformer.step(x, buffers.rings, at, given.cross)
+        attended = list(zip(given.keys, given.values, strict=True))
+        x, buffers.rings = self.transformer.step(x, buffers.rings, at, attended)
         return self.out_norm(x)
 
     def step(
@@ -161,11 +178,11 @@ class Lm(nn.Module):
         """
         delayed = delay(check_codes(codes, self.config), self.config)
         inputs, targets = mx.array(delayed[:, :, :-1]), mx.array(delayed[:, :, 1:])
-        given = self.conditions(conditions)
+        given = self.sources(conditions)
         x = self.transformer(self.embed(inputs, given), given.cross, self.kv_bits)
         return self.logits(self.out_norm(x), targets)
 
-    def embed(self, inputs: mx.array, given: Conditions) -> mx.array:
+    def embed(self, inputs: mx.array, given: Sources) -> mx.array:
         """Delayed tokens [B, 1 + n_q, T] -> the temporal transformer's input [B, T, C]."""
         x = self.text_emb(inputs[:, 0])
         if self.config.n_q:

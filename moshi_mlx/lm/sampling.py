@@ -94,13 +94,10 @@ def kth_largest(logits: mx.array, k: int) -> mx.array:
     blocks = blocks_for(logits.shape[-1], k)
     if blocks > 1:
         rows = logits.reshape(*logits.shape[:-1], blocks, -1)
-        logits = largest(rows, k).reshape(*logits.shape[:-1], blocks * k)
-    return largest(logits, k)[..., :1]
-
-
-def largest(x: mx.array, k: int) -> mx.array:
-    """The k largest of [..., V], the smallest of them first -> [..., k]."""
-    return mx.partition(x, -k, axis=-1)[..., -k:]
+        largest = mx.partition(rows, -k, axis=-1)[..., -k:]
+        logits = largest.reshape(*logits.shape[:-1], blocks * k)
+    at = logits.shape[-1] - k
+    return mx.partition(logits, at, axis=-1)[..., at : at + 1]
 
 
 def blocks_for(V: int, k: int) -> int:

@@ -215,6 +215,7 @@ class SpeechStream:
             ),
             buffers=lm.new_buffers(rows=self._layout.rows),
         )
+        mx.eval(self._held.given.arrays())  # a voice's keys and values: made once
         pace = Pace(options.get("max_padding", 8), options.get("initial_padding", 2))
         self._machine = TextMachine(config.text_card, speaker.ahead, pace)
         self._machine.skip(self._prefix.shape[1])

@@ -17,6 +17,7 @@ KV_BITS = 16
 UNREAD = re.compile(
     r"(text_emb|audio_embs\.\d+|depformer\.slices\.\d+\.emb)\.weight|(condition_provider|extra_heads)\..+"
 )
+CROSS = re.compile(r".+\.cross_attention\.in_proj\.weight")  # keys and values: once a conversation
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,13 @@ class Weights:
     def read_each_frame(self) -> bool:
         return UNREAD.fullmatch(self.name) is None
 
+    @property
+    def frame_bytes(self) -> float:
+        """What a frame reads of it."""
+        if not self.read_each_frame:
+            return 0
+        return self.num_bytes / 3 if CROSS.fullmatch(self.name) else self.num_bytes
+
 
 def weights(config: LmConfig, recipe: Recipe) -> Iterator[Weights]:
     """Every tensor of a model of this shape."""
@@ -50,7 +58,7 @@ def weights(config: LmConfig, recipe: Recipe) -> Iterator[Weights]:
 
 def weight_bytes_per_frame(config: LmConfig, recipe: Recipe) -> int:
     """Bytes of weights that one frame reads."""
-    return int(sum(w.num_bytes for w in weights(config, recipe) if w.read_each_frame))
+    return int(sum(w.frame_bytes for w in weights(config, recipe)))
 
 
 def model_bytes(config: LmConfig, recipe: Recipe) -> int:

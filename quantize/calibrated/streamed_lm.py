@@ -15,7 +15,7 @@ import mlx.nn as nn
 import numpy as np
 
 from moshi_mlx.config.lm_config import LmConfig
-from moshi_mlx.lm.buffers import Conditions
+from moshi_mlx.lm.buffers import Sources
 from moshi_mlx.lm.layers.linear import Linear
 from moshi_mlx.lm.layers.transformer import Block
 from moshi_mlx.lm.model import Lm, delay
@@ -72,7 +72,7 @@ class StreamedLm:
         self.lm = Lm(config)  # lazy: nothing is drawn
         self.lm.eval()
         self.members = members_of(entries, config)
-        self.given = Conditions()
+        self.given = Sources()
 
     def stages(self) -> Iterator[Stage]:
         """From tokens to all logits, in order."""
@@ -91,7 +91,7 @@ class StreamedLm:
         yield Stage("depth heads", ("depth.heads.",), self._depth_heads)
 
     def _embed(self, x: mx.array, tokens: Tokens) -> Result:
-        self.given = self.lm.conditions(None)
+        self.given = self.lm.sources(None)
         return Result(self.lm.embed(tokens.inputs, self.given))
 
     def _layer(self, layer: Block, x: mx.array, tokens: Tokens) -> Result:

@@ -1,44 +1,42 @@
 """Every operation of a frame against the table of what Metal has: types, shapes, none made anew."""
 
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import mlx.core as mx
-import numpy as np
 import pytest
 
-from app.machine.random_model import random_lm, random_mimi
-from benchmarks.graph import Node, nodes_of
-from moshi_mlx.config.reading import parse_config
+from app.machine.random_model import random_mimi
+from benchmarks.graph import COPY, Node, nodes_of
 from moshi_mlx.lm.model import Lm
-from tests.support.bench_shapes import SMALL
-from tests.support.lm_goldens import model
+from tests.support.frames import Frame, frame_of, narrow, spoken
 from tests.support.metal_table import MLX_VERSION, problems
 from tests.support.mimi_shapes import narrow_config
 
-WIDE = SMALL | {"depformer_num_heads": 1}  # heads of 64, as the fused attention takes them
 RECIPES = ("fp32", "bf16", "q3", "q4", "q6", "q8", "mxfp4", "nvfp4", "mxfp8")
 
 
-def lm_nodes(lm: Lm, step: int = 5, **options: Any) -> list[Node]:
-    """The operations of one step after `step` others."""
-    generator = lm.generator(seed=0, **options)
-    function = generator._frame
-    full = step + 1 >= function.context
-    length = next(n for n in function.lengths if n > step or n == function.context)
-    held = generator._held
-    given = {
-        "packed": mx.zeros(function.integers.size, mx.int32),
-        "user": [mx.zeros(lm.config.user_q, mx.int32)] if lm.config.user_q else [],
-        "key": mx.zeros(2, mx.uint32),
-        "scales": held.scales,
-        "rings": held.buffers.rings,
-        "extras": held.given.arrays(),
-    }
-    mx.eval(given)
-    call = function.traced(length, full)
-    names = list(given)
-    return nodes_of(lambda tree: call(*(tree.get(name, []) for name in names)), given)
+def zero(recipe: str = "fp32") -> Lm:
+    return narrow("hibiki-zero", recipe, kv_repeat=2)
+
+
+# what -> its frame, kernels and views of it at most
+KINDS: dict[str, tuple[Callable[[str], Frame], int, int]] = {
+    "talk": (lambda r: frame_of(narrow("moshi-7b", r)), 229, 129),
+    "four talks": (lambda r: frame_of(narrow("moshi-7b", r), batch=4), 227, 223),
+    "a guided talk": (lambda r: frame_of(narrow("moshi-7b", r), cfg_coef=3.0), 238, 252),
+    "listening": (lambda r: frame_of(narrow("stt-1b", r), text_temperature=0.0), 43, 24),
+    "listening to four": (
+        lambda r: frame_of(narrow("stt-1b", r), batch=4, text_temperature=0.0), 40, 36,
+    ),
+    "speaking": (lambda r: spoken(narrow("tts-1.6b", r)), 827, 494),
+    "speaking, before the sound": (lambda r: spoken(narrow("tts-1.6b", r), silent=True), 52, 31),
+    "guided speaking": (lambda r: spoken(narrow("tts-0.75b", r)), 449, 486),
+    "translating": (lambda r: frame_of(narrow("hibiki-1b", r)), 229, 129),
+    "guided translating": (lambda r: frame_of(narrow("hibiki-1b", r), cfg_coef=3.0), 238, 252),
+    "translating, heads shared": (lambda r: frame_of(zero(r)), 439, 252),
+}  # fmt: skip
 
 
 def check(nodes: list[Node], draws: int) -> None:
@@ -47,12 +45,30 @@ def check(nodes: list[Node], draws: int) -> None:
     assert "Load" not in names and names.count("RandomBits") == draws
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_kernels_and_views_of_a_frame(kind: str) -> None:
+    make, most, most_views = KINDS[kind]
+    found, looks = make("fp32").counts()
+    print(kind, sum(found.values()), "kernels,", looks, "views")
+    assert COPY not in found and "Load" not in found
+    assert found.get("RandomBits", 0) == (0 if kind.startswith("listening") else 1)
+    assert sum(found.values()) <= most and looks <= most_views
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("recipe", ["fp32", "bf16", "q4", "q8"])
+def test_every_operation_of_a_frame(kind: str, recipe: str) -> None:
+    frame = KINDS[kind][0](recipe)
+    for step in (5, 300):  # with a mask, and with a context that is full
+        check(frame.nodes(step), draws=0 if kind.startswith("listening") else 1)
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_language_models_frame(recipe: str, dtype: str) -> None:
-    lm = random_lm(parse_config(WIDE, "small"), recipe, dtype)
-    for step in (5, 300):  # with a mask, and with a context that is full
-        check(lm_nodes(lm, step, compiled=False), draws=1)
+    frame = frame_of(narrow("moshi-7b", recipe, dtype))
+    for step in (5, 300):
+        check(frame.nodes(step), draws=1)
 
 
 @pytest.mark.parametrize(
@@ -64,16 +80,7 @@ def test_the_language_models_frame(recipe: str, dtype: str) -> None:
     ],
 )
 def test_the_ways_of_a_conversation(options: dict[str, Any], draws: int) -> None:
-    check(
-        lm_nodes(random_lm(parse_config(WIDE, "small"), "fp32"), compiled=False, **options), draws
-    )
-
-
-@pytest.mark.parametrize("name", ["lm_stt", "lm_tts"])
-def test_listening_and_speaking_models(name: str) -> None:
-    """Tiny ones, whose heads are too narrow for the fused attention: the rest must be there."""
-    nodes = lm_nodes(model(name), compiled=False)
-    assert not [p for p in problems(nodes) if not p.startswith("fast attention")]
+    check(frame_of(narrow("moshi-7b"), **options).nodes(), draws)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -85,6 +92,24 @@ def test_mimis_frames(dtype: str) -> None:
     ]
     for step, given, state in ways:
         check(nodes_of(step, given, state), draws=0)
+
+
+def test_keys_and_values_of_a_voice_are_no_part_of_a_frame() -> None:
+    """They are made once: no product of a frame has the voice's steps in it."""
+    nodes = spoken(narrow("tts-1.6b")).nodes()
+    products = [node for node in nodes if node.name in ("Matmul", "AddMM", "QuantizedMatmul")]
+    assert products and not [p for p in products for shape, _ in p.inputs if 625 in shape]
+
+
+@pytest.mark.parametrize("preset", ["tts-1.6b", "tts-0.75b"])
+def test_before_its_sound_a_voice_runs_no_depth_transformer(preset: str) -> None:
+    """Nor reads any of its weights, whose width nothing else has."""
+    lm = narrow(preset, depformer_dim=96)
+    wide = [
+        [shape for node in spoken(lm, silent).nodes() for shape, _ in node.inputs if 96 in shape]
+        for silent in (True, False)
+    ]
+    assert not wide[0] and wide[1]
 
 
 def test_what_metal_lacks_is_found() -> None:
@@ -100,4 +125,4 @@ def test_what_metal_lacks_is_found() -> None:
 
 def test_the_table_is_of_the_version_that_is_tested() -> None:
     """Another MLX: read its Metal backend again, then write its version into the table."""
-    assert np.array_equal(mx.__version__.split(".")[:2], MLX_VERSION.split(".")[:2])
+    assert version("mlx").split(".")[:2] == MLX_VERSION.split(".")[:2]

@@ -10,7 +10,7 @@ Eigh, Eig; and float64 everywhere (`metal::type_to_name`, and `check_dtype` at t
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from benchmarks.graph import VIEWS, Node, Tensor
+from benchmarks.graph import DEPENDS, VIEWS, Node, Tensor
 
 MLX_VERSION = "0.32.4"
 HALVES = frozenset({"float16", "bfloat16"})
@@ -76,7 +76,7 @@ ELEMENTWISE = (
 )
 REAL = ("Exp", "Expm1", "Erf", "ErfInv", "Log", "Log1p", "Sigmoid", "Sqrt", "Rsqrt", "Sin", "Cos")
 TABLE: dict[str, Kernel] = {
-    **{name: Kernel() for name in (*VIEWS, *ELEMENTWISE)},
+    **{name: Kernel() for name in (*VIEWS, DEPENDS, *ELEMENTWISE)},
     **{name: Kernel(FLOATS) for name in (*REAL, "Tanh", "Power", "LogAddExp")},
     "AddMM": Kernel(FLOATS),
     "Matmul": Kernel(FLOATS),

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...config.lm_config import NO_INPUT
 from .joined_rows import JoinedRows
+from .linear import Linear, linear_of, linear_plus
 
 
 class TokenEmbedding(nn.Module):
@@ -20,10 +21,10 @@ class TokenEmbedding(nn.Module):
         self.num = num
         self.emb = nn.Embedding(num, low_rank or dim)
         if low_rank is not None:  # in the files even where the second stream leaves it unused
-            self.low_rank = nn.Linear(low_rank, dim, bias=False)
+            self.low_rank = Linear(low_rank, dim)
         if demux:
-            self.out1 = nn.Linear(low_rank or dim, dim, bias=False)
-            self.out2 = nn.Linear(low_rank or dim, dim, bias=False)
+            self.out1 = Linear(low_rank or dim, dim)
+            self.out2 = Linear(low_rank or dim, dim)
         self._joined = JoinedRows()
 
     def copy_row(self, source: int, target: int) -> None:
@@ -47,18 +48,23 @@ class TokenEmbedding(nn.Module):
             ids = ids.astype(mx.int32)  # argmax gives unsigned ones
             second = ids // self.num - 1
             heard = (second >= 0)[..., None]
-            y = self.out2(self.emb(mx.maximum(second, 0)))
-            return self.out1(self.emb(ids % self.num)) + mx.where(heard, y, 0)
-        joined = self._joined.plus(None, self.emb, ids)
-        y = self.emb(ids) if joined is None else joined
-        return self.low_rank(y) if "low_rank" in self else y
+            y = linear_of(self.emb(mx.maximum(second, 0)), self.out2)
+            return linear_of(self.emb(ids % self.num), self.out1) + mx.where(heard, y, 0)
+        y = self._rows(ids)
+        return linear_of(y, self.low_rank) if "low_rank" in self else y
 
     def plus(self, x: mx.array, ids: mx.array) -> mx.array:
         """x [R, C] + lookup(ids [R]), in one operation where it can be."""
-        if "out1" in self or "low_rank" in self:
+        if "out1" in self:
             return x + self.lookup(ids)
+        if "low_rank" in self:
+            return linear_plus(x, self._rows(ids), self.low_rank)
         joined = self._joined.plus(x, self.emb, ids)
         return x + self.emb(ids) if joined is None else joined
+
+    def _rows(self, ids: mx.array) -> mx.array:
+        joined = self._joined.plus(None, self.emb, ids)
+        return self.emb(ids) if joined is None else joined
 
 
 class StackedEmbedding(nn.Module):

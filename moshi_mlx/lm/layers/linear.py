@@ -4,6 +4,8 @@ A layer may have a LoRA pair beside it: y = W x + B (A x), for weights that it i
 Source: PyTorch `moshi/modules/lora.py`. Shapes: R rank.
 """
 
+import operator
+
 import mlx.core as mx
 import mlx.nn as nn
 
@@ -65,35 +67,50 @@ class StackedViews:
 
     def __init__(self, parts: int) -> None:
         self.parts = parts
-        self._of: tuple[mx.array | None, ...] = ()
-        self._views: list[mx.array] = []
+        self._of: tuple[mx.array, ...] = ()
+        self._stacked: list[mx.array] = []
+        self._each: list[list[mx.array]] = []
 
     def product(self, x: mx.array, linear: nn.Module) -> mx.array:
         """[R, in] -> [parts, R, out]."""
+        if not self._cut(linear):
+            return linear(x).reshape(len(x), self.parts, -1).swapaxes(0, 1)
         if isinstance(linear, Linear):
-            return x @ self._made(linear.weight)[0].swapaxes(-1, -2)
-        if isinstance(linear, nn.QuantizedLinear):
-            arrays = (linear.weight, linear.scales, linear.get("biases"))
-            views = self._made(*(array for array in arrays if array is not None))
-            bits, group, mode = linear.bits, linear.group_size, linear.mode
-            return mx.quantized_matmul(
-                mx.broadcast_to(x, (self.parts, *x.shape)),
-                *views,
-                transpose=True,
-                group_size=group,
-                bits=bits,
-                mode=mode,
-            )
-        return linear(x).reshape(len(x), self.parts, -1).swapaxes(0, 1)
+            return x @ self._stacked[0]
+        assert isinstance(linear, nn.QuantizedLinear)
+        return _quantized(mx.broadcast_to(x, (self.parts, *x.shape)), self._stacked, linear)
 
-    def _made(self, *arrays: mx.array) -> list[mx.array]:
-        if len(arrays) != len(self._of) or any(
-            a is not b for a, b in zip(arrays, self._of, strict=True)
-        ):
-            self._of = arrays
-            self._views = [a.reshape(self.parts, -1, a.shape[-1]) for a in arrays]
-            mx.eval(self._views)
-        return self._views
+    def one(self, part: int, x: mx.array, linear: nn.Module) -> mx.array:
+        """[R, in] -> [R, out] of one part; the others aren't read."""
+        if not self._cut(linear):
+            return mx.split(linear(x), self.parts, axis=-1)[part]
+        if isinstance(linear, Linear):
+            return x @ self._each[part][0]
+        assert isinstance(linear, nn.QuantizedLinear)
+        return _quantized(x, self._each[part], linear)
+
+    def _cut(self, linear: nn.Module) -> bool:
+        """Make the views, unless that was done for these very arrays; False: it can't be cut."""
+        if not isinstance(linear, Linear | nn.QuantizedLinear):
+            return False
+        named = (linear.get(name) for name in ("weight", "scales", "biases"))
+        arrays = tuple(array for array in named if array is not None)
+        before = self._of
+        if len(arrays) == len(before) and all(map(operator.is_, arrays, before)):
+            return True
+        self._of = arrays
+        self._stacked = [a.reshape(self.parts, -1, a.shape[-1]) for a in arrays]
+        if isinstance(linear, Linear):
+            self._stacked = [a.swapaxes(-1, -2) for a in self._stacked]
+        self._each = [[a[i] for a in self._stacked] for i in range(self.parts)]
+        mx.eval(self._stacked, self._each)
+        return True
+
+
+def _quantized(x: mx.array, arrays: list[mx.array], like: nn.QuantizedLinear) -> mx.array:
+    """x W^T for the weight, scales and biases of a part of a layer."""
+    options = {"group_size": like.group_size, "bits": like.bits, "mode": like.mode}
+    return mx.quantized_matmul(x, *arrays, transpose=True, **options)
 
 
 def linear_of(x: mx.array, linear: nn.Module) -> mx.array:

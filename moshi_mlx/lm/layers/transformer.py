@@ -5,11 +5,13 @@ Source: PyTorch `moshi/modules/transformer.py`, `gating.py`, `rope.py`.
 Shapes: R rows of a step, B batch, T steps, H heads, D head width, C model width, L attended keys.
 """
 
+from collections.abc import Sequence
+
 import mlx.core as mx
 import mlx.nn as nn
 
 from ...config.lm_config import TransformerConfig
-from .cross_attention import CrossAttention
+from .cross_attention import CrossAttention, KeysValues
 from .kv_ring import Position, Ring, attend, rounded, write
 from .linear import Linear, StackedViews, linear_of, linear_plus
 
@@ -137,24 +139,28 @@ class Block(nn.Module):
         self.norm2 = nn.RMSNorm(config.dim, config.norm_eps)
         self.gating = GatedMlp(config.dim, hidden)
 
-    def after_attention(self, x: mx.array, source: mx.array | None) -> mx.array:
-        if "cross_attention" in self and source is not None:
-            steps = x if x.ndim == 3 else x[:, None]
-            x = x + self.cross_attention(self.norm_cross(steps), source).reshape(x.shape)
+    def step(
+        self, x: mx.array, ring: Ring, at: Position, attended: KeysValues | None = None
+    ) -> tuple[mx.array, Ring]:
+        """One step [R, C]; `attended`: the conversation's, for the cross attention."""
+        x, ring = self.self_attn.step(x, self.norm1(x), ring, at)
+        if attended is not None:
+            x = self.cross_attention.step(x, self.norm_cross(x), attended)
+        return self.mlp(x), ring
+
+    def mlp(self, x: mx.array) -> mx.array:
         return self.gating.plus(x, self.norm2(x))
 
-    def step(
-        self, x: mx.array, ring: Ring, at: Position, source: mx.array | None = None
-    ) -> tuple[mx.array, Ring]:
-        x, ring = self.self_attn.step(x, self.norm1(x), ring, at)
-        return self.after_attention(x, source), ring
-
     def __call__(self, x: mx.array, source: mx.array | None = None, kv_bits: int = 16) -> mx.array:
-        return self.after_attention(self.self_attn(x, self.norm1(x), kv_bits), source)
+        """A whole sequence [B, T, C], its source [B, S, C]."""
+        x = self.self_attn(x, self.norm1(x), kv_bits)
+        if source is not None:
+            x = x + self.cross_attention(self.norm_cross(x), source)
+        return self.mlp(x)
 
 
 class Transformer(nn.Module):
-    """The temporal transformer. `source`: [B, S, C] for cross attention, where the model has it."""
+    """The temporal transformer, with cross attention where the model has it."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -162,17 +168,21 @@ class Transformer(nn.Module):
         self.layers = [Block(config, config.hidden[0]) for _ in range(config.num_layers)]
 
     def step(
-        self, x: mx.array, rings: list[Ring], at: Position, source: mx.array | None = None
+        self, x: mx.array, rings: list[Ring], at: Position, attended: Sequence[KeysValues] = ()
     ) -> tuple[mx.array, list[Ring]]:
-        """One step [R, C] with one ring a layer; returns the output and the new rings."""
+        """One step [R, C] with one ring a layer; returns the output and the new rings.
+
+        attended: keys and values for each layer's cross attention, none: that is left out.
+        """
         new_rings = []
-        for layer, ring in zip(self.layers, rings, strict=True):
-            x, ring = layer.step(x, ring, at, source)
+        each = attended or [None] * len(self.layers)
+        for layer, ring, own in zip(self.layers, rings, each, strict=True):
+            x, ring = layer.step(x, ring, at, own)
             new_rings.append(ring)
         return x, new_rings
 
     def __call__(self, x: mx.array, source: mx.array | None = None, kv_bits: int = 16) -> mx.array:
-        """A whole sequence [B, T, C], causal with the window."""
+        """A whole sequence [B, T, C], causal with the window; source [B, S, C] or None."""
         for layer in self.layers:
             x = layer(x, source, kv_bits)
         return x
