@@ -1,13 +1,16 @@
-"""Configs, headers, indexes and sound files made by chance: an answer or one line, at once."""
+"""Configs, headers, indexes, voices and sounds made by chance: an answer or one line, at once."""
 
+import io
 import json
 import struct
 import time
+import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,6 +23,7 @@ from moshi_mlx.config.shards import SHARD_INDEX
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.helium.config import load_helium_config
 from moshi_mlx.mimi import MimiConfig
+from moshi_mlx.persona.torch_file import FILE_MAX_BYTES, read_torch_file
 from moshi_mlx.tensor_files.header import read_header
 from moshi_mlx.weights.tensor_names import expected
 from tests.support.tree import tree_digest
@@ -31,6 +35,9 @@ HELIUM_CONFIG = json.loads(
     (Path(__file__).parents[1] / "golden" / "helium" / "config.json").read_text()
 )
 QUESTION = (NANO / "samples" / "who_made_you.wav").read_bytes()[:2000]
+VOICE = (Path(__file__).parents[1] / "golden" / "persona" / "personaplex" / "voice.pt").read_bytes()
+with zipfile.ZipFile(io.BytesIO(VOICE)) as _zip:
+    VOICE_PARTS = {name: _zip.read(name) for name in _zip.namelist()}
 MAX_CPU_S = 2.0
 FEW = settings(
     max_examples=500,
@@ -161,12 +168,65 @@ sounds = (
     )
     | junk
 )
+
+
+def edited(honest: bytes, most: int = 8) -> st.SearchStrategy[bytes]:
+    """Bytes replaced, a stretch put in or cut out."""
+    places = st.integers(0, len(honest) - 1)
+    replaced = st.dictionaries(places, st.integers(0, 255), max_size=most)
+    stretch = st.none() | st.tuples(places, st.integers(0, 60), st.binary(max_size=40))
+
+    def build(edits: dict[int, int], put: tuple[int, int, bytes] | None) -> bytes:
+        changed = bytearray(edits.get(at, byte) for at, byte in enumerate(honest))
+        if put is not None:
+            at, out, new = put
+            changed[at : at + out] = new
+        return bytes(changed)
+
+    return st.builds(build, replaced, stretch)
+
+
+def zipped(pickled: bytes, storage: bytes) -> bytes:
+    """The voice with another pickle and storage: its sums are right, so that both are read."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as new:
+        for name, data in VOICE_PARTS.items():
+            new.writestr(name, {"data.pkl": pickled, "0": storage}.get(name.split("/")[-1], data))
+    return out.getvalue()
+
+
+def whole_and_honest(tensors: dict[str, np.ndarray]) -> None:
+    """No more numbers than the file can hold."""
+    assert sum(array.nbytes for array in tensors.values()) <= 2 * FILE_MAX_BYTES
+
+
+def check_voice(data: bytes) -> None:
+    with one_line_at_once() as folder:
+        (folder / "a.pt").write_bytes(data)
+        read(folder, lambda: whole_and_honest(read_torch_file(folder / "a.pt")))
+
+
+# Pieces that a pickle is made of, so that chance finds more than the first wrong byte.
+pieces = st.sampled_from(
+    [b"(", b")", b"}", b"]", b"e", b"u", b"s", b"t", b"R", b"Q", b"b", b"0", b"2", b"\x85", b"\x86"]
+    + [b"K\x00", b"K\x20", b"J\xff\xff\xff\x7f", b"\x8a\x08" + b"\xff" * 8, b"N", b"\x88", b"q\x00"]
+    + [b"h\x00", b"X\x01\x00\x00\x00a", b"X\xff\xff\xff\x7fa", b"ctorch\nFloatStorage\n"]
+    + [b"ctorch._utils\n_rebuild_tensor_v2\n", b"ccollections\nOrderedDict\n", b"cos\nsystem\n"]
+)
+pickles = (
+    edited(VOICE_PARTS["voice/data.pkl"])
+    | st.lists(pieces, max_size=30).map(lambda parts: b"\x80\x02" + b"".join(parts) + b".")
+    | junk
+)
+storages = st.just(VOICE_PARTS["voice/data/0"]) | junk
+voices = st.builds(zipped, pickles, storages) | edited(VOICE) | junk
 CASES = {
     "config.json": (as_file(changed(CONFIG) | changed(HELIUM_CONFIG)), check_config),
     "mimi_config.json": (as_file(changed(MIMI_CONFIG)), check_mimi_config),
     "safetensors header": (headers, check_header),
     "shard index": (indexes, check_index),
     "wav": (sounds, check_sound),
+    "pt voice": (voices, check_voice),
 }
 
 
