@@ -160,7 +160,7 @@ def test_the_state_comes_from_a_process_of_its_own(tmp_path):
         "time.sleep(1)\nprint('granted', flush=True)\n"
     )
     ask = PermissionAsk((str(script),))
-    seen, end = [], time.monotonic() + 20
+    seen, end = [], time.monotonic() + 60
     while "granted" not in seen:
         assert time.monotonic() < end, seen
         state = ask.look()

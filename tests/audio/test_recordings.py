@@ -127,7 +127,7 @@ def test_a_pipe_and_stdin(tmp_path):
     writer = threading.Thread(target=lambda: pipe.write_bytes(QUESTION.read_bytes()))
     writer.start()
     np.testing.assert_array_equal(read_mono(pipe), SPEECH)
-    writer.join(10)
+    writer.join(60)
     np.testing.assert_array_equal(read_mono(io.BytesIO(QUESTION.read_bytes())), SPEECH)
     code = "from moshi_mlx.audio.file import read_mono; print(len(read_mono('-')))"
     for given, said in ((QUESTION.read_bytes(), f"{len(SPEECH)}\n"), (b"", "")):

@@ -17,6 +17,7 @@ from tests.support.pulse import Pulse, needs_pulse
 pytestmark = needs_pulse
 QUESTION = NANO / "samples" / "four_plus_three.wav"
 ANSWER = "Four plus three is seven."
+WITHIN_S = [60.0, pytest.param(2.0, marks=pytest.mark.long)]  # on any machine; on an idle one
 
 
 @pytest.fixture
@@ -87,22 +88,23 @@ def test_a_question_into_the_microphone_comes_back_as_the_right_spoken_answer(
     assert best_correlation(asked, talk["sound"][:, 0]) > 0.95, "and what came in the question"
 
 
-def test_the_sound_system_dies_and_comes_back_and_the_talk_goes_on(tmp_path, pulse):
+@pytest.mark.parametrize("within_s", WITHIN_S)
+def test_the_sound_system_dies_and_comes_back_and_the_talk_goes_on(tmp_path, pulse, within_s):
     card = pulse()
     with ChatProcess(tmp_path, "--record", str(tmp_path / "talks"), env=card.env) as chat:
         chat.wait_for("conversation 1")
         time.sleep(1.0)
         card.kill()
-        assert chat.wait_for("opening sound again") < 2.0
+        assert chat.wait_for("opening sound again") < within_s
         chat.wait_for("the talk waits for it")
         card.start()
         took_s = chat.wait_for("sound is back")
         time.sleep(1.0)
         card.speak(NANO / "samples" / "who_made_you.wav")
-        chat.wait_for(".", 20, where=chat.out)  # it hears and answers again
+        chat.wait_for(".", where=chat.out)  # it hears and answers again
         assert chat.interrupt() == 130
         assert "threads left" not in chat.notes and "Traceback" not in chat.notes
-    assert took_s < 2.0, took_s
+    assert took_s < within_s, took_s
     (take,) = takes_in(tmp_path / "talks")
     assert check_take(take)["ended"] == "stopped"
     assert "ALSA lib" not in chat.notes
@@ -116,15 +118,16 @@ def sleep_and_wake(folder, card) -> float:
         chat.process.send_signal(signal.SIGSTOP)
         time.sleep(4.0)
         chat.process.send_signal(signal.SIGCONT)
-        chat.wait_for("the computer has slept", 10)
-        chat.wait_for("sound is back", 10)
+        chat.wait_for("the computer has slept")
+        chat.wait_for("sound is back")
         time.sleep(1.0)
         assert chat.interrupt() == 130
     (take,) = takes_in(folder / "talks")
     return float(np.median([line["lag_ms"] for line in check_take(take)["timings"]][-5:]))
 
 
-def test_after_sleep_the_devices_are_opened_again(tmp_path, pulse):
+@pytest.mark.parametrize("most_ms", [60_000, pytest.param(400, marks=pytest.mark.long)])
+def test_after_sleep_the_devices_are_opened_again(tmp_path, pulse, most_ms):
     """A second try where the machine was so busy that another loss was seen first."""
     card = pulse()
     for attempt in ("first", "second"):
@@ -135,13 +138,13 @@ def test_after_sleep_the_devices_are_opened_again(tmp_path, pulse):
             if attempt == "second":
                 raise
             continue
-        assert lag_ms < 400
+        assert lag_ms < most_ms
         return
 
 
 def test_a_microphone_of_exact_zeros_is_told_and_the_talk_goes_on(tmp_path, pulse):
     with ChatProcess(tmp_path, env=pulse().env) as chat:
-        chat.wait_for("gives nothing but silence", 20)
+        chat.wait_for("gives nothing but silence")
         assert chat.process.poll() is None
         assert chat.interrupt() == 130
 
@@ -175,6 +178,7 @@ def test_moshi_devices_as_json(pulse):
     assert named[chosen["input"]]["inputs"] and named[chosen["output"]]["outputs"]
 
 
+@pytest.mark.long
 def test_a_round_trip_is_80_ms_shorter_than_through_kyutais_structure():
     from benchmarks.latency import measure
 
@@ -187,20 +191,19 @@ def test_a_round_trip_is_80_ms_shorter_than_through_kyutais_structure():
     assert found["ours_clicks"] > 5 and found["kyutais_clicks"] > 5, found
 
 
-def test_callbacks_are_on_time_beside_whatever_the_talk_does(pulse):
+@pytest.mark.parametrize("load", ["lock", pytest.param("processes", marks=pytest.mark.long)])
+def test_callbacks_are_on_time_beside_whatever_the_talk_does(pulse, load):
     """PortAudio's call to the callback's end: by the clock where its thread may run in real time,
     as on macOS; else by its CPU time, since what the scheduler gives to others is no work of ours.
     """
     from benchmarks.callback import run
 
-    card = pulse()
-    for load in ("lock", "processes"):
-        found = []
-        for _ in range(4):
-            found.append(run(card.env, load, 4.0))
-            took_ms = found[-1]["both" if found[-1]["real_time"] else "cpu"][2]
-            if took_ms < 1.0:
-                break
-        print(found)
-        assert took_ms < 1.0, found
-        assert found[-1]["callbacks"] > 100 and not found[-1]["reopened"]
+    card, found = pulse(), []
+    for _ in range(4):
+        found.append(run(card.env, load, 4.0))
+        took_ms = found[-1]["both" if found[-1]["real_time"] else "cpu"][2]
+        if took_ms < 1.0:
+            break
+    print(found)
+    assert took_ms < 1.0, found
+    assert found[-1]["callbacks"] > 100 and not found[-1]["reopened"]

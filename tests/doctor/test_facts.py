@@ -101,10 +101,13 @@ def test_the_table_goes_from_small_to_large_and_ends_with_a_row_for_any_size():
     assert chip_name("Apple M2 Ultra") == "M2 Ultra"
 
 
-def test_facts_of_this_machine_come_without_raising_and_in_time():
+@pytest.mark.parametrize(
+    "within_s", [60.0, pytest.param(GATHER_TIMEOUT_S + 3, marks=pytest.mark.long)]
+)
+def test_facts_of_this_machine_come_without_raising_and_in_time(within_s):
     start = time.monotonic()
     facts = gather(("nobody/nothing",))
-    assert time.monotonic() - start < GATHER_TIMEOUT_S + 3
+    assert time.monotonic() - start < within_s
     assert facts.mlx.backend in ("cpu", "cuda", "metal")
     assert facts.memory_bytes and facts.disk_free_bytes
     assert facts.models == {}

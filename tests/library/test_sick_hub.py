@@ -92,7 +92,7 @@ def test_a_server_that_never_answers_keeps_nobody_waiting(cache, monkeypatch, ca
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         started = time.monotonic()
         assert hub.resolve(NAME, cache_dir=cache).name == COMMIT
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 60  # 8 s; nine minutes without a limit of ours
     assert "doesn't answer within" in capsys.readouterr().err
 
 

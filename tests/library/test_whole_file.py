@@ -87,7 +87,7 @@ def test_a_pipe_is_written_into(tmp_path):
     reader = threading.Thread(target=lambda: got.append(pipe.read_text()))
     reader.start()
     write_text(pipe, "text")
-    reader.join(10)
+    reader.join(60)
     assert got == ["text"] and pipe.is_fifo() and os.listdir(tmp_path) == ["pipe"]
 
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 )
 def test_without_a_folder_they_say_so(command):
     ours = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    done = subprocess.run(command, cwd=ROOT, env=ours, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, cwd=ROOT, env=ours, capture_output=True, text=True, timeout=120)
     assert done.returncode == (2 if command[0] == "make" else 1)
     told = [line for line in done.stderr.splitlines() if not line.startswith("make")]
     assert len(told) == 1 and "say where: " in told[0], done.stderr

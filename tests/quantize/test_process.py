@@ -50,7 +50,7 @@ def test_a_run_that_is_stopped_leaves_no_target_and_the_next_one_is_whole(tmp_pa
             break
         time.sleep(0.005)
     process.send_signal(how)
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=240)[1]
     assert process.returncode == (130 if how == signal.SIGINT else -how)
     if how == signal.SIGINT:
         assert "interrupted: the same command goes on from here" in said

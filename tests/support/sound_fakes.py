@@ -31,6 +31,10 @@ class Card:
         takes_only_own_rates; zeros, flags: of each block; only: the devices that are like that."""
         self._write("whims.json", whims)
 
+    def unblock(self):
+        """Let every opening go on that blocks."""
+        (self.folder / "unblocked").touch()
+
     def _write(self, name, value):
         new = self.folder / f"{name}.new"
         new.write_text(json.dumps(value))
@@ -73,7 +77,9 @@ def child(folder):
                 log.write(json.dumps([*pair, asdict(plan)]) + "\n")
             if "only" in whims and not set(whims["only"]) & set(pair):
                 whims = {}
-            time.sleep(whims.get("blocks_s", 0))
+            until_s = time.monotonic() + whims.get("blocks_s", 0)
+            while time.monotonic() < until_s and not (folder / "unblocked").exists():
+                time.sleep(0.01)
             if whims.get("takes_only_own_rates") and plan.own_rates_hz is None:
                 raise AudioError("Invalid sample rate")
             if "refuses" in whims:

@@ -21,6 +21,7 @@ from app.web.server import WebServer
 from moshi_mlx.errors import MoshiError
 
 FRAME = 1920
+PATIENCE_S = 60.0  # for what happens at once on an idle machine
 WORDS = (" Hello", "!", " I", " am", " Mo", "shi", ".")
 
 
@@ -129,7 +130,7 @@ def pcm_message(samples: np.ndarray) -> bytes:
 
 
 async def receive(
-    socket: aiohttp.ClientWebSocketResponse, kind: int, timeout_s: float = 5
+    socket: aiohttp.ClientWebSocketResponse, kind: int, timeout_s: float = PATIENCE_S
 ) -> bytes:
     """The payload of the next message of one type; fails when the socket closes first."""
     async with asyncio.timeout(timeout_s):
@@ -141,7 +142,7 @@ async def receive(
 
 
 async def close_of(
-    socket: aiohttp.ClientWebSocketResponse, timeout_s: float = 5
+    socket: aiohttp.ClientWebSocketResponse, timeout_s: float = PATIENCE_S
 ) -> tuple[int | None, list[bytes]]:
     """Read to the end: the close code, and all messages before it."""
     seen: list[bytes] = []
@@ -151,7 +152,7 @@ async def close_of(
     return socket.close_code, seen
 
 
-async def eventually(test: Callable[[], bool], timeout_s: float = 5) -> float:
+async def eventually(test: Callable[[], bool], timeout_s: float = PATIENCE_S) -> float:
     """Wait until `test()` holds; returns the seconds it took."""
     start = time.monotonic()
     while not test():

@@ -49,4 +49,4 @@ def moshi_web(*args: str, **options) -> Iterator[WebProcess]:
     finally:
         if server.process.poll() is None:
             server.process.terminate()
-            server.process.wait(timeout=20)
+            server.process.wait(timeout=60)

@@ -19,7 +19,7 @@ from tests.support.fake_engine import FakeEngine
 from tests.support.quantize_models import RAW_CONFIG, write_model
 
 QUESTION = NANO / "samples" / "four_plus_three.wav"
-SOON_S = 20.0  # on a busy machine; the program's own deadline is 2 s, tested on an idle one
+SOON_S = 60.0  # on a busy machine; the program's own deadline is 2 s, tested on an idle one
 CHAT = ("chat", "--model", "nano", "--echo", "off", *GREEDY)
 CHAT += ("--virtual-input", QUESTION, "--tail", "600")
 BENCH = ("bench", "--model", "nano", "--frames", "100000")
@@ -71,7 +71,7 @@ def test_devices_close_before_the_recording_even_while_the_model_hangs(tmp_path)
     begun_s = time.monotonic()
     chat.close_soon()
     ((closed_s, finished),) = log
-    assert closed_s - begun_s < 5.0 and not finished
+    assert closed_s - begun_s < 30.0 and not finished
     (take,) = takes_in(tmp_path)
     assert check_take(take)["ended"] == "stopped"
 

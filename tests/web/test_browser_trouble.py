@@ -6,7 +6,7 @@ import pytest
 
 from tests.support import browser
 from tests.support.web_process import moshi_web
-from tests.web.test_browser import OUT
+from tests.web.test_browser import OUT, PATIENCE_MS
 
 pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
 NAME = "moshi.test"  # not localhost: http gives no microphone there
@@ -31,11 +31,11 @@ def address(server, name: str) -> str:
 
 
 def alert(page) -> str:
-    page.wait_for_selector("#alert:not([hidden])", timeout=15_000)
+    page.wait_for_selector("#alert:not([hidden])", timeout=PATIENCE_MS)
     return page.get_by_role("alert").inner_text()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_a_refused_microphone(server, chromium):
     OUT.mkdir(parents=True, exist_ok=True)
     page = chromium.new_page(viewport=browser.PHONE, color_scheme="dark")
@@ -50,7 +50,7 @@ def test_a_refused_microphone(server, chromium):
     page.close()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_a_page_without_https_says_so(server, chromium):
     page = chromium.new_page(viewport=browser.PHONE)
     page.goto(address(server, NAME))
@@ -59,7 +59,7 @@ def test_a_page_without_https_says_so(server, chromium):
     page.close()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_everything_that_can_be_pressed_has_a_name(server, chromium):
     page = chromium.new_page(viewport=browser.DESKTOP)
     page.goto(address(server, "localhost"))
@@ -109,7 +109,7 @@ REFUSE = """window.WebSocket = class {
 };"""  # what Safari does with a certificate that its user only clicked away
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_a_refused_socket_is_explained_with_what_to_do(chromium, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -121,11 +121,11 @@ def test_a_refused_socket_is_explained_with_what_to_do(chromium, tmp_path, monke
         page.goto(server.url)
         talk = page.get_by_role("button", name="Talk", exact=True)
         talk.click()
-        page.wait_for_selector("body[data-state=talking]", timeout=30_000)
+        page.wait_for_selector("body[data-state=talking]", timeout=PATIENCE_MS)
         page.add_init_script(REFUSE)
         page.reload()
         talk.click()
-        page.wait_for_selector("#trust:not([hidden])", timeout=30_000)
+        page.wait_for_selector("#trust:not([hidden])", timeout=PATIENCE_MS)
         said = page.locator("#trust").inner_text()
         assert "Certificate Trust Settings" in said and page.locator("#alert").is_hidden()
         link = page.get_by_role("link", name="Get this machine's certificate")

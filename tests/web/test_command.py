@@ -51,7 +51,7 @@ def test_it_serves_the_page_and_ends_cleanly(sent, status):
         with urllib.request.urlopen(server.url) as answer:
             assert b"<title>Moshi</title>" in answer.read()
         server.process.send_signal(sent)
-        assert server.process.wait(timeout=20) == status
+        assert server.process.wait(timeout=60) == status
         assert server.process.stderr.read() == ""
 
 
@@ -65,7 +65,7 @@ def test_beyond_loopback_the_address_holds_a_token():
         with urllib.request.urlopen(f"{local}/api/status?token={token}") as answer:
             assert b'"model": "nano"' in answer.read()
         server.process.terminate()
-        server.process.wait(timeout=20)
+        server.process.wait(timeout=60)
         assert "add --tls self" in server.process.stderr.read()
 
 

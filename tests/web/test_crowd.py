@@ -40,7 +40,7 @@ async def connect(port):
     return await asyncio.open_connection("127.0.0.1", port)
 
 
-async def ended(reader, seconds=5.0):
+async def ended(reader, seconds=60.0):
     async with asyncio.timeout(seconds):
         with contextlib.suppress(ConnectionError):
             return await reader.read() == b""
@@ -117,7 +117,7 @@ async def test_pings_are_answered_in_moderation():
             await socket.send_bytes(b"\x06y")
         await socket.send_str("the last one")  # always answered, so that all were read
         pongs, answers = 0, 0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 message = await socket.receive()
                 if message.type is aiohttp.WSMsgType.PONG:
@@ -146,7 +146,7 @@ async def half_requests(port, seconds, how_many=400):
     await asyncio.gather(*(one() for _ in range(how_many)))
 
 
-async def frame_of(talk, timeout_s=30.0):
+async def frame_of(talk, timeout_s=60.0):
     return int.from_bytes((await receive(talk, Kind.PCM, timeout_s))[:4], "little")
 
 
@@ -182,7 +182,7 @@ def few_files():
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 
 
-async def crowded(seconds, hold):
+async def crowded(seconds, hold, within_s):
     with moshi_web(preexec_fn=few_files) as server:
         chat = f"{server.url}api/chat?codec=pcm"
         crowd = half_requests(int(server.url.rstrip("/").rpartition(":")[2]), seconds)
@@ -196,19 +196,19 @@ async def crowded(seconds, hold):
                 assert answer.status == 200
             async with http.ws_connect(f"{chat}&takeover=1") as talk:
                 await receive(talk, Kind.HANDSHAKE)
-            assert time.monotonic() - begun_s < 5.0
+            assert time.monotonic() - begun_s < within_s
         server.process.terminate()
         log = await asyncio.to_thread(server.process.stderr.read)
         assert len(log.splitlines()) < 100 and "Traceback" not in log, log[-2000:]
 
 
 async def test_four_hundred_half_requests_beside_a_talk():
-    await crowded(4.0, in_turn)
+    await crowded(4.0, in_turn, within_s=60.0)
 
 
 @pytest.mark.long
 async def test_four_hundred_half_requests_beside_a_talk_in_real_time_for_a_minute():
-    await crowded(60.0, in_real_time)
+    await crowded(60.0, in_real_time, within_s=5.0)
 
 
 def folders_of(server):

@@ -61,10 +61,10 @@ async def conversation(http: aiohttp.ClientSession, url: str, number: int, frame
     query = "?record=1" if number % 5 == 0 else ""
     query += ("&" if query else "?") + f"codec={'opus' if opus else 'pcm'}"
     socket = await http.ws_connect(f"{url}api/chat{query}")
-    await receive(socket, Kind.HANDSHAKE, timeout_s=10)
+    await receive(socket, Kind.HANDSHAKE, timeout_s=60)
     speaking = asyncio.create_task(speak(socket, opus))
     for _ in range(frames):
-        await receive(socket, Kind.AUDIO if opus else Kind.PCM, timeout_s=20)
+        await receive(socket, Kind.AUDIO if opus else Kind.PCM, timeout_s=60)
     speaking.cancel()
     if number % 3 == 0:
         assert socket._response.connection is not None
@@ -73,7 +73,7 @@ async def conversation(http: aiohttp.ClientSession, url: str, number: int, frame
 
 
 async def is_free(http: aiohttp.ClientSession, url: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while (await (await http.get(f"{url}api/status")).json())["busy"]:
             await asyncio.sleep(0.02)
 

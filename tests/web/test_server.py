@@ -7,6 +7,7 @@ import os
 import struct
 import sys
 import threading
+import time
 
 import aiohttp
 import numpy as np
@@ -21,7 +22,15 @@ from app.web.recordings import Recordings
 from app.web.server import WebServer
 from moshi_mlx.errors import AudioError
 from tests.support.fake_engine import BehindEngine
-from tests.support.web_fakes import FakeEngine, close_of, eventually, pcm_message, receive, running
+from tests.support.web_fakes import (
+    PATIENCE_S,
+    FakeEngine,
+    close_of,
+    eventually,
+    pcm_message,
+    receive,
+    running,
+)
 
 BLOCK = np.full(1920, 0.1, np.float32)
 
@@ -41,7 +50,7 @@ async def test_a_client_of_kyutais_kind_hears_and_reads_the_answer():
             await socket.send_bytes(b"\x01" + writer.append_pcm(BLOCK))
             await asyncio.sleep(0.02)
         while sum(map(len, sound)) < 10 * 1920:
-            message = (await asyncio.wait_for(socket.receive(), 5)).data
+            message = (await asyncio.wait_for(socket.receive(), PATIENCE_S)).data
             assert message[0] in (
                 Kind.AUDIO,
                 Kind.TEXT,
@@ -62,13 +71,15 @@ async def test_our_page_gets_raw_sound_with_its_figures():
         assert (started["type"], started["seed"], started["model"]) == ("started", 5, "fake")
         await speak(socket, 1)
         await asyncio.sleep(0.1)
+        spoken_s = time.monotonic()
         await speak(socket, 1)
         payload = await receive(socket, Kind.PCM)
+        answered_ms = 1000 * (time.monotonic() - spoken_s)
         frame, waited_ms, computed_ms = struct.unpack_from("<Iff", payload)
         assert frame == 1
         assert len(payload) == 12 + 2 * 1920
-        assert 20 <= computed_ms < 200
-        assert 0 <= waited_ms < 200
+        assert computed_ms >= 20 and waited_ms >= 0
+        assert computed_ms + waited_ms <= answered_ms + 1  # the same time, seen from outside
         await socket.send_bytes(b"\x06abcdefgh")
         assert await receive(socket, Kind.PING) == b"abcdefgh"
 
@@ -140,11 +151,11 @@ async def test_a_second_visitor_is_told_at_once_and_the_first_is_not_disturbed()
         await speak(first)
         await receive(first, Kind.PCM)
         async with site.chat() as second:
-            code, seen = await close_of(second, timeout_s=1)
+            code, seen = await close_of(second)
         assert code == web_line.CLOSE_BUSY
         assert [message[0] for message in seen] == [Kind.TEXT, Kind.ERROR]
         async with site.chat("?takeover=1") as second:  # the first is there: no
-            assert (await close_of(second, timeout_s=1))[0] == web_line.CLOSE_BUSY
+            assert (await close_of(second))[0] == web_line.CLOSE_BUSY
         await speak(first)
         await receive(first, Kind.PCM)
         status = await (await site.http.get(f"{site.url}/api/status")).json()
@@ -166,7 +177,7 @@ async def test_a_silent_visitor_can_be_taken_over_from(monkeypatch):
 
 
 @pytest.mark.parametrize("how", ["close", "abort"])
-async def test_a_disconnect_frees_the_line_within_a_second(how):
+async def test_a_disconnect_frees_the_line(how, monkeypatch):
     async with running() as site:
         first = await site.chat("?codec=pcm")
         await receive(first, Kind.HANDSHAKE)
@@ -177,12 +188,12 @@ async def test_a_disconnect_frees_the_line_within_a_second(how):
             first._response.connection.transport.abort()
         else:
             asyncio.create_task(first.close())  # noqa: RUF006
-        assert await eventually(lambda: not site.server.line.busy(), 1) < 1
+        await eventually(lambda: not site.server.line.busy())
         async with site.chat("?codec=pcm") as second:
             await receive(second, Kind.HANDSHAKE)
             await speak(second)
-            await receive(second, Kind.PCM, timeout_s=1)
-        assert await eventually(lambda: site.engine.closed == 2, 1) < 1
+            await receive(second, Kind.PCM)
+        await eventually(lambda: site.engine.closed == 2)
 
 
 async def test_every_conversation_starts_with_clean_state():
@@ -232,7 +243,7 @@ async def test_a_model_that_raises_is_told_to_the_visitor_and_to_the_server():
             code, seen = await close_of(socket)
         assert code == web_line.CLOSE_FAILED
         assert b"weights melted" in seen[-1]
-        assert "weights melted" in await asyncio.wait_for(site.server.line.failed, 1)
+        assert "weights melted" in await asyncio.wait_for(site.server.line.failed, PATIENCE_S)
         async with site.chat() as socket:
             assert (await close_of(socket))[0] == web_line.CLOSE_FAILED
 
