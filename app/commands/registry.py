@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "trace": (".trace", "tell whether sound was made by moshi-local: mark, signature, index"),
     "models": (".models", "list, fetch, look at and remove models"),
     "doctor": (".doctor", "tell whether this machine can talk with Moshi, and what to mend"),
+    "selftest": (".selftest", "tell whether this machine's GPU computes what it should"),
     "bench": (".bench", "measure how fast a model runs here, and how far from the limit"),
     "quantize": ("quantize.cli", "make a smaller model and tell what it cost"),
     "completion": (".completion", "print a script that completes all this in bash, zsh or fish"),

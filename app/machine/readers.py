@@ -32,6 +32,16 @@ def output_of(*command: str) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
+def child_command(*command: str, python: str = sys.executable) -> tuple[list[str], dict[str, str]]:
+    """Command line and environment of a module of this package, its name and its arguments."""
+    module, *arguments = command
+    environment = dict(os.environ)
+    if PACKAGE == "app":  # a checkout that isn't installed
+        root = str(Path(__file__).resolve().parents[2])
+        environment["PYTHONPATH"] = os.pathsep.join([root, environment.get("PYTHONPATH", "")])
+    return [python, "-m", f"{PACKAGE}.{module}", *arguments], environment
+
+
 def ask_child(
     *command: str, timeout_s: float = CHILD_TIMEOUT_S, python: str = sys.executable
 ) -> dict[str, Any] | None:
@@ -39,14 +49,10 @@ def ask_child(
 
     `command`: the module's name and its arguments. None if that process died or hung.
     """
-    module, *arguments = command
-    environment = dict(os.environ)
-    if PACKAGE == "app":  # a checkout that isn't installed
-        root = str(Path(__file__).resolve().parents[2])
-        environment["PYTHONPATH"] = os.pathsep.join([root, environment.get("PYTHONPATH", "")])
+    line, environment = child_command(*command, python=python)
     try:
         done = subprocess.run(
-            [python, "-m", f"{PACKAGE}.{module}", *arguments],
+            line,
             capture_output=True,
             text=True,
             timeout=timeout_s,

@@ -1,0 +1,39 @@
+"""Runs one part: whatever it raises is its fault."""
+
+import re
+import time
+
+from .part import FAILED, NOT_HERE, OFF, OK, Note, NotHereError, Part, PartResult
+from .site import Site
+
+LONGEST_WHY = 160
+
+
+def examine(part: Part, site: Site) -> PartResult:
+    """A part's worst deviation and its notes. Raises KeyboardInterrupt alone."""
+    start, worst, notes = time.monotonic(), None, []
+    status, why = OK, ""
+    try:
+        for found in part.check(site):
+            if isinstance(found, Note):
+                notes.append(found.text)
+            elif worst is None or found.share > worst.share:
+                worst = found
+        if worst is not None and not worst.ok:
+            status = OFF
+    except NotHereError as reason:
+        status, why = NOT_HERE, str(reason)
+    except Exception as error:  # MLX raises many kinds, and any of them is what we came for
+        status, why = FAILED, reason_of(error)
+    seconds = time.monotonic() - start
+    return PartResult(part.name, status, seconds, worst, why, tuple(notes), part.fallback)
+
+
+def reason_of(error: BaseException) -> str:
+    """One line of an error, fit for a report that anybody may read: no path."""
+    lines = str(error).strip().splitlines()
+    return without_paths(f"{type(error).__name__}: {lines[0] if lines else ''}")
+
+
+def without_paths(text: str) -> str:
+    return re.sub(r"\S*[/\\]\S+", "...", text)[:LONGEST_WHY]
