@@ -7,7 +7,7 @@ kept without a useful bound (1.5 times the working set), which loading alone fil
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, cast
 
 import mlx.core as mx
 
@@ -50,28 +50,43 @@ def known_bytes(info: Mapping[str, Any], key: str) -> int:
     return value if isinstance(value, int) else 0
 
 
-def limit_memory() -> Limits | None:
+class LimitSetters(Protocol):
+    """What of MLX sets a limit and tells the one before."""
+
+    def set_wired_limit(self, limit: int) -> int: ...
+
+    def set_cache_limit(self, limit: int) -> int: ...
+
+
+MLX = cast(LimitSetters, mx)
+
+
+def limit_memory(
+    info: Mapping[str, Any] | None = None, setters: LimitSetters = MLX
+) -> Limits | None:
     """Set the limits for this process, on Metal; what the program set itself stays.
 
-    Returns what they were before (for `restore`), None where nothing was touched.
+    Returns what they were before (for `restore`), None where nothing was touched. `info`: of
+    another device than MLX's own.
     """
-    if (info := metal_info()) is None:
+    info = metal_info() if info is None else info
+    if info is None:
         return None
     limits = limits_for(info)
     wired = None
     if limits.wired is not None:
-        wired = mx.set_wired_limit(limits.wired)
+        wired = setters.set_wired_limit(limits.wired)
         if wired:  # 0 is MLX's default
-            mx.set_wired_limit(wired)
-    cache = mx.set_cache_limit(limits.cache)
+            setters.set_wired_limit(wired)
+    cache = setters.set_cache_limit(limits.cache)
     if cache < known_bytes(info, WORKING_SET):  # MLX's default lies above
-        mx.set_cache_limit(cache)
+        setters.set_cache_limit(cache)
     return Limits(wired, cache)
 
 
-def restore(before: Limits | None) -> None:
+def restore(before: Limits | None, setters: LimitSetters = MLX) -> None:
     """Undo `limit_memory`, given what it returned."""
     if before is not None:
-        mx.set_cache_limit(before.cache)
+        setters.set_cache_limit(before.cache)
         if before.wired is not None:
-            mx.set_wired_limit(before.wired)
+            setters.set_wired_limit(before.wired)

@@ -25,7 +25,7 @@ def to_json(result: PartResult) -> dict[str, Any]:
 def from_json(row: dict[str, Any]) -> PartResult:
     worst = row["worst"]
     if worst is not None:
-        worst = Deviation(worst["what"], float(worst["off"]), worst["allowed"])
+        worst = Deviation(**{**worst, "off": float(worst["off"])})
     fallback = Fallback(**row["fallback"])
     return PartResult(**{**row, "worst": worst, "notes": tuple(row["notes"]), "fallback": fallback})
 

@@ -12,11 +12,15 @@ OK, OFF, FAILED, NOT_HERE = "ok", "off", "failed", "not here"
 
 @dataclass(frozen=True)
 class Deviation:
-    """How far something is from what it should be: `allowed` is still right."""
+    """How far something is from what it should be: `allowed` is still right.
+
+    unit: of both; "": relative to the largest number.
+    """
 
     what: str
     off: float
     allowed: float
+    unit: str = ""
 
     @property
     def ok(self) -> bool:

@@ -9,7 +9,7 @@ from rich.text import Text
 from ..doctor.report import machine
 from ..machine.facts import Facts
 from .child import to_json
-from .part import FAILED, NOT_HERE, OFF, OK, PartResult
+from .part import FAILED, NOT_HERE, OFF, OK, Deviation, PartResult
 
 SCHEMA, SCHEMA_VERSION = "moshi-selftest", 1
 COLOURS = {OK: "green", OFF: "red", FAILED: "red", NOT_HERE: "yellow"}
@@ -24,14 +24,21 @@ def line_of(result: PartResult) -> Text:
     worst = result.worst
     if result.why:
         line.append(result.why)
-    elif worst is not None and worst.allowed:
-        line.append(f"{worst.off:.1e} of {worst.allowed:.0e}  ")
-        line.append(worst.what, "dim")
     elif worst is not None:
-        line.append("equal" if worst.ok else f"{worst.off:.2%} differ: {worst.what}")
+        line.append(amount(worst))
+        line.append(f"  {worst.what}", "dim")
     for note in result.notes:
         line.append(f"{'; ' if worst or result.why else ''}{note}")
     return line
+
+
+def amount(found: Deviation) -> str:
+    """How far it is off."""
+    if found.unit:
+        return f"{found.off:.3g} of {found.allowed:.3g} {found.unit}"
+    if found.allowed:
+        return f"{found.off:.1e} of {found.allowed:.0e}"
+    return "equal" if found.ok else f"{found.off:.2%} differ"
 
 
 def show(results: Sequence[PartResult], facts: Facts, console: Console) -> None:
@@ -41,8 +48,10 @@ def show(results: Sequence[PartResult], facts: Facts, console: Console) -> None:
     where = f"{facts.mlx.backend or 'no device'}, mlx {facts.mlx.version}"
     console.print()
     if not wrong:
-        told = f"{len(results)} of {len(results)} parts compute what they should ({where})"
-        console.print(Text(f"{told}, in {seconds:.0f} s.", "bold green"))
+        absent = sum(result.status == NOT_HERE for result in results)
+        told = f"{len(results) - absent} parts compute what they should ({where}, {seconds:.0f} s)"
+        others = f", {absent} could not be looked at" if absent else ""
+        console.print(Text(f"{told}{others}.", "bold green"))
         return
     console.print(Text(f"{len(wrong)} of {len(results)} parts are wrong ({where}).", "bold red"))
     console.print("The first one is the cause, most likely: later parts build on it. Instead of")

@@ -2,7 +2,9 @@
 
 from .part import Part
 from .parts.codec import DecoderCheck, EncoderCheck
+from .parts.device import LimitCheck, SpeedCheck
 from .parts.elementary import NormCheck, RopeCheck
+from .parts.frames import InPlaceCheck, WaitCheck, WarmUpCheck
 from .parts.language import CompiledCheck, ConditionCheck, DepthCheck, TemporalCheck
 from .parts.products import ProductCheck, RecipeCheck
 from .parts.rings import RingCheck
@@ -30,4 +32,9 @@ def parts() -> list[Part]:
         HeliumCheck(),
         EncoderCheck(),
         DecoderCheck(),
+        WarmUpCheck(),
+        WaitCheck(),
+        InPlaceCheck(),
+        LimitCheck(),
+        SpeedCheck(),
     ]

@@ -134,7 +134,7 @@ def test_all_right_is_status_0_and_one_line_a_part(capsys) -> None:
     status, asked = command([GOOD])
     assert status == 0 and list(asked[0]) == [part.name for part in parts()]
     out = capsys.readouterr().out
-    assert "rotary positions" in out and "1 of 1 parts compute what they should (metal" in out
+    assert "rotary positions" in out and "1 parts compute what they should (metal" in out
 
 
 def test_a_wrong_part_is_status_1_and_says_what_to_take_instead(capsys) -> None:

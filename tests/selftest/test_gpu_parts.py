@@ -1,0 +1,234 @@
+"""What only a GPU shows, run both ways on the CPU, and its faults."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from app.bench.floor import Bandwidth
+from app.doctor.speed import Speed
+from app.selftest.examine import examine
+from app.selftest.part import FAILED, NOT_HERE, OFF, OK
+from app.selftest.parts.device import LimitCheck, SpeedCheck
+from app.selftest.parts.frames import InPlaceCheck, WaitCheck, WarmUpCheck, pending
+from app.selftest.site import Site
+from moshi_mlx.backend.compiler import can_compile
+from moshi_mlx.codec.interface import CodecStream
+from moshi_mlx.lm.generator import LmGenerator
+from moshi_mlx.session.codec_beside import CodecBeside
+from moshi_mlx.session.one_graph import OneGraph
+from moshi_mlx.session.path import FramePath
+from tests.support.doctor_machines import M2_AIR
+
+GIB = 2**30
+FEW = 60  # frames
+compiling = pytest.mark.skipif(not can_compile(), reason="there is no C++ compiler that works")
+WAYS = [
+    pytest.param(False, id="as on a CPU"),
+    pytest.param(True, id="as on a GPU", marks=compiling),
+]
+
+
+@cache
+def site(on_gpu: bool) -> Site:
+    """This CPU, with what is done on a GPU alone or without it."""
+    return replace(Site.here(), on_gpu=on_gpu)
+
+
+@compiling
+@pytest.mark.parametrize("on_gpu", WAYS)
+def test_no_frame_builds_a_graph_after_warm_up(on_gpu: bool) -> None:
+    result = examine(WarmUpCheck(), site(on_gpu))
+    assert result.status == OK, result
+    assert "slowest frame" in result.notes[0]
+
+
+@compiling
+def test_a_frame_that_compiles_late_is_found() -> None:
+    result = examine(WarmUpCheck(warm=lambda session: None), site(False))
+    assert result.status == OFF
+    assert result.worst is not None and "language model" in result.worst.what
+
+
+def test_without_a_compiler_there_is_nothing_to_warm_up() -> None:
+    result = examine(WarmUpCheck(), replace(site(False), compiles=False))
+    assert result.status == NOT_HERE and "compiler" in result.why
+
+
+class Looks:
+    """A stream whose codes are looked at before the language model has them."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        return self._inner.arrays
+
+    def encode_lazy(self, frame: mx.array) -> mx.array:
+        codes = self._inner.encode_lazy(frame)
+        np.array(codes)  # the second wait
+        return codes
+
+    def decode_lazy(self, codes: mx.array) -> mx.array:
+        return self._inner.decode_lazy(codes)
+
+
+class Forgets(Looks):
+    """A stream whose state is left out of the frame's evaluation."""
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        return []
+
+    def encode_lazy(self, frame: mx.array) -> mx.array:
+        return self._inner.encode_lazy(frame)
+
+
+def with_stream(kind: Callable[[Any], Any]) -> Callable[..., FramePath]:
+    def make(generator: LmGenerator, stream: CodecStream, user_q: int) -> FramePath:
+        return OneGraph(generator, kind(stream.graph), user_q)
+
+    return make
+
+
+@pytest.mark.parametrize("on_gpu", WAYS)
+def test_a_frame_waits_once(on_gpu: bool) -> None:
+    result = examine(WaitCheck(), site(on_gpu))
+    assert result.status == OK, result
+    assert result.worst is not None and result.worst.off == 1.0
+
+
+@pytest.mark.parametrize(
+    ("make_path", "waits"), [(CodecBeside, 3.0), (with_stream(Looks), 2.0)], ids=["apart", "looks"]
+)
+def test_a_second_wait_is_found(make_path: Callable[..., FramePath], waits: float) -> None:
+    result = examine(WaitCheck(make_path=make_path), site(False))
+    assert result.status == OFF
+    assert result.worst is not None and result.worst.off == waits
+
+
+def test_pending_tells_what_is_lazy() -> None:
+    x = mx.ones(3) + 1
+    assert pending([x]) > 0
+    mx.eval(x)
+    assert pending([x]) == 0
+
+
+@pytest.mark.parametrize("on_gpu", WAYS)
+def test_memory_of_a_talk_is_flat(on_gpu: bool) -> None:
+    result = examine(InPlaceCheck(frames=FEW), site(on_gpu))
+    assert result.status == OK, result
+    assert result.worst is not None and result.worst.share < 0.3
+
+
+def test_a_copy_of_a_ring_is_found() -> None:
+    result = examine(InPlaceCheck(held=lambda buffers: buffers.arrays(), frames=FEW), site(False))
+    assert result.status == OFF
+    assert result.worst is not None and "within a frame" in result.worst.what
+
+
+def test_memory_that_grows_is_found() -> None:
+    kept: list[mx.array] = []
+
+    def keep(buffers: Any) -> list[mx.array]:
+        kept.append(mx.zeros(10_000) + len(kept))
+        mx.eval(kept[-1])
+        return []
+
+    result = examine(InPlaceCheck(held=keep, frames=FEW), site(False))
+    assert result.status == OFF
+
+
+@dataclass
+class MetalLimits:
+    """MLX's two setters as they are on Metal."""
+
+    wired: int = 0
+    cache: int = 18 * GIB
+
+    def set_wired_limit(self, limit: int) -> int:
+        self.wired, before = limit, self.wired
+        return before
+
+    def set_cache_limit(self, limit: int) -> int:
+        self.cache, before = limit, self.cache
+        return before
+
+
+class DeafLimits(MetalLimits):
+    """One that never wires anything."""
+
+    def set_wired_limit(self, limit: int) -> int:
+        return 0
+
+
+def mac() -> dict[str, Any]:
+    return {"memory_size": 16 * GIB, "max_recommended_working_set_size": 12 * GIB}
+
+
+def test_limits_are_set_and_undone() -> None:
+    setters = MetalLimits()
+    assert examine(LimitCheck(info=mac, setters=setters), site(True)).status == OK
+    assert setters == MetalLimits()
+
+
+def test_limits_that_the_program_set_itself_stay() -> None:
+    setters = MetalLimits(wired=3 * GIB, cache=GIB)
+    assert examine(LimitCheck(info=mac, setters=setters), site(True)).status == OK
+    assert setters == MetalLimits(wired=3 * GIB, cache=GIB)
+
+
+@pytest.mark.parametrize(
+    ("check", "what"),
+    [
+        (LimitCheck(info=mac, setters=MetalLimits(), undo=lambda before, setters: None), "undone"),
+        (LimitCheck(info=mac, setters=DeafLimits()), "wired"),
+    ],
+    ids=["not undone", "not set"],
+)
+def test_limits_that_are_not_set_or_not_undone_are_found(check: LimitCheck, what: str) -> None:
+    result = examine(check, site(True))
+    assert result.status == OFF
+    assert result.worst is not None and what in result.worst.what
+
+
+def test_where_there_is_no_metal_limits_are_not_looked_at() -> None:
+    assert examine(LimitCheck(info=lambda: None), site(False)).status == NOT_HERE
+
+
+FAST = Speed(layer_ms=1.6, slice_ms=0.6, rest_ms=1.0, codec_ms=6.0, frames=120)  # 80 GB/s
+SLOW = replace(FAST, layer_ms=16.0)
+
+
+def speed(measured: Speed | None, **facts: Any) -> SpeedCheck:
+    return SpeedCheck(
+        measure=lambda: measured,
+        gather=lambda *a, **k: replace(M2_AIR, **facts),
+        bandwidth=lambda facts: Bandwidth(100.0, "Apple's figure for M2"),
+    )
+
+
+def test_a_gpu_near_its_memorys_speed_is_ok_and_told() -> None:
+    result = examine(speed(FAST), site(True))
+    assert result.status == OK
+    assert result.notes[0].startswith("80 of 100 GB/s (Apple's figure for M2); a frame of the 7B")
+
+
+@pytest.mark.parametrize(
+    ("check", "on_gpu", "status"),
+    [
+        (speed(SLOW), True, OFF),
+        (speed(FAST), False, NOT_HERE),
+        (speed(None), True, NOT_HERE),
+        (speed(FAST, memory_free_bytes=10**9), True, NOT_HERE),
+        (SpeedCheck(gather=lambda *a, **k: 1 / 0), True, FAILED),  # type: ignore[arg-type]
+    ],
+    ids=["slow", "no GPU", "too slow to tell", "no memory", "broken"],
+)
+def test_speed_otherwise(check: SpeedCheck, on_gpu: bool, status: str) -> None:
+    assert examine(check, site(on_gpu)).status == status
