@@ -18,15 +18,15 @@ from moshi_mlx.errors import MoshiError, UsageError
 from moshi_mlx.output.whole_file import check_outputs, write_text
 
 from ..machine.facts import Facts, gather
+from ..options.model import add_force_option
 from ..selftest import report
 from ..selftest.part import Fallback, PartResult
 from ..selftest.run import Runner
 from ..selftest.table import parts
-from .model_options import add_force_option
 
-Chosen = dict[str, Fallback]  # parts by name, with what to take instead
+Wanted = dict[str, Fallback]  # parts by name, with what to take instead
 Results = list[PartResult]
-RunParts = Callable[[Chosen, Callable[[str], None], Callable[[PartResult], None]], Results]
+RunParts = Callable[[Wanted, Callable[[str], None], Callable[[PartResult], None]], Results]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def in_child(
-    fallbacks: Chosen,
+    fallbacks: Wanted,
     tell_begin: Callable[[str], None],
     tell_result: Callable[[PartResult], None],
 ) -> Results:
@@ -78,12 +78,12 @@ def run(
     return 0 if document["ok"] else 1
 
 
-def chosen_parts(names: Sequence[str]) -> Chosen:
+def chosen_parts(names: Sequence[str]) -> Wanted:
     """The parts that were named, or all. Raises UsageError for a name that none begins with."""
     every = {part.name: part.fallback for part in parts()}
     if not names:
         return every
-    found: Chosen = {}
+    found: Wanted = {}
     for name in names:
         fitting = {n: f for n, f in every.items() if n.lower().startswith(name.lower())}
         if not fitting:

@@ -13,7 +13,7 @@ import numpy as np
 from moshi_mlx.config.lm_config import NO_INPUT
 from moshi_mlx.lm.buffers import Buffers, Conditions
 from moshi_mlx.lm.compiled_step import SINGLE, FrameFunction, HostFrame
-from moshi_mlx.lm.kv_ring import Ring
+from moshi_mlx.lm.layers.kv_ring import Ring
 from moshi_mlx.lm.model import Lm
 
 from .site import host

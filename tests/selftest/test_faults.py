@@ -22,7 +22,7 @@ from app.selftest.parts.talks import HeliumCheck
 from app.selftest.site import Site
 from moshi_mlx.backend.compiler import can_compile
 from moshi_mlx.lm.compiled_step import FrameFunction
-from moshi_mlx.lm.kv_ring import Position
+from moshi_mlx.lm.layers.kv_ring import Position
 from moshi_mlx.lm.sampling import Sampler
 
 

@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.config.lm_config import TransformerConfig
-from moshi_mlx.lm.transformer import Attention
+from moshi_mlx.lm.layers.transformer import Attention
 
 from .. import probe
 from ..part import NONE, Deviation, Fallback

@@ -12,7 +12,7 @@ import numpy as np
 from moshi_mlx.config.lm_config import NO_INPUT, LmConfig
 from moshi_mlx.config.reading import parse_config
 from moshi_mlx.lm.compiled_step import SINGLE, FrameFunction, HostFrame
-from moshi_mlx.lm.kv_ring import Position, Ring, attend, group_size, quantized, write
+from moshi_mlx.lm.layers.kv_ring import Position, Ring, attend, group_size, quantized, write
 from moshi_mlx.lm.model import Lm
 from moshi_mlx.lm.sampling import Sampler
 from moshi_mlx.weights.recipes import Format
