@@ -6,11 +6,13 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from moshi_mlx import load
 from moshi_mlx.backend.precision import exact_float32
 from moshi_mlx.errors import UsageError
 from moshi_mlx.hub import own_parts
@@ -78,6 +80,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
             metavar="FILE|MODEL",
             help=f"the target's {part}: a file, or the model that has it (default: the source's)",
         )
+    parser.add_argument(
+        "--lora",
+        metavar="FILE|MODEL",
+        help="merge this adapter first: a file, or a folder or repository that holds one",
+    )
     parser.add_argument("--force", action="store_true", help="replace the target if it exists")
     parser.add_argument("--revision", help="branch, tag or commit of the repository")
     parser.add_argument("--offline", action="store_true", default=None, help="no network")
@@ -89,7 +96,8 @@ def run(args: argparse.Namespace) -> int:
         return args.command(args)
     goal = goal_of(args)
     given = {"mimi": args.mimi, "tokenizer": args.tokenizer}
-    checkpoint = open_checkpoint(args.source, args.revision, args.offline, own_parts(**given))
+    parts = own_parts(**given)
+    checkpoint = open_checkpoint(args.source, args.revision, args.offline, parts, args.lora)
     recipe = find_recipe(args.recipe or "q4")
     plan_of(checkpoint, recipe)  # a checkpoint that doesn't fit its config is told at once
     check_target(args.target, checkpoint.folder, args.force)  # before minutes of work
@@ -149,9 +157,11 @@ def calibration_of(args: argparse.Namespace, checkpoint: Checkpoint) -> Calibrat
         if args.talker is not None:
             raise UsageError("--talker is for --calibrate: give a folder of recordings with it")
         return None
-    revision = None if args.talker else args.revision
-    talker = args.talker or args.source
-    calibration = read_calibration(checkpoint, args.calibrate, talker, revision, args.offline)
+    talker = partial(load, args.talker, offline=args.offline)
+    if args.talker is None:
+        own = {"mimi": args.mimi, "tokenizer": args.tokenizer, "lora": args.lora}
+        talker = partial(load, args.source, revision=args.revision, offline=args.offline, **own)
+    calibration = read_calibration(checkpoint, args.calibrate, talker)
     print(f"calibrating on {calibration}")
     return calibration
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-import moshi_mlx
 from moshi_mlx.clock import FRAME_SECONDS
 from moshi_mlx.config.lm_config import LmConfig
+from moshi_mlx.moshi import Moshi
 
 from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.convert import Rounded
@@ -72,16 +72,14 @@ class Calibration:
 
 
 def read_calibration(
-    checkpoint: Checkpoint, folder: Path, talker: str, revision: str | None, offline: bool | None
+    checkpoint: Checkpoint, folder: Path, talker: Callable[[], Moshi]
 ) -> Calibration:
-    """The material of a folder for a checkpoint; the model `talker` answers recordings.
+    """The material of a folder for a checkpoint; `talker` loads the model that answers recordings.
 
     Raises QuantizeError, AudioError, and what `moshi_mlx.load` raises.
     """
     config = checkpoint.config
     if not isinstance(config, LmConfig):
         raise QuantizeError("a text model can't listen: leave out --calibrate")
-    found = read_material(
-        folder, config, lambda: moshi_mlx.load(talker, revision=revision, offline=offline)
-    )
+    found = read_material(folder, config, talker)
     return Calibration(checkpoint, config, [sequence.codes for sequence in found])

@@ -16,12 +16,17 @@ from moshi_mlx.config.shards import weight_files
 from moshi_mlx.helium.config import HeliumConfig, parse_helium_config
 from moshi_mlx.helium.weights import EMBEDDING, HEAD, untied
 from moshi_mlx.hub import commit_of, resolve
+from moshi_mlx.weights.adaptation import Adaptation, adaptation_from
+from moshi_mlx.weights.lora import read_adapter
 
 from ..errors import QuantizeError
 from ..recipe.recipes import Recipe
+from .adapted_source import AdaptedSource
 from .entries import check_is_model, entries_of
 from .plan import Planned, make_plan
 from .source import Source
+
+ADAPTER_KEYS = ("lora", "lora_name", "lora_rank", "lora_scaling")  # of no use once it is merged
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class Checkpoint:
     raw_config: dict[str, Any]
     config: LmConfig | HeliumConfig  # the latter where transformers wrote config.json
     names: dict[str, str]  # part -> file name
-    source: Source
+    source: Source  # the adapter merged into it
+    adaptation: Adaptation | None = None
 
 
 def open_checkpoint(
@@ -42,10 +48,12 @@ def open_checkpoint(
     revision: str | None = None,
     offline: bool | None = None,
     parts: Collection[str] = PARTS,
+    lora: str | Path | None = None,
 ) -> Checkpoint:
     """Find (and fetch) a model and map its weights. Raises MoshiError.
 
-    `parts`: without those that come from elsewhere.
+    `parts`: without those that come from elsewhere; `lora`: an adapter to merge, None for the one
+    that the model's own config names, if it does.
     """
     folder = resolve(name_or_folder, revision, offline, parts)
     available = names_in(folder)
@@ -63,6 +71,10 @@ def open_checkpoint(
     config = _parse(raw, str(folder / "config.json"))
     if isinstance(config, HeliumConfig) and config.tied:
         _drop_equal_head(source, str(folder))
+    adaptation = adaptation_from(lora, "merged", raw, folder, offline)
+    if adaptation is not None:
+        source = _adapted(paths, config, adaptation)
+        raw = {key: value for key, value in raw.items() if key not in ADAPTER_KEYS}
     is_repository = not Path(name_or_folder).expanduser().is_dir() and name_or_folder != "nano"
     return Checkpoint(
         label=name_or_folder if is_repository else folder.resolve().name,
@@ -72,7 +84,17 @@ def open_checkpoint(
         config=config,
         names=names,
         source=source,
+        adaptation=adaptation,
     )
+
+
+def _adapted(
+    paths: list[Path], config: LmConfig | HeliumConfig, adaptation: Adaptation
+) -> AdaptedSource:
+    """Raises QuantizeError, and WeightsError for an adapter that doesn't fit."""
+    if not isinstance(config, LmConfig):
+        raise QuantizeError("a text model takes no adapter: those that there are teach to talk")
+    return AdaptedSource(paths, read_adapter(adaptation.path, config, adaptation.scaling))
 
 
 def _raw_config(folder: Path) -> dict[str, Any]:
@@ -105,8 +127,11 @@ def plan_of(checkpoint: Checkpoint, recipe: Recipe) -> list[Planned]:
 
 def fingerprint(checkpoint: Checkpoint) -> str:
     """Changes when a source file does: a target begun from another source isn't continued."""
-    digest = hashlib.sha256()
-    for path in weight_files(checkpoint.folder, checkpoint.names["weights"]):
+    digest, adaptation = hashlib.sha256(), checkpoint.adaptation
+    paths = weight_files(checkpoint.folder, checkpoint.names["weights"])
+    for path in paths + ([] if adaptation is None else [adaptation.path]):
         status = path.stat()
         digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns};".encode())
+    if adaptation is not None:
+        digest.update(f"{adaptation.scaling}".encode())
     return digest.hexdigest()[:16]

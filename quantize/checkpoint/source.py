@@ -52,9 +52,6 @@ class Source:
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return {name: tensor.shape for name, tensor in self.tensors.items()}
 
-    def dtype_of(self, entry: Entry) -> str:
-        return self.tensors[entry.pieces[0].source].dtype
-
     def row_blocks(self, entry: Entry, max_bytes: int) -> Iterator[tuple[Mapped, np.ndarray]]:
         """The entry's rows in order, in blocks of at most `max_bytes` (but a row at least)."""
         for piece in entry.pieces:
@@ -67,6 +64,13 @@ class Source:
             step = max(1, max_bytes // row_bytes)
             for start in range(0, len(rows), step):
                 yield tensor, rows[start : start + step]
+
+
+def float32(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Rows of a mapped tensor as numbers."""
+    if dtype == "BF16":
+        return (values.astype("<u4") << 16).view("<f4")
+    return values.astype("<f4")
 
 
 def _mapped(path: Path) -> tuple[dict[str, Mapped], dict[str, str]]:

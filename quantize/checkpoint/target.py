@@ -164,13 +164,16 @@ def metadata_of(checkpoint: Checkpoint, made_by: dict[str, Any]) -> dict[str, st
 
 def provenance(checkpoint: Checkpoint, recipe: Recipe, rounding_name: str) -> dict[str, Any]:
     """How the target was made, for its config.json and its metadata."""
-    return {
+    made_by = {
         "recipe": recipe.to_json(),
         "rounding": rounding_name,
         "source": checkpoint.label,
         "revision": checkpoint.revision,
         "tool": f"moshi quantize {tool_version()}",
     }
+    if (adapter := checkpoint.adaptation) is not None:
+        made_by["adapter"] = {"name": adapter.name, "scaling": adapter.scaling}
+    return made_by
 
 
 def tool_version() -> str:

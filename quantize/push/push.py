@@ -55,6 +55,8 @@ def model_card(repository: str, report: Report, licence: str | None, text_only: 
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items()]
     revision = report.made.get("revision")
     origin = f"`{source}`" + (f" at revision `{plain(revision)}`" if revision else "")
+    if isinstance(adapter := report.made.get("adapter"), dict):
+        origin += f", with the adapter `{plain(adapter.get('name', ''))}` merged"
     rules = report.made.get("recipe", {}).get("rules", [])
     shown = [(f"`{plain(pattern)}`", _format(chosen)) for pattern, chosen in rules]
     parts = [

@@ -18,6 +18,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("original", metavar="A", help="the original, a folder or a repository")
     parser.add_argument("quantized", metavar="B", help="the quantized one")
     parser.add_argument(
+        "--lora",
+        metavar="FILE|MODEL",
+        help="compare with the original and this adapter, as `moshi quantize --lora` merged it",
+    )
+    parser.add_argument(
         "--audio",
         type=Path,
         metavar="DIR",
@@ -55,9 +60,12 @@ def run(args: argparse.Namespace) -> int:
             args.audio,
             free_frames=args.frames,
             offline=args.offline,
+            lora=args.lora,
             progress=bar.update,
             talk_progress=talked,
         )
+    if report.made.get("adapter") and args.lora is None:
+        print(f"note: {report.quantized} holds an adapter: --lora compares with that in A, too")
     print(terminal(report))
     if args.json is not None:
         write_text(args.json, json.dumps(to_json(report), indent=1) + "\n")

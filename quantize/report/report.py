@@ -67,11 +67,15 @@ def make_report(
     *,
     free_frames: int = 500,
     offline: bool | None = None,
+    lora: str | None = None,
     progress: Callable[[int], object] = lambda num_weights: None,
     talk_progress: Progress = lambda frames, of: None,
 ) -> Report:
-    """Compare two models, folders or repositories. Raises MoshiError, naming what is wrong."""
-    checkpoint = open_checkpoint(original, None, offline)
+    """Compare two models, folders or repositories; `lora`: an adapter of the original.
+
+    Raises MoshiError, naming what is wrong.
+    """
+    checkpoint = open_checkpoint(original, None, offline, lora=lora)
     folder = resolve(quantized, None, offline)
     if audio is not None and not isinstance(checkpoint.config, LmConfig):
         raise QuantizeError("a text model can't listen: leave out --audio")
@@ -79,7 +83,7 @@ def make_report(
     if audio is None or not isinstance(checkpoint.config, LmConfig):
         return report
     talk = compare_talk(
-        original, quantized, audio, checkpoint.config, free_frames, offline, talk_progress
+        original, quantized, audio, checkpoint.config, free_frames, offline, talk_progress, lora
     )
     return replace(report, talk=talk)
 

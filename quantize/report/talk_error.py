@@ -71,15 +71,17 @@ def compare_talk(
     free_frames: int,
     offline: bool | None,
     progress: Progress = lambda frames, of: None,
+    lora: str | None = None,
 ) -> TalkError:
     """Two models on the material of a folder. Raises QuantizeError, AudioError, WeightsError.
 
-    `progress`: told how many frames more a model has gone through, and of how many in all.
+    `progress`: told how many frames more a model has gone through, and of how many in all; `lora`:
+    an adapter of the original.
     """
     moshi: list[moshi_mlx.Moshi] = []
 
     def talker() -> moshi_mlx.Moshi:
-        moshi.append(moshi_mlx.load(original, offline=offline))
+        moshi.append(moshi_mlx.load(original, offline=offline, lora=lora))
         return moshi[0]
 
     material = read_material(audio, config, talker)
@@ -87,7 +89,7 @@ def compare_talk(
     done = partial(progress, of=total)
     with tempfile.TemporaryDirectory(prefix="moshi-report-") as name:
         folder, dtype = Path(name), working_dtype(None)
-        lm = moshi[0].lm if moshi else load_lm(original, dtype, offline=offline)
+        lm = moshi[0].lm if moshi else load_lm(original, dtype, offline=offline, lora=lora)
         heard = users_codes(material, config, free_frames)
         for number, conversation in enumerate(material):
             for k, logits in enumerate(stream_logits(lm, conversation.codes)):
