@@ -49,6 +49,12 @@ class Ready:
     load_seconds: float
     mark: str = "none"  # in the sound: "public key", "private key"
     revision: str = ""  # of the model, where it is known
+    adapter: str = ""  # what the model's is called, "" for none
+
+    @property
+    def title(self) -> str:
+        """ "nano (q8)", "nano (q8) with pirate"."""
+        return f"{self.model} ({self.recipe})" + (f" with {self.adapter}" if self.adapter else "")
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,7 @@ class Status:
     state: str = "loading"  # "loading", "idle", "talking", "failed", "stopped"
     model: str = ""
     recipe: str = ""
+    adapter: str = ""
     conversation: int = 0
     seed: int = 0
     frames: int = 0

@@ -292,6 +292,7 @@ def load(
     raw = read_config(folder)
     config = parse_config(raw, str(folder / "config.json"))
     check_converses(config, folder)
+    paths = weight_paths(folder, raw)
     words = words_from(tokenizer_file(folder, raw, tokenizer, offline), config, tokenizer)
     adaptation = adaptation_from(lora, lora_mode, raw, folder, offline)
     others = {
@@ -299,7 +300,6 @@ def load(
         for name, source in (adapters or {}).items()
     }
     mimi_path, mimi_config = mimi_file(folder, raw, mimi, offline)
-    paths = weight_paths(folder, raw)
     lm = lm_from_files(paths, config, working_dtype(dtype), kv_bits, adaptation)
     beside = {name: with_adapter(lm, other) for name, other in others.items()}
     sound = load_mimi(mimi_path, mimi_config, config.mimi_codebooks, codec)

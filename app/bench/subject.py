@@ -19,6 +19,7 @@ from moshi_mlx.memory import limit_memory
 from moshi_mlx.mimi import MimiConfig
 from moshi_mlx.moshi import Moshi, load
 from moshi_mlx.text.tokenizer import TextTokenizer
+from moshi_mlx.weights.adaptation import adapter_name
 from moshi_mlx.weights.recipes import name_of
 
 from ..doctor import checks, preflight
@@ -77,6 +78,8 @@ def from_model(args: argparse.Namespace, name: str, facts: Facts) -> Subject:
             raise MoshiError(line)
     folder = resolve(name, args.revision, args.offline, own_parts(args.mimi, args.tokenizer))
     shown = folder.name if Path(name).is_dir() else name
+    if args.lora is not None:
+        shown = f"{shown} with {adapter_name(args.lora)}"
     return Subject(
         shown,
         name_of(folder),
@@ -88,6 +91,7 @@ def from_model(args: argparse.Namespace, name: str, facts: Facts) -> Subject:
             kv_bits=args.kv_bits,
             mimi=args.mimi,
             tokenizer=args.tokenizer,
+            lora=args.lora,
         ),
     )
 

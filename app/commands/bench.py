@@ -137,6 +137,8 @@ def subjects_from(args: argparse.Namespace, facts: Facts) -> list[Subject]:
         if recipes:
             raise UsageError("--model has its own precision: --recipe goes with --random-weights")
         return [from_model(args, model_from(args), facts)]
+    if args.lora is not None:
+        raise UsageError("--lora needs the --model that it adapts: made-up weights take none")
     shape = args.random_weights
     if shape is None:
         shape = DEFAULT_SHAPE

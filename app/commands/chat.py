@@ -87,7 +87,12 @@ def seal_output(path: Path | None, chat: Chat) -> None:
     """What `--virtual-output` wrote, where a file was made."""
     ready = chat.ready
     if path is not None and ready is not None and path.is_file():
-        seal(path, Origin(ready.model, revision=ready.revision, mark=ready.mark))
+        seal(path, origin_of(ready))
+
+
+def origin_of(ready: Ready) -> Origin:
+    """Of a file that holds the model's side alone."""
+    return Origin(ready.model, revision=ready.revision, adapter=ready.adapter, mark=ready.mark)
 
 
 def hold(chat: Chat, signals: Signals, show: Callable[[], None]) -> int:

@@ -97,7 +97,8 @@ def run(args: argparse.Namespace) -> int:
         (HUMAN, MACHINE) if args.stereo else (MACHINE,),
         answer.seed,
         revision_of(moshi.folder),
-        mark=marking.kind,
+        moshi.adapter,
+        marking.kind,
     )
     transcript = write_answer(args.output, answer, heard if args.stereo else None, origin)
     if index is not None:

@@ -12,7 +12,7 @@ from moshi_mlx.errors import MoshiError
 from moshi_mlx.output.whole_file import check_outputs, whole_files
 
 from ..options.mark import add_mark_options, index_from, marking_from
-from ..options.model import add_force_option, add_source_options
+from ..options.model import adapter_from, add_force_option, add_lora_option, add_source_options
 from ..provenance.index_writer import add_sound
 from ..provenance.origin import Origin
 from ..provenance.seal import seal
@@ -52,9 +52,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     pace.add_argument("--audio-temperature", type=float, help="0 is greedy")
     add_force_option(parser)
     add_mark_options(parser)
-    add_source_options(
+    group = add_source_options(
         parser, "a folder or a Hugging Face repository (default: %(default)s)", DEFAULT_MODEL
     )
+    add_lora_option(group)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,11 +65,17 @@ def run(args: argparse.Namespace) -> int:
     marking = marking_from(args)
     from moshi_mlx.tts import load_tts
 
-    speaker = load_tts(args.model, revision=args.revision, offline=args.offline)
+    speaker = load_tts(args.model, revision=args.revision, offline=args.offline, lora=args.lora)
     speech = spoken(speaker, args)
     if speech.pcm is None:
         raise MoshiError(f"{args.model} has no Mimi beside it: it gives codes, not sound")
-    origin = Origin(args.model, seed=args.seed, revision=args.revision or "", mark=marking.kind)
+    origin = Origin(
+        args.model,
+        seed=args.seed,
+        revision=args.revision or "",
+        adapter=adapter_from(args),
+        mark=marking.kind,
+    )
     pcm = marking.applied(speech.pcm)
     with whole_files(args.output) as (sound,):
         write_samples(sound, pcm, kind, origin.note())

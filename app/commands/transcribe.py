@@ -16,7 +16,7 @@ from moshi_mlx.errors import AudioError, MoshiError, UsageError
 from moshi_mlx.output.whole_file import OutputError, whole_files
 
 from ..captions.formats import FORMATS, paths_of
-from ..options.model import add_force_option, add_source_options
+from ..options.model import add_force_option, add_lora_option, add_source_options
 
 if TYPE_CHECKING:
     from moshi_mlx.stt import Transcriber, Transcript
@@ -41,9 +41,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--output-dir", type=Path, metavar="DIR", help="files go here; without it text is printed"
     )
     add_force_option(parser)
-    add_source_options(
+    group = add_source_options(
         parser, "a folder or a Hugging Face repository (default: %(default)s)", DEFAULT_MODEL
     )
+    add_lora_option(group)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     check_inputs(waiting)
     from moshi_mlx.stt import load_stt
 
-    transcriber = load_stt(args.model, revision=args.revision, offline=args.offline)
+    transcriber = load_stt(args.model, revision=args.revision, offline=args.offline, lora=args.lora)
     failed = 0
     for name in waiting:
         try:

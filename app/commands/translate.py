@@ -15,7 +15,9 @@ from moshi_mlx.output.whole_file import check_outputs, whole_files
 from ..captions.formats import FORMATS, paths_of
 from ..options.mark import add_mark_options, index_from, marking_from
 from ..options.model import (
+    adapter_from,
     add_force_option,
+    add_lora_option,
     add_sampling_options,
     add_source_options,
     sampling_from,
@@ -52,9 +54,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_force_option(parser)
     add_mark_options(parser)
-    add_source_options(
+    group = add_source_options(
         parser, "a folder or a Hugging Face repository (default: %(default)s)", DEFAULT_MODEL
     )
+    add_lora_option(group)
     add_sampling_options(parser)
 
 
@@ -67,13 +70,17 @@ def run(args: argparse.Namespace) -> int:
     heard = read_mono(args.input)
     from moshi_mlx.translation import load_translator
 
-    translator = load_translator(args.model, revision=args.revision, offline=args.offline)
+    translator = load_translator(
+        args.model, revision=args.revision, offline=args.offline, lora=args.lora
+    )
     made = translator.translate(heard, args.guidance, **sampling_from(args))
     assert made.pcm is not None
     transcript = translator.transcript(made)
     pcm = marking.applied(made.pcm)
     channels = (HUMAN, MACHINE) if args.stereo else (MACHINE,)
-    origin = Origin(args.model, channels, args.seed, args.revision or "", mark=marking.kind)
+    origin = Origin(
+        *(args.model, channels, args.seed, args.revision or "", adapter_from(args), marking.kind)
+    )
     with whole_files(args.output, *transcripts.values()) as (sound, *texts):
         write_samples(sound, beside(heard, pcm) if args.stereo else pcm, kind, origin.note())
         seal(sound, origin)

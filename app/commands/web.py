@@ -217,7 +217,7 @@ class Host:
         self._awake.stop()
         if line.model is not None:
             model = line.model
-            print(f"{model.model} ({model.recipe}) is ready", flush=True)
+            print(f"{model.title} is ready", flush=True)
             if model.mark == "none":
                 print(UNMARKED, flush=True)
 

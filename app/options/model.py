@@ -82,6 +82,23 @@ def add_model_options(
             help=f"a {part} for a model without one: a file, or the model that has it "
             "(default: Kyutai's, if it is in the cache)",
         )
+    add_lora_option(group)
+
+
+def add_lora_option(group: argparse._ArgumentGroup) -> None:
+    """--lora, the same in every command with a model that can be fine-tuned so."""
+    group.add_argument(
+        "--lora",
+        metavar="FILE|MODEL",
+        help="an adapter for the model (lora.safetensors): a file, or a folder or repository",
+    )
+
+
+def adapter_from(args: argparse.Namespace) -> str:
+    """What the adapter that the options name is called; "" for none."""
+    from moshi_mlx.weights.adaptation import adapter_name
+
+    return "" if args.lora is None else adapter_name(args.lora)
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
@@ -126,6 +143,7 @@ def load_from(args: argparse.Namespace) -> "Moshi":
         kv_bits=args.kv_bits,
         mimi=args.mimi,
         tokenizer=args.tokenizer,
+        lora=args.lora,
     )
 
 
@@ -155,7 +173,7 @@ def engine_from(args: argparse.Namespace) -> "MakeEngine":
     announce = partial(announce_download, args.kv_bits)
     parts = parts_from(args)
     folder = resolve(name, args.revision, args.offline, own_parts(**parts), announce=announce)
-    for part, given in (("mimi", args.mimi), ("tokenizer", args.tokenizer)):
+    for part, given in (("mimi", args.mimi), ("tokenizer", args.tokenizer), ("lora", args.lora)):
         if given and REPOSITORY.fullmatch(given) and not Path(given).exists():
             resolve(given, None, args.offline, files=(part,), announce=announce)
     return engine_maker(
@@ -164,6 +182,7 @@ def engine_from(args: argparse.Namespace) -> "MakeEngine":
             codec=args.codec,
             offline=args.offline,
             kv_bits=args.kv_bits,
+            lora=args.lora,
             **parts,
         ),
         name,

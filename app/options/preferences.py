@@ -18,6 +18,7 @@ from typing import Any
 from moshi_mlx.errors import ConfigError
 
 NOT_LASTING = ("config", "help", "virtual_input", "virtual_output")
+OF_A_MODEL = ("lora", "mimi", "tokenizer", "revision")  # void where another model is asked for
 ONE_MODEL = (("model",), ("voice", "bits"))  # either names it; the other's preference is void
 
 
@@ -48,6 +49,8 @@ def parse_with_preferences(
     for one, other in (ONE_MODEL, ONE_MODEL[::-1]):
         if given.intersection(one):
             values = {name: value for name, value in values.items() if name not in other}
+    if given.intersection(sum(ONE_MODEL, ())):
+        values = {name: value for name, value in values.items() if name not in OF_A_MODEL}
     parser.set_defaults(**values)
     return parser.parse_args(argv)
 

@@ -183,6 +183,7 @@ class _Take:
         self._manifest: dict[str, Any] = {
             "model": model.model if model else "",
             "recipe": model.recipe if model else "",
+            "adapter": model.adapter if model else "",
             "seed": started.seed,
             "settings": asdict(started.settings),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -263,6 +264,7 @@ def origin_of(started: ConversationStarted, model: Ready | None) -> Origin:
         channels=(HUMAN, MACHINE),
         seed=started.seed,
         revision=model.revision if model else "",
+        adapter=model.adapter if model else "",
         mark=model.mark if model else "none",
     )
 

@@ -26,7 +26,7 @@ class PlainText:
         if isinstance(event, FrameDone):
             self._word(event)
         elif isinstance(event, Ready):
-            self.note(f"{event.model} ({event.recipe}) ready after {event.load_seconds:.1f} s")
+            self.note(f"{event.title} ready after {event.load_seconds:.1f} s")
         elif isinstance(event, ConversationStarted):
             self.end_line()
             self.note(f"conversation {event.number}, seed {event.seed}")

@@ -62,7 +62,7 @@ class TalkTranscript:
         if isinstance(event, FrameDone):
             self._word(event)
         elif isinstance(event, Ready):
-            self._note(f"{event.model} ({event.recipe}) is ready")
+            self._note(f"{event.title} is ready")
         elif isinstance(event, ConversationStarted):
             self._forget()
             self._note(f"conversation {event.number} · seed {event.seed}")

@@ -34,7 +34,8 @@ class Banner(Static):
     def show(self, snapshot: Snapshot) -> None:
         talk, parts = snapshot.talk, []
         if talk.model:
-            parts.append((f"   {talk.model} · {talk.recipe}", "$dim"))
+            names = " · ".join(name for name in (talk.model, talk.recipe, talk.adapter) if name)
+            parts.append((f"   {names}", "$dim"))
         if snapshot.recording:
             parts.append(("   ● recording", "$error"))
         if snapshot.sound.lost:

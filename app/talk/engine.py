@@ -60,6 +60,7 @@ class Engine(Protocol):
     recipe: str
     mark: str  # in its sound: "public key", "private key", "none"
     revision: str  # of the model; "" where it isn't known
+    adapter: str  # what the model's is called; "" for none
 
     def begin(self, settings: Settings) -> EngineTalk:
         """A conversation with clean state. MoshiError for settings it can't honour."""

@@ -56,6 +56,7 @@ class MoshiEngine:
         self._moshi, self.name, self.recipe = moshi, name, recipe
         self._marking = marking or Marking()
         self.mark, self.revision = self._marking.kind, revision_of(moshi.folder)
+        self.adapter = moshi.adapter
         moshi.warm_up()
         on_gpu = mx.default_device() != mx.Device(mx.cpu) if on_gpu is None else on_gpu
         found = tree_flatten(moshi.lm.parameters()) if on_gpu else ()

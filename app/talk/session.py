@@ -163,9 +163,18 @@ class TalkSession:
     def _load(self) -> Engine:
         start = time.monotonic()
         engine = self._make_engine()
-        self.status = replace(self.status, state="idle", model=engine.name, recipe=engine.recipe)
         took_s = time.monotonic() - start
-        self._emit(Ready(engine.name, engine.recipe, took_s, engine.mark, engine.revision))
+        ready = Ready(
+            *(engine.name, engine.recipe, took_s, engine.mark, engine.revision, engine.adapter)
+        )
+        self.status = replace(
+            self.status,
+            state="idle",
+            model=ready.model,
+            recipe=ready.recipe,
+            adapter=ready.adapter,
+        )
+        self._emit(ready)
         return engine
 
     def _serve(self, engine: Engine) -> None:

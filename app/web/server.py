@@ -196,6 +196,7 @@ class WebServer:
                 "state": status.state,
                 "model": status.model,
                 "recipe": status.recipe,
+                "adapter": status.adapter,
                 "busy": self.line.busy(),
                 "can_take_over": self.line.can_take_over(),
             }

@@ -118,6 +118,7 @@ class Visit:
             "seed": event.seed,
             "model": status.model,
             "recipe": status.recipe,
+            "adapter": status.adapter,
             "sampling": event.settings.sampling(),
             "recording": self.recording.id if self.recording else "",
         }

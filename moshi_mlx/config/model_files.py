@@ -13,6 +13,10 @@ from .shards import INDEX_ENDING, SHARD_INDEX, weight_files
 PARTS = ("weights", "mimi", "tokenizer")
 MERGED = "consolidated.safetensors"  # whole weights as Kyutai's trainer calls them
 ADAPTER = "lora.safetensors"  # its other output, no model
+LONE_ADAPTER = (
+    "holds an adapter and no model: give it as the adapter (--lora, lora=), and the model that it "
+    "was trained on as the model"
+)
 
 
 @dataclass(frozen=True)
@@ -143,10 +147,7 @@ def part_path(folder: Path, config: Mapping[str, Any], part: str) -> Path:
     """
     path = part_in(folder, config, part)
     if path is None and part == "weights" and (folder / ADAPTER).is_file():
-        raise WeightsError(
-            f"{folder} holds an adapter and no model: give it as the adapter (--lora, lora=), and "
-            "the model that it was trained on as the model"
-        )
+        raise WeightsError(f"{folder} {LONE_ADAPTER}")
     if path is None:
         raise WeightsError(f"{folder} has no {part} file; fetch the model again")
     return path

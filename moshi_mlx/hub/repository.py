@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.json_file import parse_json_object
-from ..config.model_files import ADAPTER, PARTS, file_names, part_in
+from ..config.model_files import ADAPTER, LONE_ADAPTER, PARTS, file_names, part_in
 from ..config.reading import read_config
 from ..config.shards import SHARD_INDEX, shard_names
 from ..errors import DownloadError, MoshiError, UsageError
@@ -235,6 +235,8 @@ def _plan(repository: str, revision: str | None, parts: tuple[str, ...], cache_d
                 "try another --revision"
             )
     if "weights" in parts and not any(name.endswith(".safetensors") for name in names):
+        if ADAPTER in all_sizes:
+            raise DownloadError(f"{repository} {LONE_ADAPTER}")
         raise DownloadError(f"{repository} holds no safetensors weights: is it a Moshi model?")
     sizes = {at + name: all_sizes[name] for name in names}
     missing = sum(

@@ -34,6 +34,7 @@ OPTIONS = {
     "codec": "auto",
     "mimi": None,
     "tokenizer": None,
+    "lora": None,
     "kv_bits": 16,
 }
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import moshi_mlx
 from moshi_mlx.config import load_config
 from moshi_mlx.errors import DownloadError, MoshiError, WeightsError
+from moshi_mlx.tensor_files.reading import read_safetensors
 from moshi_mlx.weights.lora import read_adapter
 from tests.support.fake_hub import serving
 
@@ -19,7 +21,8 @@ GREEDY = {"seed": 0, "text_temperature": 0.0, "audio_temperature": 0.0}
 
 
 def golden(name):
-    return {k: np.array(a) for k, a in mx.load(str(GOLDEN / name / "golden.safetensors")).items()}
+    arrays = read_safetensors(GOLDEN / name / "golden.safetensors")
+    return {key: np.array(array) for key, array in arrays.items()}
 
 
 def check_logits(lm, arrays, prefix):
@@ -74,7 +77,7 @@ def test_quantized_weights_take_no_merge():
 
 
 def spoilt(tmp_path, change):
-    tensors = dict(mx.load(str(LORA)))
+    tensors = read_safetensors(LORA)
     change(tensors)
     path = tmp_path / "spoilt.safetensors"
     mx.save_safetensors(str(path), tensors)
@@ -107,7 +110,7 @@ def test_an_adapter_of_another_model_and_a_mode_that_there_is_not_are_refused():
     with pytest.raises(WeightsError, match="is of another model"):
         moshi_mlx.load_lm("nano", lora=LORA)
     with pytest.raises(MoshiError, match="no lora_mode 'both'"):
-        moshi_mlx.load_lm(GOLDEN / "base", lora=LORA, lora_mode="both")
+        moshi_mlx.load_lm(GOLDEN / "base", lora=LORA, lora_mode=cast(Any, "both"))
 
 
 def test_the_scaling_is_that_of_the_adapters_config(tmp_path):
@@ -176,9 +179,11 @@ def files_of(folder, *names):
 def test_adapters_come_from_the_hub_alone_and_with_their_model(fake):
     alone = files_of(GOLDEN / "lora", "config.json", "lora.safetensors")
     raw = json.loads(alone["config.json"])
-    fake.repositories["somebody/pirate"] = alone | {"huge.safetensors": b"x" * 1000}
+    raw |= {"moshi_name": None, "lora_name": None}
+    alone["config.json"] = json.dumps(raw).encode()
+    fake.repositories["somebody/pirate"] = alone | {"huge.bin": b"x" * 1000}
     both = files_of(GOLDEN / "base", "model.safetensors") | alone
-    raw |= {"moshi_name": "model.safetensors", "mimi_name": "", "tokenizer_name": ""}
+    raw |= {"moshi_name": "model.safetensors", "lora_name": "lora.safetensors"}
     fake.repositories["somebody/both"] = both | {"config.json": json.dumps(raw).encode()}
     arrays = golden("lora")
     for lm in (
@@ -187,6 +192,8 @@ def test_adapters_come_from_the_hub_alone_and_with_their_model(fake):
     ):
         check_greedy(lm, arrays, "gen.")
     assert not any("huge" in path for _, path, _ in fake.requests)
+    with pytest.raises(DownloadError, match="somebody/pirate holds an adapter and no model"):
+        moshi_mlx.load_lm("somebody/pirate")
     fake.repositories["kyutai/base"] = files_of(GOLDEN / "base", "config.json", "model.safetensors")
     with pytest.raises(DownloadError, match="kyutai/base holds no adapter"):
         moshi_mlx.load_lm(GOLDEN / "base", lora="kyutai/base")

@@ -31,7 +31,7 @@ def own_place(tmp_path, monkeypatch):
 
 def record(folder: Path, seal=None, flac: bool = False, mark: str = "public key") -> Path:
     recorder = Recorder(folder, flac, seal=seal)
-    recorder(Ready("/home/anna/my-model", "q4", 0.1, mark, "0" * 40))
+    recorder(Ready("/home/anna/my-model", "q4", 0.1, mark, "0" * 40, "pirate"))
     recorder(ConversationStarted(1, 7, Settings()))
     rng = np.random.default_rng(0)
     for index in range(25):
@@ -61,6 +61,7 @@ def test_what_is_sealed_is_the_finished_file_and_the_manifest_says_so(tmp_path, 
     origin = sealed[0][1]
     assert (origin.channels, origin.seed, origin.mark) == ((HUMAN, MACHINE), 7, "public key")
     assert manifest(take)["signed"] is True and manifest(take)["mark"] == "public key"
+    assert manifest(take)["adapter"] == origin.adapter == "pirate"
 
 
 def test_why_a_recording_is_unsigned_is_told(tmp_path):
@@ -85,6 +86,7 @@ def test_a_recording_is_signed_with_this_machines_key(tmp_path):
     assert told["state"] == "Trusted" and manifest(take)["signed"] is True
     assert told["generation"]["seed"] == "7" and told["generation"]["revision"] == "0" * 40
     assert told["generation"]["model"] == "my-model"
+    assert told["generation"]["adapter"] == "pirate"
 
 
 def answer(tmp_path: Path, *options: str) -> Path:

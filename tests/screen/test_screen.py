@@ -110,6 +110,17 @@ async def test_the_screen_looks_as_it_was_drawn(size):
     assert shown == path.read_text(encoding="utf-8"), shown
 
 
+async def test_the_model_is_named_with_its_adapter():
+    chat = FakeChat()
+    chat.talk = replace(chat.talk, adapter="somebody/pirate")
+    chat.box(Ready("kyutai/moshiko-mlx-q4", "q4", 2.0, adapter="somebody/pirate"))
+    app = screen(chat)
+    async with app.run_test(size=(100, 24)) as pilot:
+        shown = await settled(app, pilot)
+    assert "kyutai/moshiko-mlx-q4 · q4 · somebody/pirate" in shown[0]
+    assert any("kyutai/moshiko-mlx-q4 (q4) with somebody/pirate is ready" in s for s in shown)
+
+
 async def test_it_fits_again_after_the_terminal_was_resized():
     chat = FakeChat()
     talk_of_a_minute(chat)

@@ -1,12 +1,14 @@
 """A model of known answer and known duration: says the negated input, counts, takes its time."""
 
 import time
+from typing import cast
 
 import numpy as np
 
 from app.events import Settings
 from app.talk.engine import EngineReply
 from moshi_mlx.codec.cpu_threads import DecodeBehind
+from moshi_mlx.codec.interface import CodecStream
 from moshi_mlx.errors import MoshiError
 
 
@@ -30,7 +32,7 @@ class FakeEngine:
     """`step_seconds()` is each step's duration, spent by `sleep` (a virtual clock's, or real)."""
 
     name, recipe = "fake", "q4"
-    mark, revision = "public key", ""
+    mark, revision, adapter = "public key", "", ""
     encodes_ahead = False
 
     def __init__(self, step_seconds=lambda: 0.0, sleep=time.sleep) -> None:
@@ -67,7 +69,9 @@ class BehindTalk(FakeTalk):
         start = time.monotonic()
         reply = super().step(frame, hold, following)
         self.engine.steps.append((start, time.monotonic()))
-        return EngineReply(None, " word", 7, later=self._behind.begin(self, reply.pcm))
+        return EngineReply(
+            None, " word", 7, later=self._behind.begin(cast(CodecStream, self), reply.pcm)
+        )
 
     def decode(self, pcm: np.ndarray) -> np.ndarray:
         start = time.monotonic()
@@ -90,5 +94,6 @@ class BehindEngine(FakeEngine):
         self.steps, self.decodings, self.begun = [], [], 0
 
     def begin(self, settings: Settings) -> BehindTalk:
-        self.talks.append(BehindTalk(self, settings))
-        return self.talks[-1]
+        talk = BehindTalk(self, settings)
+        self.talks.append(talk)
+        return talk

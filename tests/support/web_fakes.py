@@ -62,6 +62,7 @@ class FakeEngine:
     recipe: str = "fp32"
     mark: str = "none"
     revision: str = ""
+    adapter: str = ""
     step_s: float = 0.0
     raises: Exception | None = None
     talks: list[FakeTalk] = field(default_factory=list)

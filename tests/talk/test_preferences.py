@@ -89,6 +89,16 @@ def test_a_model_named_on_the_command_line_voids_what_the_file_prefers(
     assert (args.model, args.voice, args.bits) == left
 
 
+def test_what_belongs_to_the_preferred_model_goes_with_it(tmp_path):
+    path = written(tmp_path, 'model = "./mine"\nlora = "pirate"\nmimi = "m"\nseed = 3')
+    assert parsed("--config", path).lora == "pirate"
+    assert parsed("--config", path, "--seed", "4").lora == "pirate"
+    assert parsed("--config", path, "--lora", "monk").mimi == "m"
+    for given in (["--model", "nano"], ["--voice", "moshika"], ["--bits", "8"]):
+        args = parsed("--config", path, *given)
+        assert (args.lora, args.mimi, args.seed) == (None, None, 3)
+
+
 def test_the_usual_place_is_read_without_being_asked_for(tmp_path, monkeypatch):
     assert parsed().echo == "auto", "no file, no preferences"
     written(tmp_path / "xdg" / "moshi", 'echo = "off"')

@@ -8,6 +8,7 @@ import struct
 import sys
 import threading
 import time
+from typing import cast
 
 import aiohttp
 import numpy as np
@@ -64,6 +65,15 @@ async def test_a_client_of_kyutais_kind_hears_and_reads_the_answer():
     assert "".join(words).startswith("! I")  # FakeTalk's words of frames 3 and 6
 
 
+async def test_the_page_is_told_the_models_adapter():
+    engine = FakeEngine(adapter="pirate")
+    async with running(engine) as site, site.chat("?codec=pcm") as socket:
+        started = json.loads(await receive(socket, Kind.METADATA))
+        assert (started["model"], started["adapter"]) == ("fake", "pirate")
+        async with site.http.get(f"{site.url}/api/status") as answer:
+            assert (await answer.json())["adapter"] == "pirate"
+
+
 async def test_our_page_gets_raw_sound_with_its_figures():
     async with running(FakeEngine(step_s=0.02)) as site, site.chat("?codec=pcm&seed=5") as socket:
         await receive(socket, Kind.HANDSHAKE)
@@ -86,7 +96,7 @@ async def test_our_page_gets_raw_sound_with_its_figures():
 
 async def test_sound_decoded_beside_the_model_is_sent_while_the_model_is_busy():
     engine = BehindEngine(step_s=0.3, decode_s=0.05)
-    async with running(engine) as site, site.chat("?codec=pcm") as socket:
+    async with running(cast(FakeEngine, engine)) as site, site.chat("?codec=pcm") as socket:
         await receive(socket, Kind.METADATA)
         await speak(socket, 2)
         payload = await receive(socket, Kind.PCM)
@@ -302,6 +312,7 @@ async def test_a_recording_can_be_downloaded_by_its_visitor_only(tmp_path):
 
 async def test_nothing_is_recorded_unasked_and_nothing_is_left():
     async with running() as site:
+        assert site.server.recordings is not None
         folder = site.server.recordings.folder
         async with site.chat("?codec=pcm") as socket:
             assert json.loads(await receive(socket, Kind.METADATA))["recording"] == ""

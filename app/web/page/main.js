@@ -116,8 +116,9 @@ async function ask() {
   }
 }
 
-function model({ model, recipe }) {
-  $("model").textContent = [model?.split("/").pop(), recipe].filter(Boolean).join(" · ");
+function model({ model, recipe, adapter }) {
+  const names = [model?.split("/").pop(), recipe, adapter?.split("/").pop()];
+  $("model").textContent = names.filter(Boolean).join(" · ");
   $("model").hidden = !model;
 }
 
