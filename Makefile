@@ -3,7 +3,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: setup test test-long test-peer lint demo nano wheels clean
+.PHONY: setup test test-long test-peer lint demo docs nano wheels clean
 
 setup: $(STAMP)
 
@@ -29,6 +29,10 @@ lint: $(STAMP)
 
 demo: $(STAMP)
 	$(PY) -m app.cli demo
+
+# The API reference, made of the docstrings, without a network: build/api/index.html
+docs: $(STAMP)
+	$(PY) -m tools.api_reference build/api
 
 # Trains the embedded model anew: make nano WORK=folder
 nano:

@@ -11,21 +11,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import audio
+
+    __version__: str
     from .errors import MoshiError
     from .helium import load_helium
     from .mimi import load_mimi
     from .moshi import EarlyReply, Moshi, Reply, Session, load
+    from .session.answering import Answer
     from .stt import load_stt
+    from .text.word import Word
     from .translation import load_translator
     from .tts import load_tts
     from .weights.loading import load_lm, save_lm
 
 _WHERE = {
+    "Answer": ".session.answering",
     "EarlyReply": ".moshi",
     "Moshi": ".moshi",
     "MoshiError": ".errors",
     "Reply": ".moshi",
     "Session": ".moshi",
+    "Word": ".text.word",
     "load": ".moshi",
     "load_helium": ".helium",
     "load_lm": ".weights.loading",
@@ -36,11 +43,15 @@ _WHERE = {
     "save_lm": ".weights.loading",
 }
 __all__ = [
+    "Answer",
     "EarlyReply",
     "Moshi",
     "MoshiError",
     "Reply",
     "Session",
+    "Word",
+    "__version__",
+    "audio",
     "load",
     "load_helium",
     "load_lm",
@@ -53,9 +64,23 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
+    if name == "audio":
+        return import_module(".audio", __name__)
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_WHERE[name], __name__), name)
+
+
+def _version() -> str:
+    """Of the distribution; "unknown" in a checkout that isn't installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("moshi-local")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def __dir__() -> list[str]:

@@ -5,7 +5,7 @@ with moshi.session(seed=0) as session:
     reply = session.step(pcm)  # 80 ms of the user in, 80 ms of Moshi and a piece of text out
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,11 @@ from typing import Unpack
 import numpy as np
 
 from .audio.finite import finite
-from .clock import FRAME_SAMPLES
+from .clock import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE_HZ
 from .codec.cpu_threads import Pcm
-from .codec.interface import Codec
+from .codec.interface import Codec, checked_pcm
 from .config.lm_config import LmConfig
-from .config.model_files import weight_paths
+from .config.model_files import model_name, weight_paths
 from .config.reading import parse_config, read_config
 from .errors import ConfigError, MoshiError, suggest
 from .lm.conversation import Forced
@@ -29,6 +29,7 @@ from .loading.model_folder import check_codec
 from .memory import limit_memory
 from .mimi import load_mimi
 from .provenance import Marker
+from .session.answering import ANSWER_TAIL_MAX_S, ANSWER_TAIL_S, Answer, answer_recording
 from .session.marked import MarkedPath
 from .session.path import FramePath, MakePath, path_for
 from .session.path import shares_evaluation as shares_evaluation  # a public name of this module
@@ -84,6 +85,7 @@ class Moshi:
 
     @property
     def config(self) -> LmConfig:
+        """The language model's sizes, ids and defaults."""
         return self.lm.config
 
     def session(
@@ -112,6 +114,30 @@ class Moshi:
             raise MoshiError(f"no adapter {named} beside this model; {known} (load: adapters=)")
         return self.adapters[adapter]
 
+    def answer(
+        self,
+        pcm: np.ndarray,
+        tail_s: float = ANSWER_TAIL_S,
+        *,
+        seed: int | None = None,
+        mark: Marker | bool | None = True,
+        adapter: str | None = None,
+        on_frame: Callable[[int, int], None] = lambda done, of: None,
+        **options: Unpack[GeneratorOptions],
+    ) -> Answer:
+        """What Moshi says to a recording, float32 [samples] at 24 kHz in [-1, 1].
+
+        `tail_s`: silence after it, room for the answer; `on_frame(done, of)`: called after each
+        frame of 80 ms; the rest as in `session`. Raises MoshiError for another shape of sound and
+        a tail that is no number of seconds.
+        """
+        if not 0 <= tail_s <= ANSWER_TAIL_MAX_S:
+            raise MoshiError(f"tail_s is 0 to {ANSWER_TAIL_MAX_S:g} seconds, not {tail_s!r}")
+        heard = finite(checked_pcm(pcm))
+        heard = np.append(heard, np.zeros(int(tail_s * SAMPLE_RATE_HZ), np.float32))
+        with self.session(seed, mark=mark, adapter=adapter, **options) as session:
+            return answer_recording(session, heard, on_frame)
+
     def warm_up(self) -> None:
         """Trace every shape that a conversation will need, so that no frame pays for it.
 
@@ -123,6 +149,9 @@ class Moshi:
             session.warm_up()
             for _ in range(self.config.max_delay + 2):
                 session.step(np.zeros(FRAME_SAMPLES, np.float32))
+
+    def __repr__(self) -> str:
+        return f"<Moshi {model_name(self.folder)}: {self.lm!r}, {self.codec!r}>"
 
     def silence(self) -> np.ndarray:
         """The codes [dep_q] of a steady silent frame, for holding the model's side quiet."""
@@ -203,6 +232,24 @@ class Session:
         step, sound = path.step_early(frame, forced, checked_following(following))
         return EarlyReply(self._text.push(step.text_token), step.text_token, step.codes, sound)
 
+    def stream(self, blocks: Iterable[np.ndarray]) -> Iterator[Reply]:
+        """Sound as it comes, float32 blocks [n] at 24 kHz of any length -> a Reply each 80 ms.
+
+        The last frame is filled up with silence. Raises MoshiError for a block of another shape.
+        """
+        rest = np.zeros(0, np.float32)
+        for block in blocks:
+            rest = np.concatenate([rest, finite(checked_pcm(block))])
+            while len(rest) >= FRAME_SAMPLES:
+                frame, rest = rest[:FRAME_SAMPLES], rest[FRAME_SAMPLES:]
+                yield self.step(frame)
+        if len(rest):
+            yield self.step(np.pad(rest, (0, FRAME_SAMPLES - len(rest))))
+
+    def __repr__(self) -> str:
+        state = "closed" if self._path is None else f"{self.frames * FRAME_SECONDS:.2f} s so far"
+        return f"<Session with {model_name(self.moshi.folder)}: seed {self.seed}, {state}>"
+
     @property
     def encodes_ahead(self) -> bool:
         """Whether `step` makes use of the following frame."""
@@ -254,6 +301,7 @@ def check_frame(pcm: np.ndarray) -> np.ndarray:
 
 
 def checked_following(pcm: np.ndarray | None) -> np.ndarray | None:
+    """As `check_frame`; None stays None."""
     return None if pcm is None else check_frame(pcm)
 
 
@@ -302,7 +350,7 @@ def load(
     mimi_path, mimi_config = mimi_file(folder, raw, mimi, offline)
     lm = lm_from_files(paths, config, working_dtype(dtype), kv_bits, adaptation)
     beside = {name: with_adapter(lm, other) for name, other in others.items()}
-    sound = load_mimi(mimi_path, mimi_config, config.mimi_codebooks, codec)
+    sound = load_mimi(mimi_path, mimi_config, config.mimi_codebooks, codec, memory_limits=False)
     check_codec(sound, config, folder)
     name = "" if adaptation is None else adaptation.name
     return Moshi(lm, sound, words, folder, adapter=name, adapters=beside)

@@ -7,7 +7,7 @@ the subtitle guides of Netflix and the BBC.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from moshi_mlx.stt.words import Word
+from moshi_mlx.text.word import Word
 
 LINE_CHARACTERS = 42
 LINES = 2

@@ -1,10 +1,11 @@
 """A transcript as a file: txt, srt, vtt, tsv and json, as whisper's tools write them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from moshi_mlx.stt import Transcript
+from moshi_mlx.text.word import Word
 
 from .cues import cues_of
 
@@ -27,11 +28,17 @@ def srt(transcript: Transcript) -> str:
 
 def vtt(transcript: Transcript) -> str:
     """WebVTT."""
+    return vtt_of(transcript.words)
+
+
+def vtt_of(words: Iterable[Word], speaker: str = "") -> str:
+    """WebVTT of one speaker's words, with the speaker's name where it is given."""
+    voice = f"<v {escaped(speaker)}>" if speaker else ""
     cues = "".join(
-        f"{clock(cue.start_s, '.')} --> {clock(cue.end_s, '.')}\n"
+        f"{clock(cue.start_s, '.')} --> {clock(cue.end_s, '.')}\n{voice}"
         + "".join(f"{escaped(line)}\n" for line in cue.lines)
         + "\n"
-        for cue in cues_of(transcript.words)
+        for cue in cues_of(words)
     )
     return f"WEBVTT\n\n{cues}"
 

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from moshi_mlx.audio.levels import rms_db
+from moshi_mlx.audio.writing import write
 from moshi_mlx.clock import FRAME_SECONDS
 from moshi_mlx.errors import UsageError
 
@@ -88,14 +89,13 @@ def played(args: argparse.Namespace, questions: list[Question]) -> int:
     """The questions through virtual devices, greedy, so that every run says the same."""
     from ..audio.file_sound import FileSound
     from ..audio.loudspeaker import Loudspeaker
-    from ..recording.sound_file import write_wav
     from .chat import hold
 
     pcm, spans = track(questions, ANSWER_SECONDS)
     greedy = Settings(seed=0, text_temperature=0.0, audio_temperature=0.0)
     with Signals(terminal=True) as signals, tempfile.TemporaryDirectory() as name:
         said = Path(name) / "questions.wav"
-        write_wav(said, pcm)
+        write(said, pcm)
         options = ChatOptions(greedy, "off", args.out, seal=seal, index=index_from(args))
         sound = FileSound(said, None, 0.0, None if args.silent else Loudspeaker)
         chat = Chat(engine_from(args), sound, options)

@@ -3,23 +3,19 @@
 import argparse
 import json
 import sys
-import time
-from collections import deque
-from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 from tqdm import tqdm
 
 from moshi_mlx.audio.file import FORMATS, read_mono
-from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE_HZ
-from moshi_mlx.codec.cpu_threads import DECODING_MAX
+from moshi_mlx.audio.writing import kind_of, write_samples
+from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import UsageError
 from moshi_mlx.output.whole_file import check_outputs, whole_files
-from moshi_mlx.provenance import Marker
+from moshi_mlx.session.answering import ANSWER_TAIL_MAX_S, ANSWER_TAIL_S, Answer
+from moshi_mlx.text.word import Word
 
+from ..captions.formats import vtt_of
 from ..options.mark import add_mark_options, index_from, marking_from
 from ..options.model import (
     add_force_option,
@@ -32,32 +28,8 @@ from ..options.model import (
 )
 from ..provenance.index_writer import add_sound
 from ..provenance.marking import UNMARKED
-from ..provenance.origin import HUMAN, MACHINE, Origin, revision_of
+from ..provenance.origin import HUMAN, MACHINE, PROGRAM, Origin, revision_of
 from ..provenance.seal import seal
-from ..recording.sound_file import kind_of, write_samples
-
-if TYPE_CHECKING:
-    from moshi_mlx import Moshi
-
-TAIL_SECONDS = 4.0  # silence after the recording, so that the answer isn't cut off
-TAIL_SECONDS_MAX = 3600.0
-
-
-@dataclass
-class Answer:
-    """Moshi's side of a recording, sample-aligned with it.
-
-    `words`: (seconds, text), in order; `took_s`: from the first frame to the last.
-    """
-
-    pcm: np.ndarray
-    words: list[tuple[float, str]] = field(default_factory=list)
-    seed: int = 0
-    took_s: float = 0.0
-
-    @property
-    def text(self) -> str:
-        return "".join(text for _, text in self.words).strip()
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -71,9 +43,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tail",
         type=float,
-        default=TAIL_SECONDS,
+        default=ANSWER_TAIL_S,
         metavar="SECONDS",
-        help=f"silence added after the recording, room for the answer (default {TAIL_SECONDS:g})",
+        help=f"silence added after the recording, room for the answer (default {ANSWER_TAIL_S:g})",
     )
     add_force_option(parser)
     add_json_option(parser)
@@ -85,13 +57,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     check(args)
     heard = read_mono(args.input)
-    heard = np.append(heard, np.zeros(int(args.tail * SAMPLE_RATE_HZ), np.float32))
     marking, index = marking_from(args), index_from(args)
     moshi = load_from(args)
     moshi.warm_up()
-    answer = answer_recording(
-        moshi, heard, sys.stderr.isatty(), marking.marker(), **sampling_from(args)
-    )
+    with tqdm(unit="frame", disable=not sys.stderr.isatty()) as bar:
+
+        def advance(done: int, of: int) -> None:
+            bar.total = of
+            bar.update(done - bar.n)
+
+        answer = moshi.answer(
+            heard, args.tail, mark=marking.marker(), on_frame=advance, **sampling_from(args)
+        )
     origin = Origin(
         model_from(args),
         (HUMAN, MACHINE) if args.stereo else (MACHINE,),
@@ -100,20 +77,26 @@ def run(args: argparse.Namespace) -> int:
         moshi.adapter,
         marking.kind,
     )
-    transcript = write_answer(args.output, answer, heard if args.stereo else None, origin)
+    transcript = write_answer(args.output, answer, args.stereo, origin)
+    seconds = len(answer.pcm) / SAMPLE_RATE_HZ
     if index is not None:
         add_sound(index, answer.pcm)
     if not marking.on:
         print(UNMARKED, file=sys.stderr)
     if args.json:
         told = {"output": str(args.output), "transcript": str(transcript), "text": answer.text}
-        told |= {"seconds": len(heard) / SAMPLE_RATE_HZ, "seed": answer.seed}
+        told |= {
+            "seconds": seconds,
+            "seed": answer.seed,
+            "subtitles": str(subtitles_of(args.output)),
+        }
+        told |= {"words": [row_of(word) for word in answer.words]}
         print(json.dumps(told | {"took_s": answer.took_s}, ensure_ascii=False))
         return 0
     print(answer.text or "(Moshi said nothing)")
     print(
-        f"{args.output} and {transcript.name}: {len(heard) / SAMPLE_RATE_HZ:.1f} s, "
-        f"seed {answer.seed}, real-time factor {answer.took_s * SAMPLE_RATE_HZ / len(heard):.2f}",
+        f"{args.output}, {transcript.name} and {subtitles_of(args.output).name}: {seconds:.1f} s, "
+        f"seed {answer.seed}, real-time factor {answer.took_s / seconds:.2f}",
         file=sys.stderr,
     )
     return 0
@@ -122,77 +105,44 @@ def run(args: argparse.Namespace) -> int:
 def check(args: argparse.Namespace) -> None:
     """Before the model is loaded: an ending that can be written, and nothing lost by it."""
     kind_of(args.output)
-    check_outputs([args.output, transcript_of(args.output)], [args.input], args.force)
-    if not 0 <= args.tail <= TAIL_SECONDS_MAX:
-        raise UsageError(f"--tail must lie between 0 and {TAIL_SECONDS_MAX:g} seconds")
+    beside = (transcript_of(args.output), subtitles_of(args.output))
+    check_outputs([args.output, *beside], [args.input], args.force)
+    if not 0 <= args.tail <= ANSWER_TAIL_MAX_S:
+        raise UsageError(f"--tail must lie between 0 and {ANSWER_TAIL_MAX_S:g} seconds")
 
 
 def transcript_of(output: Path) -> Path:
     return output.with_suffix(".jsonl")
 
 
-def answer_recording(
-    moshi: "Moshi",
-    heard: np.ndarray,
-    progress: bool = False,
-    mark: Marker | bool | None = True,
-    **options,
-) -> Answer:
-    """Run a session over float32 [samples]; Moshi's side [samples], aligned to the same clock.
-
-    One frame of silence goes first, since the model ignores a session's first frame, and is taken
-    out of the alignment: sample n of the answer sounds while sample n of the recording is heard.
-    """
-    frames = -(-len(heard) // FRAME_SAMPLES)
-    padded = np.zeros((frames + 1) * FRAME_SAMPLES, np.float32)
-    padded[FRAME_SAMPLES : FRAME_SAMPLES + len(heard)] = heard
-    said = np.zeros((frames + 1, FRAME_SAMPLES), np.float32)
-    with moshi.session(mark=mark, **options) as session:
-        session.warm_up()  # a top-k of its own has a step of its own
-        answer = Answer(np.empty(0, np.float32), seed=session.seed)
-        blocks = padded.reshape(-1, FRAME_SAMPLES)
-        started_s = time.perf_counter()
-        decoding: deque[tuple[np.ndarray, Future[np.ndarray | None]]] = deque()
-        for i, block in enumerate(tqdm(blocks, unit="frame", disable=not progress)):
-            following = blocks[i + 1] if i < frames else None
-            reply = session.step_early(block, following=following)
-            if reply.text:
-                answer.words.append((max(i - 1, 0) * FRAME_SECONDS, reply.text))
-            decoding.append((said[i], reply.sound))
-            if len(decoding) > DECODING_MAX:
-                _keep(*decoding.popleft())
-        for row, sound in decoding:
-            _keep(row, sound)
-        answer.took_s = time.perf_counter() - started_s
-    answer.pcm = said[1:].reshape(-1)[: len(heard)]
-    return answer
+def subtitles_of(output: Path) -> Path:
+    return output.with_suffix(".vtt")
 
 
-def _keep(row: np.ndarray, sound: "Future[np.ndarray | None]") -> None:
-    """Wait for a frame's sound, into `row` [1920]; none while the delays fill."""
-    pcm = sound.result()
-    if pcm is not None:
-        row[:] = pcm
+def row_of(word: Word) -> dict[str, object]:
+    """A word as JSON, with its times in seconds."""
+    start_s, end_s = round(word.start_s, 2), round(word.end_s, 2)
+    return {"time_s": start_s, "end_s": end_s, "speaker": "moshi", "text": word.text}
 
 
 def write_answer(
-    path: Path, answer: Answer, heard: np.ndarray | None, origin: Origin | None = None
+    path: Path, answer: Answer, stereo: bool = False, origin: Origin | None = None
 ) -> Path:
-    """The sound (with `heard`: user left, Moshi right) and its transcript: both whole, or none.
+    """The sound (`stereo`: user left, Moshi right), its words and subtitles: all whole, or none.
 
     origin: what the sound says of itself, and is signed with where that can be done.
 
-    The transcript is one JSON object a piece of text: {"time_s", "speaker", "text"}. Returns its
+    The transcript is one JSON object a word: {"time_s", "end_s", "speaker", "text"}. Returns its
     path. Raises AudioError, OutputError.
     """
     transcript = transcript_of(path)
-    samples = answer.pcm if heard is None else np.stack([heard, answer.pcm], axis=1)
-    with whole_files(path, transcript) as (sound, words):
-        write_samples(sound, samples, kind_of(path), origin.note() if origin else "")
+    samples = answer.aligned if stereo else answer.pcm
+    with whole_files(path, transcript, subtitles_of(path)) as (sound, words, subtitles):
+        note = "" if origin is None else origin.note()
+        write_samples(sound, samples, kind_of(path), note, PROGRAM)
         if origin is not None:
             seal(sound, origin)
-        with words.open("w", encoding="utf-8") as file:
-            for seconds, text in answer.words:
-                row = {"time_s": round(seconds, 2), "speaker": "moshi", "text": text}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        rows = [json.dumps(row_of(word), ensure_ascii=False) + "\n" for word in answer.words]
+        words.write_text("".join(rows), encoding="utf-8")
+        subtitles.write_text(vtt_of(answer.words, "Moshi"), encoding="utf-8")
     return transcript

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from moshi_mlx.audio.writing import kind_of, write_samples
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.output.whole_file import check_outputs, whole_files
@@ -14,9 +15,8 @@ from moshi_mlx.output.whole_file import check_outputs, whole_files
 from ..options.mark import add_mark_options, index_from, marking_from
 from ..options.model import adapter_from, add_force_option, add_lora_option, add_source_options
 from ..provenance.index_writer import add_sound
-from ..provenance.origin import Origin
+from ..provenance.origin import PROGRAM, Origin
 from ..provenance.seal import seal
-from ..recording.sound_file import kind_of, write_samples
 
 if TYPE_CHECKING:
     from moshi_mlx.tts import Speaker, Speech
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     )
     pcm = marking.applied(speech.pcm)
     with whole_files(args.output) as (sound,):
-        write_samples(sound, pcm, kind, origin.note())
+        write_samples(sound, pcm, kind, origin.note(), PROGRAM)
         seal(sound, origin)
     if (index := index_from(args)) is not None:
         add_sound(index, pcm)

@@ -8,6 +8,7 @@ import numpy as np
 
 from moshi_mlx.audio.file import FORMATS as SOUND_FORMATS
 from moshi_mlx.audio.file import read_mono
+from moshi_mlx.audio.writing import kind_of, write_samples
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import UsageError
 from moshi_mlx.output.whole_file import check_outputs, whole_files
@@ -23,9 +24,8 @@ from ..options.model import (
     sampling_from,
 )
 from ..provenance.index_writer import add_sound
-from ..provenance.origin import HUMAN, MACHINE, Origin
+from ..provenance.origin import HUMAN, MACHINE, PROGRAM, Origin
 from ..provenance.seal import seal
-from ..recording.sound_file import kind_of, write_samples
 from .transcribe import formats_named
 
 DEFAULT_MODEL = "kyutai/hibiki-2b-mlx-bf16"
@@ -82,7 +82,8 @@ def run(args: argparse.Namespace) -> int:
         *(args.model, channels, args.seed, args.revision or "", adapter_from(args), marking.kind)
     )
     with whole_files(args.output, *transcripts.values()) as (sound, *texts):
-        write_samples(sound, beside(heard, pcm) if args.stereo else pcm, kind, origin.note())
+        samples = beside(heard, pcm) if args.stereo else pcm
+        write_samples(sound, samples, kind, origin.note(), PROGRAM)
         seal(sound, origin)
         for name, temporary in zip(transcripts, texts, strict=True):
             temporary.write_text(FORMATS[name](transcript), encoding="utf-8")

@@ -61,6 +61,9 @@ class RustCodec:
         self._frames_max, self._overlap_frames = frames_max, overlap_frames
         self._first: Any = self._instance()  # the next stream's encoder; also tests the file
 
+    def __repr__(self) -> str:
+        return f"<Mimi in rustymimi: {self.num_codebooks} codebooks>"
+
     def _instance(self) -> Any:
         import rustymimi
 
@@ -73,6 +76,7 @@ class RustCodec:
             raise _mendable(error, f"rustymimi can't load {self.path}", WeightsError) from None
 
     def encode(self, pcm: np.ndarray) -> np.ndarray:
+        """float [samples] -> int32 [num_codebooks, frames], the last frame zero-padded."""
         pcm = checked_pcm(pcm)
         frames = np.pad(pcm, (0, -len(pcm) % FRAME_SAMPLES)).reshape(-1, FRAME_SAMPLES)
         encode = self._direction("encode_step")
@@ -81,11 +85,13 @@ class RustCodec:
         return np.concatenate([empty, *codes], axis=1).astype(np.int32)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
+        """int [K, frames] -> float32 [frames * 1920]."""
         codes = checked_codes(codes, self.num_codebooks, BINS)
         stream = self.stream()
         return np.concatenate([np.zeros(0, np.float32), *map(stream.decode, codes.T)])
 
     def stream(self) -> "RustStream":
+        """A new conversation, independent of all others."""
         return RustStream(self)
 
     def _direction(self, method: str) -> "_Endless":

@@ -33,10 +33,12 @@ class TransformerConfig:
 
     @property
     def head_dim(self) -> int:
+        """Width of one head."""
         return self.dim // self.num_heads
 
     @property
     def num_kv_heads(self) -> int:
+        """Heads of keys and values."""
         return self.num_heads // self.kv_repeat
 
     @property
@@ -58,10 +60,12 @@ class DepthConfig:
 
     @property
     def num_slices(self) -> int:
+        """Codebooks that are generated."""
         return len(self.schedule)
 
     @property
     def num_weight_sets(self) -> int:
+        """Sets of weights, which slices may share."""
         return max(self.schedule) + 1
 
     @property
@@ -147,6 +151,7 @@ class LmConfig:
 
     @property
     def dep_q(self) -> int:
+        """Codebooks that the model generates; 0: it writes text alone."""
         return self.depth.num_slices if self.depth else 0
 
     @property
@@ -185,6 +190,7 @@ class LmConfig:
 
     @property
     def max_delay(self) -> int:
+        """Frames until every codebook of a frame is there."""
         return max(self.delays)
 
     @property

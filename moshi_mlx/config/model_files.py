@@ -184,6 +184,13 @@ def names_in(folder: Path) -> list[str]:
     return names + [path.relative_to(folder).as_posix() for path in folder.glob("*/*.safetensors")]
 
 
+def model_name(folder: Path) -> str:
+    """As a person calls it: a repository in Hugging Face's cache by its name, not by its commit."""
+    if folder.parent.name == "snapshots":
+        return folder.parents[1].name.removeprefix("models--").replace("--", "/")
+    return folder.name
+
+
 def _only_candidate(part: str, available: set[str]) -> list[str]:
     """`helium-1-preview-2b-bf16.safetensors`: a name of its own, but the only one there.
 

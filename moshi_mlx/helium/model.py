@@ -6,6 +6,7 @@ Source: PyTorch `moshi/modules/transformer.py`; transformers `modeling_helium.py
 Shapes: B batch, T steps, H heads, D head width, C model width, V vocabulary.
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ..weights.layers import quantize_layers
 from ..weights.loading import DTYPES, cast, stored_dtype
 from ..weights.safetensors import read_now
 from .config import HeliumConfig, load_helium_config
+from .tokenizer import tokenizer_of
 from .weights import packed, read_weights
 
 
@@ -90,10 +92,11 @@ class Helium(nn.Module):
 
     model_type = "helium"
 
-    def __init__(self, config: HeliumConfig) -> None:
+    def __init__(self, config: HeliumConfig, folder: Path | None = None) -> None:
+        """`folder`: where its tokenizer lies."""
         exact_float32()
         super().__init__()
-        self.config = config
+        self.config, self._folder = config, folder
         t = config.transformer
         self.text_emb = nn.Embedding(config.vocab_size, t.dim)
         self.transformer = HeliumTransformer(config)
@@ -110,6 +113,20 @@ class Helium(nn.Module):
             x = layer(x, mask, own)
         x = self.out_norm(x)
         return self.text_emb.as_linear(x) if self.config.tied else self.text_linear(x)
+
+    def __repr__(self) -> str:
+        t = self.config.transformer
+        return f"<Helium {t.num_layers} layers x {t.dim}, {self.config.vocab_size} pieces>"
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """For mlx-lm: `mlx_lm.generate(helium, helium.tokenizer, prompt="Once upon a time")`.
+
+        Raises WeightsError where none lies beside the weights.
+        """
+        if self._folder is None:
+            raise WeightsError("this Helium was made without a folder that has a tokenizer")
+        return tokenizer_of(self._folder, self.config)
 
     @property
     def layers(self) -> list[HeliumBlock]:
@@ -129,7 +146,8 @@ def load_helium(
     revision: str | None = None,
     offline: bool | None = None,
 ) -> Helium:
-    """Helium from a folder or repository, in Kyutai's MLX layout or transformers'.
+    """Helium and its tokenizer, in Kyutai's MLX layout or transformers', from a folder, or a
+    repository such as "kyutai/helium-1-2b".
 
     dtype: "float32", "float16" or "bfloat16"; None as stored. Quantization is read off the file.
     Raises ConfigError, WeightsError, DownloadError.
@@ -138,14 +156,14 @@ def load_helium(
 
     if dtype is not None and dtype not in DTYPES:
         raise WeightsError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
-    folder = resolve(name_or_folder, revision, offline, files=("weights",))
+    folder = resolve(name_or_folder, revision, offline, files=("weights", "tokenizer"))
     config = load_helium_config(folder)
     raw, path = read_weights(folder)
     tensors, modes = packed(raw, path, config)
     read_now(raw.values())
     check_samples(raw, path)
     del raw
-    model = Helium(config)
+    model = Helium(config, folder)
     quantize_layers(model, modes)
     to = DTYPES[dtype] if dtype else stored_dtype(tensors, path)
     model.load_weights([(name, cast(name, t, to, modes)) for name, t in tensors.items()])

@@ -238,6 +238,8 @@ def _plan(repository: str, revision: str | None, parts: tuple[str, ...], cache_d
         if ADAPTER in all_sizes:
             raise DownloadError(f"{repository} {LONE_ADAPTER}")
         raise DownloadError(f"{repository} holds no safetensors weights: is it a Moshi model?")
+    if not names:
+        raise DownloadError(f"{repository} holds no {' and no '.join(parts)}: is it a Moshi model?")
     sizes = {at + name: all_sizes[name] for name in names}
     missing = sum(
         size

@@ -48,6 +48,7 @@ class Submitted:
     wanted: np.ndarray
 
     def arrays(self) -> list[mx.array]:
+        """What is to be evaluated."""
         return [a for a in (self.drawn, self.user, self.extra_heads) if a is not None]
 
     def codes(self) -> mx.array | None:

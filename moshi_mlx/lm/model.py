@@ -62,6 +62,12 @@ class Lm(nn.Module):
         if config.conditioners:
             self.condition_provider = ConditionProvider(config)
 
+    def __repr__(self) -> str:
+        t, depth = self.config.transformer, self.config.depth
+        inner = f", depth {depth.transformer.num_layers} x {depth.transformer.dim}" if depth else ""
+        dtype = str(self.dtype).removeprefix("mlx.core.")
+        return f"<Lm {t.num_layers} layers x {t.dim}{inner}, {self.config.n_q} codebooks, {dtype}>"
+
     @property
     def dtype(self) -> mx.Dtype:
         """The dtype that activations and caches have."""

@@ -98,7 +98,9 @@ class ModelFolder:
         """The codec. Raises WeightsError, and ConfigError for one of another model."""
         from ..hub import mimi_file
 
-        mimi = load_mimi(*mimi_file(self.path, self.raw), self.config.mimi_codebooks)
+        mimi = load_mimi(
+            *mimi_file(self.path, self.raw), self.config.mimi_codebooks, memory_limits=False
+        )
         check_codec(mimi, self.config, self.path)
         assert isinstance(mimi, Mimi)
         return mimi

@@ -105,6 +105,7 @@ class MimiConfig:
 
     @property
     def frame_samples(self) -> int:
+        """Samples of a frame: 1920 at 24 kHz and 12.5 frames a second."""
         return int(self.sample_rate / self.frame_rate)
 
     @property

@@ -10,16 +10,20 @@ import mlx.core as mx
 from ..codec.choice import choose_codec
 from ..codec.interface import Codec
 from ..codec.rust import RustCodec, rust_available
-from ..errors import MoshiError
+from ..config.reading import parse_config, read_config
+from ..errors import ConfigError, MoshiError
+from ..memory import limit_memory
 from ..tensor_files.header import read_header
 from ..tensor_files.reading import read_safetensors
 from ..weights.finite import check_samples
+from ..weights.loading import DTYPES
 from ..weights.safetensors import read_now
 from .config import CONFIG_NAME, KYUTAI, MimiConfig
 from .model import Mimi
 from .tensors import Tensors
 
 BACKENDS = ("mlx", "rust", "auto")
+CODEBOOKS = 8  # that Moshi hears
 Given = MimiConfig | Mapping[str, Any] | str | Path | None
 
 
@@ -41,22 +45,35 @@ def config_from(given: Given, path: Path) -> MimiConfig:
 def load_mimi(
     path: str | Path,
     config: Given = None,
-    num_codebooks: int = 8,
+    num_codebooks: int | None = None,
     backend: str = "mlx",
-    dtype: mx.Dtype = mx.float32,
+    dtype: mx.Dtype | str = mx.float32,
+    *,
+    codec: str | None = None,
+    revision: str | None = None,
+    offline: bool | None = None,
+    memory_limits: bool = True,
 ) -> Codec:
-    """The Mimi in the safetensors file `path` (Kyutai's PyTorch layout), encoding `num_codebooks`.
+    """Mimi: of a safetensors file (Kyutai's PyTorch layout), or the one beside a language model.
 
-    `config`: a MimiConfig, the dict or the JSON file that holds one; None means `mimi_config.json`
-    beside the weights, else Kyutai's sizes. `backend` is "mlx", "rust" (rustymimi, Kyutai's sizes
-    only) or "auto" (the one by which a talk's frame is shorter here, as measured). `dtype` is what
-    MLX computes in. Raises WeightsError when file and config don't fit, ConfigError for a bad
-    config, MoshiError for codebooks or a backend that there aren't.
+    `path`: the file, or as in `moshi_mlx.load` a folder, a Hugging Face repository, of which Mimi
+    alone is fetched, or "nano". `config`: a MimiConfig, the dict or the JSON file that holds one;
+    None means what the model names, else `mimi_config.json` beside the weights, else Kyutai's
+    sizes. `num_codebooks` are encoded; None: as many as the model has to hear, else 8. `backend`,
+    which is `codec` in `load` and may be called so here, is "mlx", "rust" (rustymimi, Kyutai's
+    sizes only) or "auto" (the one by which a talk's frame is shorter here, as measured). `dtype` is
+    what MLX computes in. Raises WeightsError when file and config don't fit, ConfigError for a bad
+    config, DownloadError, MoshiError for codebooks or a backend that there aren't.
     """
+    backend = codec or backend
     if backend not in BACKENDS:
         raise MoshiError(f"no codec {backend!r}; there are {', '.join(BACKENDS)}")
-    path = Path(path)
-    config = config_from(config, path)
+    dtype = _dtype(dtype)
+    if memory_limits:
+        limit_memory()
+    path, named, codebooks = _found(path, revision, offline)
+    num_codebooks = codebooks if num_codebooks is None else num_codebooks
+    config = config_from(config or named, path)
     if not 1 <= num_codebooks <= config.quantizer.n_q:
         raise MoshiError(
             f"num_codebooks is {num_codebooks}; this Mimi has 1 to {config.quantizer.n_q}"
@@ -81,6 +98,34 @@ def load_mlx_mimi(
     read_now(arrays.values())
     check_samples(arrays, str(path))
     return Mimi(config, Tensors(arrays, path.name, dtype), num_codebooks, compiled)
+
+
+def _dtype(dtype: mx.Dtype | str) -> mx.Dtype:
+    if isinstance(dtype, str):
+        if dtype not in DTYPES:
+            raise MoshiError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
+        return DTYPES[dtype]
+    return dtype
+
+
+def _found(
+    name: str | Path, revision: str | None, offline: bool | None
+) -> tuple[Path, Path | None, int]:
+    """The weights' file, the config that a model names for it, and how many codebooks it hears."""
+    path = Path(name).expanduser()
+    if path.is_file() or path.suffix == ".safetensors":
+        return path, None, CODEBOOKS
+    from ..hub import mimi_file, resolve
+
+    folder = resolve(name, revision, offline, files=("mimi",))
+    raw = read_config(folder) if (folder / "config.json").is_file() else {}
+    if raw.get("model_type") == "mimi":
+        raise ConfigError(
+            f"{name} is Mimi in the layout of transformers; take the one that lies beside a Moshi "
+            'model: load_mimi("kyutai/moshiko-mlx-q4") fetches no more than that'
+        )
+    codebooks = parse_config(raw).mimi_codebooks if raw else CODEBOOKS
+    return *mimi_file(folder, raw), codebooks
 
 
 def _rust(path: Path, config: MimiConfig, num_codebooks: int) -> RustCodec:

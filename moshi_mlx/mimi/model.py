@@ -63,6 +63,9 @@ class Mimi:
             mx.compile(self.decode_step) if compiled else self.decode_step
         )
 
+    def __repr__(self) -> str:
+        return f"<Mimi in MLX: {self.num_codebooks} of {self.config.quantizer.n_q} codebooks>"
+
     def _build_encoder(self, tensors: Tensors) -> None:
         config, layout = self.config, self._encoder_layout
         width, stride = config.seanet.dimension, config.frame_positions

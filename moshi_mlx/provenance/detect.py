@@ -45,6 +45,7 @@ class Window:
 
     @property
     def found(self) -> bool:
+        """Whether the mark is there, at FALSE_ALARM."""
         return self.false_alarm <= FALSE_ALARM
 
 

@@ -36,6 +36,10 @@ class Transcriber:
         self.prefix_frames = math.ceil(prefix_s * FRAME_RATE_HZ)
         self.offset_s = self.prefix_frames / FRAME_RATE_HZ + delay_s
 
+    def __repr__(self) -> str:
+        delay_s = self.delay / FRAME_RATE_HZ
+        return f"<Transcriber: {self.lm!r}, {self.mimi!r}, {delay_s:g} s behind>"
+
     @property
     def has_pauses(self) -> bool:
         """Whether the model tells how likely a pause is."""

@@ -23,4 +23,5 @@ class Transcript:
 
     @property
     def text(self) -> str:
+        """All that was said."""
         return " ".join(part for part in (self.leading, *(w.text for w in self.words)) if part)

@@ -7,19 +7,13 @@ Source: kyutai-labs/delayed-streams-modeling, `stt_from_file_pytorch.py`.
 """
 
 import copy
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from ..text.word import Word
 
 FRAME_RATE_HZ = 12.5
 LAST_WORD_STEPS = 12.5  # a second: the longest that a word without an end may take
 EOS = 2
-
-
-class Word(NamedTuple):
-    """A word, and when it was said: seconds from the first sample of the sound."""
-
-    text: str
-    start_s: float
-    end_s: float
 
 
 class Pieces(Protocol):

@@ -21,7 +21,10 @@ class TokenReader(Protocol):
 class Tokenizer(Protocol):
     """Text to ids, and streams of ids to text."""
 
+    def __len__(self) -> int: ...
     def encode(self, text: str) -> list[int]: ...
+    def decode(self, ids: list[int]) -> str: ...
+    def piece(self, token: int) -> str: ...
     def stream(self, silent: tuple[int, ...] = ()) -> TokenReader: ...
 
 
@@ -46,6 +49,9 @@ class TextTokenizer:
     def __len__(self) -> int:
         return self._model.get_piece_size()
 
+    def __repr__(self) -> str:
+        return f"<TextTokenizer of {len(self)} pieces>"
+
     def encode(self, text: str) -> list[int]:
         return self._model.encode(text)
 
@@ -54,7 +60,12 @@ class TextTokenizer:
         return "".join(map(self._model.id_to_piece, ids)).replace(WORD_START, " ")
 
     def decode(self, ids: list[int]) -> str:
+        """Their text, without control pieces."""
         return self._model.decode(ids)
+
+    def piece(self, token: int) -> str:
+        """As it stands in the vocabulary."""
+        return self._model.id_to_piece(token)
 
     def stream(self, silent: tuple[int, ...] = ()) -> "TextStream":
         """A decoder of one stream of tokens; `silent` ids print nothing."""
@@ -95,8 +106,19 @@ class JsonTokenizer:
         except Exception as error:  # the library raises nothing narrower
             raise WeightsError(f"{path} is no tokenizer.json ({error}); fetch it again") from None
 
+    def __len__(self) -> int:
+        return self._model.get_vocab_size()
+
     def encode(self, text: str) -> list[int]:
         return self._model.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: list[int]) -> str:
+        """Their text, without control tokens."""
+        return self._model.decode(ids, skip_special_tokens=True)
+
+    def piece(self, token: int) -> str:
+        """As it stands in the vocabulary."""
+        return self._model.id_to_token(token) or ""
 
     def stream(self, silent: tuple[int, ...] = ()) -> "JsonStream":
         return JsonStream(self._model, silent)

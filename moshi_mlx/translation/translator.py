@@ -57,6 +57,10 @@ class Translator:
         self.lm, self._mimi, self.tokenizer = lm, mimi, tokenizer
         lm.text_emb.copy_row(PAD, EOS)  # an early EOS is read back as silence
 
+    def __repr__(self) -> str:
+        codec = "no Mimi" if self._mimi is None else repr(self._mimi)
+        return f"<Translator: {self.lm!r}, {codec}>"
+
     @property
     def guided(self) -> bool:
         """Whether the model knows how good its training material was, and can be guided."""

@@ -110,6 +110,10 @@ class Speaker:
         self.delay_steps, self.ahead, self.model_id = delay_steps, ahead, model_id
         self._frames: dict[int, SpeakingFrame] = {}
 
+    def __repr__(self) -> str:
+        codec = "no Mimi" if self.mimi is None else repr(self.mimi)
+        return f"<Speaker: {self.lm!r}, {codec}>"
+
     @property
     def multi_speaker(self) -> bool:
         """Whether voices are given as conditions, and turns marked."""
@@ -228,6 +232,7 @@ class SpeechStream:
 
     @property
     def has_words(self) -> bool:
+        """Whether anything was given that can be said."""
         return self._machine.has_words
 
     @property

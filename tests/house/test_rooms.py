@@ -16,12 +16,14 @@ AT_THE_DOOR = {"app": 3, "moshi_mlx": 8, "quantize": 4, "tests": 2}
 # What programs outside import; what a module exported before it became a folder stays.
 PUBLIC = {
     "moshi_mlx": (
-        "EarlyReply Moshi MoshiError Reply Session load load_helium load_lm load_mimi save_lm"
+        "Answer EarlyReply Moshi MoshiError Reply Session Word __version__ audio load load_helium "
+        "load_lm load_mimi save_lm"
     ),
     "moshi_mlx.config": (
         "ConditionerConfig DepthConfig EMPTY FuserConfig LmConfig NOT_GENERATED NO_INPUT "
         "SamplingConfig TransformerConfig load_config parse_config read_config suggest"
     ),
+    "moshi_mlx.audio": "read write",
     "moshi_mlx.codec": (
         "BACKLOG_MAX BINS Codec CodecStream FRAMES_MAX MEASURE_SECONDS OVERLAP_FRAMES "
         "RustCodec RustStream "

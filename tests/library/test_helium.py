@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
+import mlx_lm
 import numpy as np
 import pytest
 import sentencepiece
@@ -19,7 +20,7 @@ import moshi_mlx
 from app.cli import main
 from moshi_mlx.config.presets import raw_preset
 from moshi_mlx.config.reading import parse_config
-from moshi_mlx.errors import ConfigError, WeightsError
+from moshi_mlx.errors import ConfigError, MoshiError, WeightsError
 from moshi_mlx.helium.config import parse_helium_config
 from moshi_mlx.helium.model import Helium, load_helium
 from moshi_mlx.text.tokenizer import load_tokenizer
@@ -229,6 +230,33 @@ def speaking(request, tmp_path: Path) -> Path:
         )
         (tmp_path / request.param).write_bytes(written.getvalue())
     return tmp_path
+
+
+def test_mlx_lms_generate_runs_with_the_tokenizer_beside(speaking: Path) -> None:
+    helium = moshi_mlx.load_helium(speaking, dtype="float32")
+    text = mlx_lm.generate(helium, helium.tokenizer, prompt="the cat", max_tokens=12)
+    (file,) = speaking.glob("tokenizer.*")
+    tokenizer = load_tokenizer(file)
+    ids = [1, *tokenizer.encode("the cat")]
+    steps = generate_step(mx.array(ids), helium, max_tokens=12)
+    found: list[int] = []
+    for token, _ in steps:
+        if int(token) in helium.config.eos_token_ids:
+            break
+        found += [int(token)] if int(token) < len(tokenizer) else []
+    assert found and text.strip() == tokenizer.decode(found).strip()
+    plain = helium.tokenizer
+    assert plain.encode("the cat") == ids and plain.encode("the cat", add_special_tokens=False)
+    assert plain.convert_tokens_to_ids(plain.bos_token) == 1 and len(plain) == len(tokenizer)
+    with pytest.raises(MoshiError, match="no chat template"):
+        plain.apply_chat_template([])
+
+
+def test_a_helium_without_a_tokenizer_says_so() -> None:
+    with pytest.raises(WeightsError, match="has no tokenizer file"):
+        moshi_mlx.load_helium(GOLDEN / "helium").tokenizer  # noqa: B018
+    with pytest.raises(WeightsError, match="without a folder"):
+        Helium(parse_helium_config(RAW)).tokenizer  # noqa: B018
 
 
 def test_moshi_text_streams_a_completion(speaking: Path, capsys) -> None:

@@ -17,12 +17,14 @@ import soxr
 
 import moshi_mlx
 from app.cli import main
-from app.commands.file import Answer, answer_recording, write_answer
+from app.commands.file import write_answer
 from moshi_mlx.audio.file import read_mono
 from moshi_mlx.backend.compiler import can_compile
 from moshi_mlx.lm.model import Lm
 from moshi_mlx.moshi import Moshi, Session
 from moshi_mlx.output.whole_file import OutputError
+from moshi_mlx.session.answering import Answer
+from moshi_mlx.text.word import Word
 from tests.support.cpu_codec import SLOW_S, CpuCodec, moshi_with
 
 NANO = Path(moshi_mlx.__file__).parent / "nano"
@@ -40,7 +42,7 @@ def transcript(path: Path) -> list[dict]:
 
 
 def text_of(rows: list[dict]) -> str:
-    return "".join(row["text"] for row in rows).strip()
+    return " ".join(row["text"] for row in rows)
 
 
 def expected_answer() -> str:
@@ -67,6 +69,9 @@ def test_a_question_in_any_format_is_answered(
     times = [row["time_s"] for row in rows]
     seconds = len(pcm) / rate + 4.0  # the tail
     assert times == sorted(times) and times[0] >= 0 and times[-1] < seconds
+    assert all(row["time_s"] < row["end_s"] for row in rows)
+    subtitles = (tmp_path / "answer.vtt").read_text()
+    assert subtitles.startswith("WEBVTT\n\n00:00:0") and f"<v Moshi>{said.out}" in subtitles
     sound, rate_out = soundfile.read(out)
     assert rate_out == RATE and sound.ndim == 1
     assert abs(len(sound) / RATE - seconds) < 0.1  # mp3 pads
@@ -95,16 +100,19 @@ def test_nothing_of_the_recording_is_lost_and_times_are_those_of_the_session(
 ) -> None:
     """By hand: one silent frame, then the recording; what is said while frame i is heard."""
     moshi = load()
-    heard = read_mono(QUESTION)[: 14 * 1920 - 700]
-    answer = answer_recording(moshi, heard, seed=4)
+    heard, told = read_mono(QUESTION)[: 14 * 1920 - 700], []
+    answer = moshi.answer(heard, 0.0, seed=4, on_frame=lambda *one: told.append(one))
+    assert told == [(i, 15) for i in range(1, 16)] and answer.seed == 4
     frames = np.pad(heard, (1920, 700)).reshape(-1, 1920)
     with moshi.session(seed=4) as session:
         replies = [session.step(frame) for frame in frames]
     silence = np.zeros(1920, np.float32)
     said = np.concatenate([silence if r.pcm is None else r.pcm for r in replies[1:]])
     np.testing.assert_array_equal(answer.pcm, said[: len(heard)])
-    words = [(max(i - 1, 0) * 0.08, r.text) for i, r in enumerate(replies) if r.text]
-    assert words == answer.words
+    np.testing.assert_array_equal(answer.aligned, np.stack([heard, answer.pcm], axis=1))
+    starts = [max(i - 1, 0) * 0.08 for i, r in enumerate(replies) if r.text.startswith(" ")]
+    assert [word.start_s for word in answer.words] == starts
+    assert answer.text == "".join(r.text for r in replies).strip()
 
 
 @pytest.mark.skipif(not can_compile(), reason="nothing is traced where nothing can be compiled")
@@ -123,7 +131,7 @@ def test_a_top_k_of_its_own_is_traced_before_the_first_frame(monkeypatch) -> Non
 
     monkeypatch.setattr(Lm, "step", traced)
     monkeypatch.setattr(Session, "step_early", counted)
-    answer_recording(moshi_with(CpuCodec()), np.zeros(10 * 1920, np.float32), text_top_k=7)
+    moshi_with(CpuCodec()).answer(np.zeros(10 * 1920, np.float32), 0.0, text_top_k=7)
     assert at_steps and 0 < at_steps[0] == len(traces)
 
 
@@ -210,31 +218,33 @@ def test_a_disk_that_fills_up_leaves_what_was_there(name: str, tmp_path: Path) -
     )
     assert done.returncode == 1
     line = done.stderr.splitlines()[-1]
-    assert (
-        line.startswith(f"error: {out} and {out.with_suffix('.jsonl')} can't be written")
-        and "is the disk full?" in line
-    )
+    files = " and ".join(str(out.with_suffix(end)) for end in (out.suffix, ".jsonl", ".vtt"))
+    assert line.startswith(f"error: {files} can't be written") and "is the disk full?" in line
     assert "Traceback" not in done.stderr
     assert [*tmp_path.iterdir()] == [out] and out.read_text() == "an earlier answer"
 
 
 def test_sound_and_transcript_come_together_or_not_at_all(tmp_path: Path) -> None:
-    answer = Answer(np.zeros(100, np.float32), [(0.08, " hé")])
+    silence = np.zeros((100, 2), np.float32)
+    answer = Answer(silence[:, 0], (Word("hé", 0.08, 0.5),), silence, seed=0, took_s=1.0)
     (tmp_path / "a.jsonl").mkdir()  # the transcript can't take its name
     (tmp_path / "a.jsonl" / "x").touch()
-    with pytest.raises(OutputError, match=r"a\.jsonl can't be written"):
-        write_answer(tmp_path / "a.wav", answer, None)
+    with pytest.raises(OutputError, match=r"a\.jsonl and \S+a\.vtt can't be written"):
+        write_answer(tmp_path / "a.wav", answer)
     assert [*tmp_path.iterdir()] == [tmp_path / "a.jsonl"]
-    path = write_answer(tmp_path / "b.wav", answer, None)
+    path = write_answer(tmp_path / "b.wav", answer)
     assert path.read_text(encoding="utf-8") == (
-        '{"time_s": 0.08, "speaker": "moshi", "text": " hé"}\n'
+        '{"time_s": 0.08, "end_s": 0.5, "speaker": "moshi", "text": "hé"}\n'
+    )
+    assert (tmp_path / "b.vtt").read_text(encoding="utf-8") == (
+        "WEBVTT\n\n00:00:00.080 --> 00:00:00.500\n<v Moshi>hé\n\n"
     )
 
 
 def test_nothing_that_is_there_is_replaced_without_force(tmp_path: Path, capsys) -> None:
     """Also a transcript, whose name nobody typed, and a recording called like one."""
     sound, words = tmp_path / "o.wav", tmp_path / "o.jsonl"
-    for there in (sound, words):
+    for there in (sound, words, tmp_path / "o.vtt"):
         there.write_text("precious")
         assert moshi_file(QUESTION, sound) == 1
         said = capsys.readouterr().err
