@@ -3,6 +3,7 @@
 python -m tools.api_reference FOLDER
 """
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -30,6 +31,10 @@ def main(folder: Path) -> None:
     """Writes `index.html` and a page for each module."""
     import pdoc
 
+    for name in MODULES:  # those that come when they are asked for, too
+        module = importlib.import_module(name)
+        for public in getattr(module, "__all__", ()):
+            getattr(module, public)
     pdoc.render.configure(docformat="markdown", show_source=False, search=True)
     pdoc.pdoc(*MODULES, output_directory=folder)
     print(folder / "index.html")

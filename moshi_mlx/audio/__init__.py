@@ -19,4 +19,5 @@ def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, function = _WHERE[name]
-    return getattr(import_module(module, __name__), function)
+    globals()[name] = getattr(import_module(module, __name__), function)
+    return globals()[name]
