@@ -53,9 +53,13 @@ def known_bytes(info: Mapping[str, Any], key: str) -> int:
 class LimitSetters(Protocol):
     """What of MLX sets a limit and tells the one before."""
 
-    def set_wired_limit(self, limit: int) -> int: ...
+    def set_wired_limit(self, limit: int) -> int:
+        """Bytes that stay resident; returns the limit before."""
+        ...
 
-    def set_cache_limit(self, limit: int) -> int: ...
+    def set_cache_limit(self, limit: int) -> int:
+        """Bytes of freed buffers that are kept; returns the limit before."""
+        ...
 
 
 MLX = cast(LimitSetters, mx)

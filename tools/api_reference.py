@@ -36,7 +36,10 @@ def main(folder: Path) -> None:
         for public in getattr(module, "__all__", ()):
             getattr(module, public)
     pdoc.render.configure(docformat="markdown", show_source=False, search=True)
-    pdoc.pdoc(*MODULES, output_directory=folder)
+    names = "|".join(
+        module.removeprefix("moshi_mlx.").replace(".", r"\.") for module in MODULES[1:]
+    )
+    pdoc.pdoc("moshi_mlx", rf"!moshi_mlx\.(?!({names})$)", output_directory=folder)
     print(folder / "index.html")
 
 
