@@ -1,9 +1,10 @@
 """A transcript as a file: txt, srt, vtt, tsv and json, as whisper's tools write them."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from moshi_mlx.output.whole_file import whole_files
 from moshi_mlx.stt import Transcript
 from moshi_mlx.text.word import Word
 
@@ -93,6 +94,13 @@ def clock(seconds: float, point: str) -> str:
 def escaped(text: str) -> str:
     """Text in a WebVTT cue: three characters have a meaning there."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def write_files(transcript: Transcript, paths: Mapping[str, Path]) -> None:
+    """A file for each format, all of them whole or none. Raises OutputError."""
+    with whole_files(*paths.values()) as temporaries:
+        for kind, temporary in zip(paths, temporaries, strict=True):
+            temporary.write_text(FORMATS[kind](transcript), encoding="utf-8")
 
 
 def paths_of(sound: Path, folder: Path, formats: list[str]) -> dict[str, Path]:

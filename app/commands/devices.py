@@ -3,6 +3,7 @@
 import argparse
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 from moshi_mlx.errors import UsageError, printable
 
@@ -10,6 +11,7 @@ from ..audio.devices.choice import Wish, choose
 from ..audio.devices.device import Device
 from ..audio.devices.lid import lid_closed
 from ..audio.process.process import scan_devices
+from ..audio.sound import Sound
 from ..options.model import add_json_option
 
 
@@ -28,6 +30,35 @@ def add_device_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup
         metavar="N",
         help="which of the input's channels the microphone is on (default 1)",
     )
+
+
+def add_microphone_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """For commands that only listen."""
+    parser.add_argument("--input", metavar="NAME", help="microphone: a part of its name, or number")
+    parser.add_argument(
+        "--input-channel",
+        type=int,
+        default=1,
+        metavar="N",
+        help="which of its channels",
+    )
+    parser.add_argument(
+        "--virtual-input", type=Path, metavar="FILE", help="a recording in place of a microphone"
+    )
+
+
+def microphone_from(args: argparse.Namespace) -> Sound:
+    """What `add_microphone_options` names, found but not opened. Raises AudioError."""
+    channel = checked_channel(args.input_channel)
+    if args.virtual_input is None:
+        from ..audio.device_sound import DeviceSound
+
+        return DeviceSound(args.input, None, channel)
+    if args.input or channel != 1:
+        raise UsageError("--virtual-input is a device of its own: leave --input out")
+    from ..audio.file_sound import FileSound
+
+    return FileSound(args.virtual_input, None, 0.0)
 
 
 def run(args: argparse.Namespace) -> int:

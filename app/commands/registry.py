@@ -11,7 +11,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "devices": (".devices", "list the sound devices and say which a talk would use"),
     "demo": (".demo", "a spoken talk with the small model in the package; nothing to download"),
     "file": (".file", "let Moshi answer a recording, into a sound file and a transcript"),
-    "transcribe": (".transcribe", "write down what recordings say, with the time of each word"),
+    "transcribe": (
+        ".transcribe",
+        "write down recordings or a microphone, each word with its time",
+    ),
     "say": (".say", "say a text aloud into a sound file, word by word"),
     "translate": (".translate", "translate a spoken recording into speech of another language"),
     "text": (".text", "continue a text with Helium, the language model inside Moshi"),

@@ -1,46 +1,62 @@
-"""Write down what recordings say: words with their times, as text, subtitles or JSON."""
+"""Write down what recordings say, or a microphone hears: words with their times, as text,
+subtitles or JSON."""
 
 import argparse
 import io
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
 from moshi_mlx.audio.file import read_mono
-from moshi_mlx.clock import FRAME_SAMPLES, SAMPLE_RATE_HZ
 from moshi_mlx.errors import AudioError, MoshiError, UsageError
-from moshi_mlx.output.whole_file import OutputError, whole_files
+from moshi_mlx.output.whole_file import OutputError
 
-from ..captions.formats import FORMATS, paths_of
+from ..captions.formats import FORMATS, paths_of, write_files
+from ..options.captions import add_format_option, formats_named
 from ..options.model import add_force_option, add_lora_option, add_source_options
+from .devices import add_microphone_options, microphone_from
+from .signals import Signals
 
 if TYPE_CHECKING:
-    from moshi_mlx.stt import Transcriber, Transcript
+    from moshi_mlx.stt import Prompt, Transcriber, Transcript
+
+    from ..audio.sound import Sound
 
 DEFAULT_MODEL = "kyutai/stt-1b-en_fr-mlx"
-ALL = "all"
 STDIN = "-"
-CHUNK = 12 * FRAME_SAMPLES  # about a second between two moves of the progress bar
+BATCH = 4
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help='recordings; "-" reads one from stdin'
+        "files", nargs="*", metavar="FILE", help='recordings; "-" reads one from stdin'
     )
-    parser.add_argument(
-        "--format",
-        default="txt",
-        metavar="FORMAT",
-        help=f"{', '.join(FORMATS)}, several with commas, or {ALL} (default: %(default)s)",
-    )
+    add_format_option(parser)
     parser.add_argument(
         "--output-dir", type=Path, metavar="DIR", help="files go here; without it text is printed"
     )
     add_force_option(parser)
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=BATCH,
+        metavar="N",
+        help="recordings in one pass over the model (default %(default)s)",
+    )
+    live = parser.add_argument_group("from the microphone")
+    live.add_argument(
+        "--live",
+        action="store_true",
+        help="write down what is said until Ctrl-C; the transcript goes into --output-dir, or here",
+    )
+    add_microphone_options(live)
+    spelling = parser.add_argument_group("spelling of names (a recording in which they are said)")
+    spelling.add_argument("--prompt", metavar="TEXT", help="what is said in --prompt-file")
+    spelling.add_argument("--prompt-file", type=Path, metavar="FILE", help="heard first")
     group = add_source_options(
         parser, "a folder or a Hugging Face repository (default: %(default)s)", DEFAULT_MODEL
     )
@@ -49,52 +65,59 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0, or 1 if a file could not be read or written; the others are done all the same."""
+    check_arguments(args)
     formats = formats_from(args)
+    if args.live:
+        return listen(args, formats)
     waiting = [name for name in args.files if not done(name, args, formats)]
     if not waiting:
         return 0
     check_inputs(waiting)
-    from moshi_mlx.stt import load_stt
-
-    transcriber = load_stt(args.model, revision=args.revision, offline=args.offline, lora=args.lora)
-    failed = 0
-    for name in waiting:
-        try:
-            transcript = transcribe(transcriber, name)
-            deliver(transcript, name, args, formats)
-        except (AudioError, OutputError) as error:
-            if len(args.files) == 1:
-                raise
-            failed += 1
-            print(f"error: {error}", file=sys.stderr)
+    prompt = prompt_from(args)
+    transcriber = transcriber_from(args)
+    failed = write_down(transcriber, waiting, args, formats, prompt)
     if failed:
         print(f"{failed} of {len(waiting)} recordings failed, see above", file=sys.stderr)
     return 1 if failed else 0
 
 
+def transcriber_from(args: argparse.Namespace) -> "Transcriber":
+    """The model that the options name, downloaded first where necessary. Raises MoshiError."""
+    from moshi_mlx.stt import load_stt
+
+    return load_stt(args.model, revision=args.revision, offline=args.offline, lora=args.lora)
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """What contradicts itself. Raises UsageError."""
+    if args.live and args.files:
+        raise UsageError("--live listens to the microphone: leave the files out, or --live")
+    if not args.live and not args.files:
+        raise UsageError('say which recordings, "-" for stdin, or --live for the microphone')
+    if not args.live and (args.input or args.virtual_input or args.input_channel != 1):
+        raise UsageError("--input, --input-channel and --virtual-input are for --live")
+    if (args.prompt is None) != (args.prompt_file is None):
+        raise UsageError("--prompt and --prompt-file go together: a text, and where it is said")
+    if args.batch < 1:
+        raise UsageError(f"--batch must be 1 or more, not {args.batch}")
+
+
 def formats_from(args: argparse.Namespace) -> list[str]:
     """The formats asked for. Raises MoshiError before anything is loaded."""
     names = formats_named(args.format)
+    if args.output_dir is not None and args.output_dir.exists() and not args.output_dir.is_dir():
+        raise UsageError(f"{args.output_dir} is no folder; give --output-dir another name")
+    if args.live:
+        return names
     if args.output_dir is None:
         if len(names) > 1:
             raise UsageError("several formats need files: say where with --output-dir DIR")
         return names
-    if args.output_dir.exists() and not args.output_dir.is_dir():
-        raise UsageError(f"{args.output_dir} is no folder; give --output-dir another name")
     stems = [Path(name).stem for name in args.files]
     if twice := next((stem for stem in stems if stems.count(stem) > 1), None):
         raise MoshiError(
             f"two recordings would both become {twice}.{names[0]}; rename one, or run them apart"
         )
-    return names
-
-
-def formats_named(given: str) -> list[str]:
-    """ "txt,srt" or "all" -> formats. Raises MoshiError for others."""
-    names = list(FORMATS) if given == ALL else list(dict.fromkeys(given.split(",")))
-    for name in names:
-        if name not in FORMATS:
-            raise UsageError(f"no format {name!r}; there are {', '.join(FORMATS)} and {ALL}")
     return names
 
 
@@ -115,6 +138,15 @@ def check_inputs(names: list[str]) -> None:
             raise AudioError(f"no sound file at {name}; check the path")
 
 
+def prompt_from(args: argparse.Namespace) -> "Prompt | None":
+    """Raises AudioError for a file that can't be read."""
+    if args.prompt is None:
+        return None
+    from moshi_mlx.stt import Prompt
+
+    return Prompt(args.prompt, read_mono(args.prompt_file))
+
+
 def read_sound(name: str) -> np.ndarray:
     """float32 [samples] at 24 kHz. Raises AudioError."""
     if name != STDIN:
@@ -125,22 +157,36 @@ def read_sound(name: str) -> np.ndarray:
     return read_mono(io.BytesIO(given))
 
 
-def transcribe(transcriber: "Transcriber", name: str) -> "Transcript":
-    """One recording, with a bar that tells how many times faster than real time it goes."""
-    pcm = read_sound(name)
-    stream, started_s = transcriber.stream(), time.perf_counter()
-    seconds = len(pcm) / SAMPLE_RATE_HZ
-    with tqdm(total=round(seconds, 1), unit="s", desc=name, disable=not sys.stderr.isatty()) as bar:
-        for start in range(0, len(pcm), CHUNK):
-            part = pcm[start : start + CHUNK]
-            stream.push(part)
-            bar.update(len(part) / SAMPLE_RATE_HZ)
-            heard_s = (start + len(part)) / SAMPLE_RATE_HZ
-            bar.set_postfix_str(f"{heard_s / (time.perf_counter() - started_s):.1f} x real time")
-        stream.finish()
-    speed = seconds / (time.perf_counter() - started_s)
-    print(f"{name}: {seconds:.1f} s, {speed:.1f} x real time", file=sys.stderr)
-    return stream.transcript()
+def write_down(
+    transcriber: "Transcriber",
+    names: list[str],
+    args: argparse.Namespace,
+    formats: list[str],
+    prompt: "Prompt | None",
+) -> int:
+    """How many of the recordings failed. A single one's error is raised."""
+    from ..speech.recordings import RecordingList
+
+    failures: list[MoshiError] = []
+
+    def failed(error: MoshiError) -> None:
+        if len(names) == 1:
+            raise error
+        failures.append(error)
+        print(f"error: {error}", file=sys.stderr)
+
+    started_s = time.perf_counter()
+    recordings = RecordingList(names, read_sound, failed, sys.stderr.isatty(), prompt)
+    for name, transcript, seconds in recordings.transcribe(transcriber, args.batch):
+        try:
+            deliver(transcript, name, args, formats)
+        except OutputError as error:
+            failed(error)
+        else:
+            print(f"{name}: {seconds:.1f} s", file=sys.stderr)
+    speed = recordings.heard_s / max(1e-9, time.perf_counter() - started_s)
+    print(f"{recordings.heard_s:.1f} s of sound, {speed:.1f} x real time", file=sys.stderr)
+    return len(failures)
 
 
 def deliver(
@@ -152,7 +198,55 @@ def deliver(
         return
     args.output_dir.mkdir(parents=True, exist_ok=True)
     sound = Path("stdin" if name == STDIN else name)
-    paths = paths_of(sound, args.output_dir, formats)
-    with whole_files(*paths.values()) as temporaries:
-        for kind, temporary in zip(paths, temporaries, strict=True):
-            temporary.write_text(FORMATS[kind](transcript), encoding="utf-8")
+    write_files(transcript, paths_of(sound, args.output_dir, formats))
+
+
+def listen(args: argparse.Namespace, formats: list[str]) -> int:
+    """The microphone, until Ctrl-C or the end of --virtual-input."""
+    prompt, stop = prompt_from(args), threading.Event()
+    sound = microphone_from(args)
+    try:
+        transcriber = transcriber_from(args)
+        with Signals(terminal=True, interrupted=0) as signals:
+            signals.call(stop.set)
+            return hear(sound, transcriber, prompt, args, formats, stop)
+    finally:
+        sound.stop()
+
+
+def hear(
+    sound: "Sound",
+    transcriber: "Transcriber",
+    prompt: "Prompt | None",
+    args: argparse.Namespace,
+    formats: list[str],
+    stop: threading.Event,
+) -> int:
+    """Show what is said and keep it; the exit status."""
+    from ..speech.listening import Listening
+
+    folder = args.output_dir or Path()
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = paths_of(Path(time.strftime("live-%Y%m%d-%H%M%S.wav")), folder, formats)
+    stream = transcriber.stream(prompt)
+    sound.subscribe(lambda notice: print(notice.message, file=sys.stderr))
+    sound.start()
+    print("listening; Ctrl-C ends", file=sys.stderr)
+    listening = Listening(
+        sound,
+        stream,
+        show=lambda text: print(text, end="", flush=True),
+        tell=lambda line: print(line, file=sys.stderr),
+        save=lambda transcript: write_files(transcript, paths),
+    )
+    transcript = listening.run(stop)
+    sound.stop()
+    if transcript.text:
+        write_files(transcript, paths)
+        print(f"transcript: {', '.join(map(str, paths.values()))}", file=sys.stderr)
+    else:
+        print("nothing was said", file=sys.stderr)
+    if (problem := sound.problem()) is not None:
+        print(f"error: {problem}", file=sys.stderr)
+        return 1
+    return 0

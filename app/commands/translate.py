@@ -14,6 +14,7 @@ from moshi_mlx.errors import UsageError
 from moshi_mlx.output.whole_file import check_outputs, whole_files
 
 from ..captions.formats import FORMATS, paths_of
+from ..options.captions import add_format_option, formats_named
 from ..options.mark import add_mark_options, index_from, marking_from
 from ..options.model import (
     adapter_from,
@@ -26,7 +27,6 @@ from ..options.model import (
 from ..provenance.index_writer import add_sound
 from ..provenance.origin import HUMAN, MACHINE, PROGRAM, Origin
 from ..provenance.seal import seal
-from .transcribe import formats_named
 
 DEFAULT_MODEL = "kyutai/hibiki-2b-mlx-bf16"
 GUIDANCE_MAX = 10.0
@@ -38,13 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stereo", action="store_true", help="write both: the speaker left, the translation right"
     )
-    parser.add_argument(
-        "--format",
-        default="txt",
-        metavar="FORMAT",
-        help=f"of the transcript beside it: {', '.join(FORMATS)}, several with commas, or all "
-        "(default: %(default)s)",
-    )
+    add_format_option(parser, "of the transcript beside it: ")
     parser.add_argument(
         "--guidance",
         type=float,

@@ -81,9 +81,17 @@ class Hearing:
         return self._pieces[0] if self._pieces and self._left_out + self._unread else NO_INPUT
 
     @property
+    def leading(self) -> str:
+        return self._reader.leading
+
+    @property
     def pending(self) -> str:
         """Text of the words that aren't certain yet."""
         return self._reader.pending
+
+    @property
+    def pending_start_s(self) -> float:
+        return self._reader.pending_start_s
 
     @property
     def due(self) -> bool:

@@ -47,9 +47,19 @@ class TranscriptStream:
         return twin
 
     @property
+    def leading(self) -> str:
+        """Text before the first word's start, which has no time."""
+        return self._hearing.leading
+
+    @property
     def pending(self) -> str:
         """Text of the word that isn't certain yet."""
         return self._hearing.pending
+
+    @property
+    def pending_start_s(self) -> float:
+        """When that word began, in seconds of the sound."""
+        return self._hearing.pending_start_s
 
     @property
     def heard_s(self) -> float:

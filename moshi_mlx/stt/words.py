@@ -49,6 +49,11 @@ class WordReader:
         """The text of the segment that isn't complete yet."""
         return self._text(self._segment)
 
+    @property
+    def pending_start_s(self) -> float:
+        """When that began."""
+        return self._seconds(self._start)
+
     def fork(self) -> "WordReader":
         """Another reader that goes on from here."""
         twin = copy.copy(self)

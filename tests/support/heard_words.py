@@ -1,8 +1,8 @@
 """A speech to text model that can be checked against its sound: it writes a word where a burst is.
 
 The small model of `dsm_stt` with its layers silenced: each text token depends on the frame's first
-code alone. Of a sound that repeats every two seconds, one frame's code starts a word, and the next
-one's is its piece.
+code alone; there are no heads for pauses. Of a sound that repeats every two seconds, one frame's
+code starts a word, and the next one's is its piece.
 """
 
 import json
@@ -24,8 +24,9 @@ DELAY_S = json.loads((GOLDEN / "config.json").read_text())["stt_config"]["audio_
 
 @dataclass(frozen=True)
 class HeardWords:
-    """period: float32 [PERIOD * 1920]; frame: whose code is the word's first piece."""
+    """folder: of the model; period: float32 [PERIOD * 1920]; frame: whose code is the piece."""
 
+    folder: Path
     stt: Transcriber
     period: np.ndarray
     frame: int
@@ -51,10 +52,11 @@ def burst(loud: int, seed: int = 0) -> np.ndarray:
 def heard_words(folder: Path, loud: int = 6) -> HeardWords:
     """The model, written to `folder`, and its sound."""
     period, K = burst(loud), 8
-    codes = moshi_mlx.load_stt(GOLDEN, dtype="float32").mimi.encode(np.tile(period, 8))[0]
-    codes = codes.reshape(8, PERIOD)
+    mimi = moshi_mlx.load_stt(GOLDEN, dtype="float32").mimi
+    codes = mimi.encode(np.tile(period, 8))[0].reshape(8, PERIOD)
     assert (codes[2:] == codes[2]).all()
-    once = [list(codes[2]).count(c) == 1 for c in codes[2]]
+    silent = set(mimi.encode(np.zeros(40 * FRAME, np.float32))[0].tolist())
+    once = [list(codes[2]).count(c) == 1 and c not in silent for c in codes[2]]
     frame = next(f for f in range(1, PERIOD) if once[f - 1] and once[f])
     shutil.copytree(GOLDEN, folder)
     path = str(folder / "model.safetensors")
@@ -76,5 +78,6 @@ def heard_words(folder: Path, loud: int = 6) -> HeardWords:
     (piece,) = tokenizer.encode(WORD)[:1]
     writes[piece, codes[2, frame]] = 2.0
     tensors["text_linear.weight"] = mx.array(writes)
-    mx.save_safetensors(path, tensors)
-    return HeardWords(moshi_mlx.load_stt(folder, dtype="float32"), period, frame)
+    kept = {name: t for name, t in tensors.items() if not name.startswith("extra_heads")}
+    mx.save_safetensors(path, kept)
+    return HeardWords(folder, moshi_mlx.load_stt(folder, dtype="float32"), period, frame)
