@@ -65,12 +65,14 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return _version()
-    if name == "audio":
+        globals()[name] = _version()
+    elif name == "audio":
         return import_module(".audio", __name__)
-    if name not in _WHERE:
+    elif name in _WHERE:
+        globals()[name] = getattr(import_module(_WHERE[name], __name__), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_WHERE[name], __name__), name)
+    return globals()[name]
 
 
 def _version() -> str:

@@ -6,6 +6,7 @@ python -m tools.api_reference FOLDER
 import importlib
 import sys
 from pathlib import Path
+from types import ModuleType
 
 # What programs import: the rest of the library is behind these.
 MODULES = (
@@ -28,19 +29,27 @@ MODULES = (
 
 
 def main(folder: Path) -> None:
-    """Writes `index.html` and a page for each module."""
+    """Writes `index.html` and a page for each module, as `pdoc.pdoc` does with all submodules."""
     import pdoc
 
-    for name in MODULES:  # those that come when they are asked for, too
-        module = importlib.import_module(name)
-        for public in getattr(module, "__all__", ()):
-            getattr(module, public)
     pdoc.render.configure(docformat="markdown", show_source=False, search=True)
-    names = "|".join(
-        module.removeprefix("moshi_mlx.").replace(".", r"\.") for module in MODULES[1:]
-    )
-    pdoc.pdoc("moshi_mlx", rf"!moshi_mlx\.(?!({names})$)", output_directory=folder)
+    pages = {name: pdoc.doc.Module(loaded(name)) for name in MODULES}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, page in pages.items():
+        path = folder / f"{name.replace('.', '/')}.html"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(pdoc.render.html_module(page, pages), encoding="utf-8")
+    (folder / "index.html").write_text(pdoc.render.html_index(pages), encoding="utf-8")
+    (folder / "search.js").write_text(pdoc.render.search_index(pages), encoding="utf-8")
     print(folder / "index.html")
+
+
+def loaded(name: str) -> ModuleType:
+    """A module with all of its public names, those that come when they are asked for, too."""
+    module = importlib.import_module(name)
+    for public in getattr(module, "__all__", ()):
+        getattr(module, public)
+    return module
 
 
 if __name__ == "__main__":
