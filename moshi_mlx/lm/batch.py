@@ -15,18 +15,11 @@ import numpy as np
 from ..errors import MoshiError
 from .buffers import Buffers, Conditions
 from .compiled_step import FrameModel, Held, HostFrame, scales_of
-from .conversation import (
-    Forced,
-    LmConversation,
-    Step,
-    check_seed,
-    check_user_codes,
-    guidance_from,
-    wanted_tokens,
-)
-from .generator import OTHERS
+from .conversation import Forced, LmConversation, Step, wanted_tokens
 from .options import BatchOptions, ConversationOptions
-from .sampling import override, samplers
+from .sampling import samplers
+from .state.beginning import Beginning, begin, resume, state_of
+from .state.past import LmState
 from .step_inputs import Layout
 
 
@@ -49,19 +42,23 @@ class BatchGenerator:
         self._draws, self._compiled = options.pop("draws", None), options.pop("compiled", True)
         self._options = [of_slot(options, i, batch) for i in range(batch)]
         seeds = [of_slot({"seed": seed}, i, batch)["seed"] for i in range(batch)]
-        made = [self._made(one, own) for one, own in zip(seeds, self._options, strict=True)]
-        self._talks: list[LmConversation | None] = [talk for talk, _ in made]
-        first = made[0][0].guidance
+        begun = [self._begin(one, own) for one, own in zip(seeds, self._options, strict=True)]
+        self._last = [each.talk for each in begun]  # of each slot, also after it has left
+        self._talks: list[LmConversation | None] = [*self._last]
+        first = self._last[0].guidance
         self._layout = Layout(batch, first is not None, first is None or not first.no_text)
-        self._last = [talk for talk, _ in made]  # of each slot, also after it has left
         self._check_alike()
         self._held = Held(
             scales=scales_of(self._last),
-            given=in_rows([given for _, given in made], self._layout),
+            given=in_rows([each.given for each in begun], self._layout),
             buffers=lm.new_buffers(self.kv_bits, self._layout.rows),
         )
         mx.eval(self._held.given.arrays())  # for whatever thread the conversations are held on
         self._frame = self._function()
+        self._begun: dict[int, Beginning] = {}  # before the first step
+        self._stepped = False
+        for slot, each in enumerate(begun):
+            self._fill(slot, each)
 
     @property
     def buffers(self) -> Buffers:
@@ -80,8 +77,9 @@ class BatchGenerator:
 
     def warm_up(self) -> None:
         """As `LmGenerator.warm_up`."""
-        begun = any(self.steps)
-        self._frame.warm_up(self._held, self.kv_bits, user_later=False, begun=begun)
+        if self._frame.warm_up(self._held, self.kv_bits, user_later=False, begun=self._stepped):
+            for slot, each in self._begun.items():
+                each.fill(self.buffers, self._rows(slot))
 
     def leave(self, slot: int) -> None:
         """End a conversation; the others don't notice. Raises MoshiError for an empty slot."""
@@ -99,18 +97,26 @@ class BatchGenerator:
         """
         if self._at(slot) is not None:
             raise MoshiError(f"slot {slot} holds a conversation; call leave({slot}) first")
-        talk, given = self._made(seed, {**self._options[slot], **options})
-        before, self._last[slot] = self._last[slot], talk
-        try:
-            self._check_alike()
-            function = self._function()
-            rows = [slot + start for start in range(0, self._layout.rows, self.batch)]
-            self._held.given = with_rows(self._held.given, rows, given)
-        except MoshiError:
-            self._last[slot] = before
-            raise
-        self._held.scales, self._frame = scales_of(self._last), function
-        self._talks[slot] = talk
+        self._enter(slot, self._begin(seed, {**self._options[slot], **options}))
+
+    def resume(self, slot: int, state: LmState) -> None:
+        """A conversation in an empty slot that goes on from a snapshot, of a batch or alone.
+
+        Raises MoshiError as `join` does, and for one of another model.
+        """
+        if self._at(slot) is not None:
+            raise MoshiError(f"slot {slot} holds a conversation; call leave({slot}) first")
+        if state.past.kv_bits != self.kv_bits:
+            raise MoshiError(f"this conversation has kv_bits={state.past.kv_bits}; so must a batch")
+        self._enter(slot, resume(self.lm, state, self._draws))
+
+    def snapshot(self, slot: int) -> LmState:
+        """One of the conversations, as `LmGenerator.snapshot`. Raises MoshiError for none."""
+        talk = self._at(slot)
+        if talk is None:
+            raise MoshiError(f"slot {slot} is empty; there is nobody to take a snapshot of")
+        own = self._draws is not None
+        return state_of(talk, self._held, self.lm, self._rows(slot), self.kv_bits, own)
 
     def step(
         self, user_codes: Any, forced: Sequence[Forced | None] | None = None
@@ -128,14 +134,17 @@ class BatchGenerator:
             )
         if forced is not None and len(forced) != self.batch:
             raise MoshiError(f"forced tokens are for {self.batch} conversations, a list of so many")
-        wanted = [wanted_tokens(forced[i] if forced else None, config) for i in range(self.batch)]
-        known = [
-            None if talk is None else check_user_codes(user_codes[i], config)
-            for i, talk in enumerate(self._talks)
+        each = enumerate(self._talks)
+        known = [None if t is None else t.user_codes(user_codes[i]) for i, t in each]
+        tokens = [forced[i] if forced else None for i in range(self.batch)]
+        wanted = [
+            wanted_tokens(one, config) if talk is None else talk.wanted(one)
+            for talk, one in zip(self._talks, tokens, strict=True)
         ]
         frame = self._inputs(known, wanted)
         if frame is None:
             return [None] * self.batch
+        self._begun, self._stepped = {}, True
         drawn, extra = self._frame(frame, self._held)
         mx.eval(drawn, [] if extra is None else extra)
         tokens = np.array(drawn).astype(np.int32).reshape(-1, self.batch)
@@ -168,19 +177,36 @@ class BatchGenerator:
             user=None,
             steps=np.array([talk.line.step for talk in talks if talk is not None]),
             seeds=np.array([talk.seed for talk in talks if talk is not None]),
+            pinned=np.array([talk.pinned for talk in talks if talk is not None]),
             forced_text=np.array([tokens[0] for tokens in wanted]),
         )
 
-    def _made(
-        self, seed: int | None, options: Mapping[str, Any]
-    ) -> tuple[LmConversation, Conditions]:
-        """A fresh conversation and its conditions, in its rows."""
-        config = self.lm.config
-        others = {name: options.get(name) for name in OTHERS}
-        sampling = override(config.sampling, {k: v for k, v in options.items() if k not in OTHERS})
-        guidance = guidance_from(config, others)
-        given = self.lm.conditions(others["conditions"], guidance is not None, others["negatives"])
-        return LmConversation(config, check_seed(seed), sampling, guidance), given
+    def _begin(self, seed: int | None, options: Mapping[str, Any]) -> Beginning:
+        return begin(self.lm, seed, self.kv_bits, options)
+
+    def _enter(self, slot: int, begun: Beginning) -> None:
+        """Let a conversation begin in an empty slot, or leave all as it is. Raises MoshiError."""
+        before, self._last[slot] = self._last[slot], begun.talk
+        try:
+            self._check_alike()
+            function = self._function()
+            given = with_rows(self._held.given, self._rows(slot), begun.given)
+        except MoshiError:
+            self._last[slot] = before
+            raise
+        self._held.given, self._held.scales = given, scales_of(self._last)
+        self._frame, self._talks[slot] = function, begun.talk
+        self._fill(slot, begun)
+
+    def _fill(self, slot: int, begun: Beginning) -> None:
+        """Give a conversation what it begins with."""
+        begun.fill(self.buffers, self._rows(slot))
+        if not self._stepped:
+            self._begun[slot] = begun
+
+    def _rows(self, slot: int) -> list[int]:
+        """A conversation's rows of a step."""
+        return [slot + start for start in range(0, self._layout.rows, self.batch)]
 
     def _at(self, slot: int) -> LmConversation | None:
         if type(slot) is not int or not 0 <= slot < self.batch:

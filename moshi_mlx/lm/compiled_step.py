@@ -14,7 +14,8 @@ from ..config.lm_config import NO_INPUT, LmConfig
 from .buffers import Buffers, Conditions
 from .conversation import LmConversation
 from .delay_line import LATER
-from .layers.kv_ring import Position, Ring, lengths
+from .layers.kv_ring import Position, Ring, lengths, slots_beside
+from .model_digest import ModelDigest
 from .sampling import Draws
 from .step_inputs import Integers, Layout, StepInputs
 
@@ -27,6 +28,7 @@ class FrameModel(Protocol):
 
     config: LmConfig
     kv_bits: int
+    model_digest: ModelDigest
     functions: "FrameFunctions"
     forced_texts: int  # numbers that stand for the text token: Lm takes one
 
@@ -40,6 +42,9 @@ class FrameModel(Protocol):
         self, values: Any, guided: bool = False, negatives: Any = None
     ) -> Conditions: ...
 
+    @property
+    def dtype(self) -> mx.Dtype: ...
+
 
 @dataclass(frozen=True)
 class HostFrame:
@@ -48,7 +53,8 @@ class HostFrame:
     tokens: int [R, 1 + n_q], text first, LATER for what `user` brings; user: lazy codes int32
     [B, user_q], for a single row [user_q], None where `tokens` has them; steps, seeds: int [B];
     forced_text: int [B], taken for the text token that is sampled, -1 for none (as many numbers as
-    the model wants of them: `FrameModel.forced_texts`).
+    the model wants of them: `FrameModel.forced_texts`); pinned: int [B], first positions whose
+    slots are never written again, None for none.
     """
 
     tokens: np.ndarray
@@ -56,6 +62,7 @@ class HostFrame:
     steps: np.ndarray
     seeds: np.ndarray
     forced_text: np.ndarray
+    pinned: np.ndarray | None = None
 
 
 @dataclass
@@ -127,13 +134,16 @@ class FrameFunction:
     def pack(self, frame: HostFrame, live: np.ndarray) -> mx.array:
         """All integers of a step in one array."""
         config, codes = self.lm.config, frame.tokens[:, 1:]
-        steps = np.tile(frame.steps, self.layout.rows // self.layout.conversations)
+        times = self.layout.rows // self.layout.conversations
+        steps = np.tile(frame.steps, times)
         rows = np.where(codes == NO_INPUT, config.n_q * (config.card + 1), codes + self.first_rows)
         return self.integers.pack(
             {
-                "slot": steps % self.context,
+                "slot": steps % self.context
+                if frame.pinned is None
+                else np.tile(slots_beside(frame.steps, self.context, frame.pinned), times),
                 "rotations": np.stack([steps, steps, np.zeros_like(steps)]),
-                "live": np.tile(live, len(steps) // len(live)),
+                "live": np.tile(live, times),
                 "forced_text": frame.forced_text,
                 "text": frame.tokens[:, 0],
                 "rows": np.where(codes == LATER, LATER, rows),
@@ -202,15 +212,15 @@ class FrameFunction:
             late = mx.tile(late, (len(rows) // self.layout.conversations, 1))
         return mx.where(rows == LATER, late, rows)
 
-    def warm_up(self, held: Held, kv_bits: int, user_later: bool, begun: bool) -> None:
-        """Trace and run once at every slice length, unless that was done on this thread.
+    def warm_up(self, held: Held, kv_bits: int, user_later: bool, begun: bool) -> bool:
+        """Trace and run once at every slice length; False where that was done on this thread.
 
         Before the first step (not `begun`) in their own buffers: a second pair may not fit in
         memory. They are empty again afterwards.
         """
         kind = (user_later, kv_bits, *(array.shape for array in held.given.arrays()))
         if kind in self.warm:
-            return
+            return False
         new_buffers = partial(self.lm.new_buffers, kv_bits, self.layout.rows)
         if begun:
             held = replace(held, buffers=new_buffers())
@@ -220,6 +230,7 @@ class FrameFunction:
             held.buffers = Buffers([])  # the old ones go first
             held.buffers = new_buffers()
         self.warm.add(kind)
+        return True
 
     def _run_each(self, held: Held, user_later: bool) -> None:
         config, B = self.lm.config, self.layout.conversations

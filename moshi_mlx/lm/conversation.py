@@ -14,7 +14,7 @@ import numpy as np
 
 from ..config.lm_config import NO_INPUT, LmConfig, SamplingConfig
 from ..errors import MoshiError, UsageError
-from .delay_line import DelayLine
+from .delay_line import DelayLine, LineState
 
 MAX_SEED = 2**32
 
@@ -61,12 +61,16 @@ class Guidance:
 
     def negative(self, tokens: np.ndarray, line: DelayLine) -> np.ndarray:
         """What the other row is given for input tokens [1 + n_q]."""
-        begun = line.step > line.delays
-        hidden = np.zeros_like(begun)
+        return self.hide(tokens, line.step - line.delays)
+
+    def hide(self, tokens: np.ndarray, begun: np.ndarray) -> np.ndarray:
+        """The same for any number of steps: tokens [..., 1 + n_q], begun: steps since each stream
+        began, of the same shape."""
+        hidden = np.zeros(begun.shape, bool)
         if self.masked_until is not None:
-            hidden |= line.step <= line.delays + self.masked_until
-        hidden[0] |= self.no_text
-        return np.where(hidden & begun, NO_INPUT, tokens)
+            hidden |= begun <= self.masked_until
+        hidden[..., 0] |= self.no_text
+        return np.where(hidden & (begun > 0), NO_INPUT, tokens)
 
 
 class LmConversation:
@@ -78,6 +82,13 @@ class LmConversation:
         self.config, self.seed = config, seed
         self.sampling, self.guidance = sampling, guidance
         self.line = DelayLine(config)
+        self.prompt_frames = 0  # first positions that a prompt gave
+        self.pinned = 0  # how many of those keep their keys and values for ever
+
+    def resume(self, line: LineState, prompt_frames: int, pinned: int) -> None:
+        """Go on from where another one was."""
+        self.line.resume(line)
+        self.prompt_frames, self.pinned = prompt_frames, pinned
 
     def fork(self) -> "LmConversation":
         """Another conversation that goes on from here."""
@@ -91,6 +102,17 @@ class LmConversation:
         if self.guidance is None:
             return tokens[None]
         return np.stack([tokens, self.guidance.negative(tokens, self.line)])
+
+    def user_codes(self, codes: Any) -> np.ndarray:
+        """int32 [user_q]; anything where a prompt gives them. Raises MoshiError."""
+        if codes is None and self.line.prompted:
+            return np.full(self.config.user_q, NO_INPUT, np.int32)
+        return check_user_codes(codes, self.config)
+
+    def wanted(self, forced: Forced | None) -> np.ndarray:
+        """int32 [1 + dep_q]: tokens in place of this step's samples, -1 where these stand."""
+        wanted, given = wanted_tokens(forced, self.config), self.line.given_own()
+        return wanted if given is None else np.where(given == NO_INPUT, wanted, given)
 
     def take(
         self, drawn: np.ndarray, wanted: np.ndarray, extra_heads: np.ndarray | None = None

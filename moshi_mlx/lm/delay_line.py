@@ -5,16 +5,32 @@ device until its one read): `LATER` stands for them in what `inputs` and `upcomi
 
 Own code k sampled at step s belongs to time s - delay_k and is fed back at step s + 1; the user's
 codes of call s are fed in call s (those of call 0 lie in the model's past and are ignored).
-Source: PyTorch `moshi/models/lm.py`, LMGen._step. Shapes: K codebooks, text first.
+A prompt may give the tokens of positions to come: they enter in place of what is heard or sampled.
+Source: PyTorch `moshi/models/lm.py`, LMGen._step. Shapes: K codebooks, text first, P positions.
 """
 
 import copy
+from dataclasses import dataclass
 
 import numpy as np
 
-from ..config.lm_config import NOT_GENERATED, LmConfig
+from ..config.lm_config import NO_INPUT, NOT_GENERATED, LmConfig
 
 LATER = -3  # a token that this very step brings
+
+
+@dataclass(frozen=True)
+class LineState:
+    """A delay line between two steps.
+
+    line: int32 [1 + n_q, max_delay + 2], position p in column p % (max_delay + 2); given: int32
+    [P, 1 + n_q], the tokens of positions step, step + 1, ... as far as a prompt gives them,
+    NOT_GENERATED where it doesn't.
+    """
+
+    step: int
+    line: np.ndarray
+    given: np.ndarray
 
 
 class DelayLine:
@@ -28,6 +44,8 @@ class DelayLine:
         self.initial = np.array([config.text_card] + [config.card] * config.n_q, np.int32)
         self.line = np.full((1 + config.n_q, self.size), NOT_GENERATED, np.int32)
         self.step = 0
+        self._given: np.ndarray | None = None  # [P, 1 + n_q], of positions from _given_from on
+        self._given_from = 0
         self._own_streams = np.arange(self.own)
         self._user_streams = np.arange(self.own, 1 + config.n_q)
 
@@ -42,6 +60,38 @@ class DelayLine:
         self.step += frames
         self.line[:] = 0
 
+    def state(self) -> LineState:
+        """What another line needs to go on from here."""
+        given = np.empty((0, len(self.initial)), np.int32)
+        if self._given is not None:
+            given = self._given[self.step - self._given_from :]
+        return LineState(self.step, self.line.copy(), given.copy())
+
+    def resume(self, state: LineState) -> None:
+        """Go on from where another line was."""
+        self.step, self.line[:] = state.step, state.line
+        self._given = state.given if len(state.given) else None
+        self._given_from = state.step
+
+    @property
+    def prompted(self) -> bool:
+        """Whether a prompt gives all tokens of the coming step: what is heard is of no use then."""
+        given = self._given_at(self.step)
+        return given is not None and bool((given != NOT_GENERATED).all())
+
+    def given_own(self) -> np.ndarray | None:
+        """Tokens [1 + dep_q] that a prompt puts in place of this step's samples, NO_INPUT: none."""
+        given = self._given_at(self.step + 1)
+        if given is None:
+            return None
+        own = given[: self.own]
+        return np.where(own == NOT_GENERATED, NO_INPUT, own)
+
+    def _given_at(self, position: int) -> np.ndarray | None:
+        if self._given is None or not 0 <= position - self._given_from < len(self._given):
+            return None
+        return self._given[position - self._given_from]
+
     def heard(self, user_codes: np.ndarray) -> None:
         """Take this call's user codes [user_q]; before `outputs`."""
         at = (self.step + self.delays[self.own :]) % self.size
@@ -55,7 +105,9 @@ class DelayLine:
         if user_codes is None:
             now = (np.arange(len(tokens)) >= self.own) & (self.delays == 0)
             tokens = np.where(now, LATER, tokens)
-        return np.where(self.step <= self.delays, self.initial, tokens)
+        tokens = np.where(self.step <= self.delays, self.initial, tokens)
+        given = self._given_at(self.step)
+        return tokens if given is None else np.where(given == NOT_GENERATED, tokens, given)
 
     def upcoming(self) -> np.ndarray | None:
         """What `outputs` will return, with LATER for the samples of this step."""
@@ -69,6 +121,8 @@ class DelayLine:
         """Take the step's samples [1 + dep_q]; return the realigned ones, None until complete."""
         self.step += 1
         self.line[: self.own, self.step % self.size] = own
+        if self._given is not None and self._given_at(self.step) is None:
+            self._given = None
         if self.step <= self.config.max_delay:
             return None
         at = (self.step - self.config.max_delay + self.delays[: self.own]) % self.size

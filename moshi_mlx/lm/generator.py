@@ -15,21 +15,13 @@ import numpy as np
 from ..config.lm_config import NO_INPUT, SamplingConfig
 from .buffers import Buffers
 from .compiled_step import FrameModel, Held, HostFrame, scales_of
-from .conversation import (
-    Forced,
-    LmConversation,
-    Step,
-    check_seed,
-    check_user_codes,
-    guidance_from,
-    wanted_tokens,
-)
+from .conversation import Forced, Step
 from .delay_line import LATER
 from .options import GeneratorOptions
-from .sampling import override, samplers
+from .sampling import samplers
+from .state.beginning import Beginning, begin, resume, state_of
+from .state.past import LmState
 from .step_inputs import Layout
-
-OTHERS = ("conditions", "cfg_coef", "negatives", "cfg_is_no_text", "masked_until")
 
 
 @dataclass(frozen=True)
@@ -67,24 +59,36 @@ class LmGenerator:
     """
 
     def __init__(
-        self, lm: FrameModel, seed: int | None = None, **options: Unpack[GeneratorOptions]
+        self,
+        lm: FrameModel,
+        seed: int | None = None,
+        *,
+        state: LmState | None = None,
+        **options: Unpack[GeneratorOptions],
     ) -> None:
-        """Raises MoshiError for options that there aren't or that don't fit the model."""
+        """`state`: a snapshot to go on from, which brings all options but `draws`, `compiled`.
+
+        Raises MoshiError for options that there aren't or that don't fit the model.
+        """
         self.lm = lm
-        kv_bits = options.pop("kv_bits", None)
-        self.kv_bits = lm.kv_bits if kv_bits is None else kv_bits
         draws, compiled = options.pop("draws", None), options.pop("compiled", True)
-        others = {name: options.pop(name, None) for name in OTHERS}
-        sampling, guidance = override(lm.config.sampling, options), guidance_from(lm.config, others)
-        self._talk = LmConversation(lm.config, check_seed(seed), sampling, guidance)
+        kv_bits = options.pop("kv_bits", None) if state is None else state.past.kv_bits
+        self.kv_bits = lm.kv_bits if kv_bits is None else kv_bits
+        if state is None:
+            self._begun: Beginning | None = begin(lm, seed, self.kv_bits, options)
+        else:
+            self._begun = resume(lm, state, draws)
+        self._talk, self._own_draws = self._begun.talk, draws is not None
+        guidance = self._talk.guidance
         layout = Layout(1, guidance is not None, guidance is None or not guidance.no_text)
-        self._frame = lm.functions.of(draws or samplers(sampling), layout, compiled)
+        self._frame = lm.functions.of(draws or samplers(self.sampling), layout, compiled)
         self._held = Held(
             scales=scales_of([self._talk]),
-            given=lm.conditions(others["conditions"], guidance is not None, others["negatives"]),
+            given=self._begun.given,
             buffers=lm.new_buffers(self.kv_bits, layout.rows),
         )
         mx.eval(self._held.given.arrays())  # for whatever thread the conversation is held on
+        self._begun.fill(self.buffers, range(layout.rows))
 
     @property
     def sampling(self) -> SamplingConfig:
@@ -103,8 +107,23 @@ class LmGenerator:
 
     @property
     def steps(self) -> int:
-        """Frames so far."""
+        """Frames so far, those of a prompt counted."""
         return self._talk.line.step
+
+    @property
+    def prompted(self) -> bool:
+        """Whether the coming step is the last of a prompt: it hears nothing and ends it."""
+        return self._talk.line.prompted
+
+    @property
+    def prompt_frames(self) -> int:
+        """How many of the frames so far were a prompt."""
+        return self._talk.prompt_frames
+
+    def snapshot(self) -> LmState:
+        """This conversation as it is between two steps, for `Lm.resume`; it goes on untouched."""
+        rows = range(self._frame.layout.rows)
+        return state_of(self._talk, self._held, self.lm, rows, self.kv_bits, self._own_draws)
 
     def warm_up(self, user_later: bool = False) -> None:
         """Trace and run the step at every cache size, so that no frame pays for it later.
@@ -112,7 +131,9 @@ class LmGenerator:
         `user_later`: for `submit` with user codes that are still on the device. Does nothing where
         a conversation of the same top-k, top-p, cache and conditions' shapes was warmed before.
         """
-        self._frame.warm_up(self._held, self.kv_bits, user_later, begun=self.steps > 0)
+        begun = self._begun is None
+        if self._frame.warm_up(self._held, self.kv_bits, user_later, begun) and self._begun:
+            self._begun.fill(self.buffers, range(self._frame.layout.rows))
 
     def fork(self) -> "LmGenerator":
         """Another conversation that goes on from here; this one doesn't notice.
@@ -135,6 +156,7 @@ class LmGenerator:
     def step(self, user_codes: Any, forced: Forced | None = None) -> Step:
         """One frame: the user's codes, int [user_q] with -1 for no input -> a Step.
 
+        The first step after a prompt ends it: it hears nothing but what the prompt left open.
         Raises MoshiError for codes of another shape or outside the vocabulary.
         """
         return self.finish(self.submit(user_codes, forced))
@@ -150,15 +172,16 @@ class LmGenerator:
         `step` does.
         """
         user = user_codes if isinstance(user_codes, mx.array) else None
-        known = check_user_codes(user_codes, self.lm.config) if user is None else None
-        wanted = wanted_tokens(forced, self.lm.config)
-        talk = self._talk
+        talk, self._begun = self._talk, None
+        known = talk.user_codes(user_codes) if user is None else None
+        wanted = talk.wanted(forced)
         frame = HostFrame(
             tokens=talk.inputs(known),
             user=user,
             steps=np.array([talk.line.step]),
             seeds=np.array([talk.seed]),
             forced_text=wanted[:1] if told is None else np.array([told]),
+            pinned=np.array([talk.pinned]) if talk.pinned else None,
         )
         drawn, extra = self._frame(frame, self._held)
         return Submitted(drawn, user, extra, talk.line.upcoming(), wanted)

@@ -8,16 +8,19 @@ A step has no time axis: [R, C]. Shapes: B batch, of a step its conversations, R
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Unpack, overload
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from mlx.utils import tree_flatten
 
 from ..backend.compiler import can_compile
 from ..backend.precision import exact_float32
 from ..config.lm_config import NO_INPUT, LmConfig
 from ..errors import MoshiError
+from ..persona.prompt import SILENCE, SINE
 from .batch import BatchGenerator
 from .buffers import Buffers, Conditions, Sources
 from .compiled_step import FrameFunctions
@@ -28,8 +31,12 @@ from .layers.embedding import StackedEmbedding, TokenEmbedding
 from .layers.kv_ring import Position, new_ring
 from .layers.linear import Linear, linear_of
 from .layers.transformer import Transformer
-from .options import BatchOptions, GeneratorOptions
+from .model_digest import ModelDigest
+from .options import BatchOptions, ConditionOptions, GeneratorOptions
 from .sampling import Draws
+from .state.past import LmPrompt, LmState
+from .state.prompting import PromptTokens, make_prompt, persona_inputs
+from .state.reading import read_prompt, read_talk
 from .step_inputs import StepInputs
 
 SEQUENCE_CHUNK = 512  # steps whose logits are computed at once: bounds memory
@@ -49,6 +56,7 @@ class Lm(nn.Module):
         super().__init__()
         self.config, self.kv_bits = config, kv_bits
         self.functions = FrameFunctions(self)  # its compiled steps
+        self.model_digest = ModelDigest(config, lambda: dict(tree_flatten(self.parameters())))
         dim = config.transformer.dim
         self.text_emb = TokenEmbedding(config.text_card + 1, dim, demux=config.demux_second_stream)
         if config.n_q:
@@ -241,6 +249,53 @@ class Lm(nn.Module):
         if batch is not None:
             return BatchGenerator(self, batch, seed, **options)
         return LmGenerator(self, seed=seed, **options)
+
+    def resume(
+        self, state: LmState | str | Path, draws: Draws | None = None, compiled: bool = True
+    ) -> LmGenerator:
+        """The conversation of a snapshot, or of a file with one, goes on as if never interrupted.
+
+        draws, compiled: as in GeneratorOptions. Raises MoshiError for one of another model, adapter
+        or dtype, and for a damaged file.
+        """
+        if not isinstance(state, LmState):
+            state = read_talk(state, self)
+        return LmGenerator(self, state=state, draws=draws, compiled=compiled)
+
+    def prompt(
+        self, tokens: Any, kv_bits: int | None = None, **options: Unpack[ConditionOptions]
+    ) -> LmPrompt:
+        """Hear known tokens in one pass of the temporal transformer; conversations begin with it.
+
+        tokens: int [T, 1 + n_q], what the model is given at positions 0 to T - 1, text first, -1
+        for no input (streams that haven't begun, position 0 among them, have the initial tokens
+        whatever stands there); after them up to max_delay positions of which only some tokens are
+        known already, -2 for the others. A conversation's first step is the prompt's last position,
+        again: it samples what comes after, and takes of the user's codes only what the prompt left
+        open. Options as those of the conversations. Raises MoshiError.
+        """
+        return make_prompt(self, PromptTokens(tokens), kv_bits, options)
+
+    def prompt_from(self, path: str | Path) -> LmPrompt:
+        """The prompt in a file that `LmPrompt.save` wrote. Raises MoshiError as `resume`."""
+        return read_prompt(path, self)
+
+    def persona_prompt(
+        self,
+        text_ids: Sequence[int] | np.ndarray,
+        voice: str | Path | np.ndarray | None = None,
+        silence: Sequence[int] | np.ndarray = SILENCE,
+        sine: Sequence[int] | np.ndarray = SINE,
+        kv_bits: int | None = None,
+    ) -> LmPrompt:
+        """PersonaPlex' prompt: a voice, a gap, a text, a gap.
+
+        text_ids: of the text in its tags (`persona.prompt.tagged`), may be empty; voice: a `.pt`
+        file, Mimi's codes int [dep_q, N] of a voice, or None; silence, sine: the codes that stand
+        for Moshi's silence and for the user while it is heard. Raises MoshiError.
+        """
+        heard = persona_inputs(text_ids, voice, silence, sine, self.config)
+        return make_prompt(self, heard, kv_bits, {})
 
 
 def in_one(rows: Sequence[mx.array | None]) -> mx.array:

@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from .sampling import Draws, SamplingOptions
+from .state.past import LmPrompt
 
 
-class ConversationOptions(SamplingOptions, total=False):
-    """How tokens are drawn (`SamplingOptions`), and
-
-    conditions: name -> value. Guidance, where cfg_coef isn't 1 (None: as the config has it): a
+class ConditionOptions(TypedDict, total=False):
+    """conditions: name -> value. Guidance, where cfg_coef isn't 1 (None: as the config has it): a
     second row with `negatives` for conditions (None: all dropped), that hears no text
     (cfg_is_no_text) or nothing up to some step (masked_until); see `conversation.Guidance`.
     """
@@ -19,6 +18,18 @@ class ConversationOptions(SamplingOptions, total=False):
     negatives: Mapping[str, Any] | None
     cfg_is_no_text: bool | None
     masked_until: int | None
+
+
+class ConversationOptions(ConditionOptions, SamplingOptions, total=False):
+    """How tokens are drawn (`SamplingOptions`), `ConditionOptions`, and
+
+    prompt: what the conversation begins with, made by `Lm.prompt` and its like; its conditions and
+    guidance hold (cfg_coef may be another). keep_prompt: its keys and values stay when those of the
+    conversation leave the context, which then is shorter by so much; models weren't trained so.
+    """
+
+    prompt: LmPrompt | None
+    keep_prompt: bool
 
 
 class GeneratorOptions(ConversationOptions, total=False):
@@ -48,6 +59,8 @@ class BatchOptions(TypedDict, total=False):
     negatives: Mapping[str, Any] | Sequence[Mapping[str, Any] | None] | None
     cfg_is_no_text: bool | None
     masked_until: int | Sequence[int] | None
+    prompt: LmPrompt | Sequence[LmPrompt | None] | None
+    keep_prompt: bool | Sequence[bool]
     kv_bits: int | None
     draws: Draws | None
     compiled: bool

@@ -51,9 +51,13 @@ class PromptedFrame:
     forced_texts = 1
 
     def __init__(self, lm: Lm) -> None:
-        self.lm, self.kv_bits = lm, lm.kv_bits
+        self.lm, self.kv_bits, self.model_digest = lm, lm.kv_bits, lm.model_digest
         self.config: LmConfig = lm.config
         self.functions = FrameFunctions(self)
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        return self.lm.dtype
 
     def new_buffers(self, kv_bits: int | None = None, rows: int = 1) -> Buffers:
         return self.lm.new_buffers(kv_bits, rows)

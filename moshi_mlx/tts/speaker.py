@@ -18,9 +18,8 @@ from ..clock import FRAME_SECONDS
 from ..config.lm_config import NO_INPUT
 from ..errors import MoshiError
 from ..lm.compiled_step import Held, HostFrame
-from ..lm.conversation import Guidance
+from ..lm.conversation import Guidance, check_seed
 from ..lm.delay_line import LATER, DelayLine
-from ..lm.generator import check_seed
 from ..lm.model import Lm
 from ..lm.sampling import override, samplers
 from ..lm.step_inputs import Layout

@@ -32,8 +32,12 @@ class SpeakingFrame:
     def __init__(self, lm: Lm, slices: int) -> None:
         self.lm, self.slices = lm, slices
         self.config: LmConfig = lm.config
-        self.kv_bits = lm.kv_bits
+        self.kv_bits, self.model_digest = lm.kv_bits, lm.model_digest
         self.functions = FrameFunctions(self)
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        return self.lm.dtype
 
     def new_buffers(self, kv_bits: int | None = None, rows: int = 1) -> Buffers:
         return self.lm.new_buffers(kv_bits, rows)

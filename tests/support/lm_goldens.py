@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -11,7 +12,7 @@ from moshi_mlx.lm.model import Lm
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MODELS = ("lm_moshi", "lm_stt", "lm_tts")
-GREEDY = {"text_temperature": 0.0, "audio_temperature": 0.0}
+GREEDY: dict[str, Any] = {"text_temperature": 0.0, "audio_temperature": 0.0}
 
 
 @cache
@@ -21,9 +22,14 @@ def model(name: str) -> Lm:
 
 @cache
 def golden(name: str) -> dict[str, np.ndarray]:
-    arrays = mx.load(str(GOLDEN / name / "golden.safetensors"))
-    assert isinstance(arrays, dict)
+    arrays = tensors(GOLDEN / name / "golden.safetensors")
     return {key: np.array(value) for key, value in arrays.items()}
+
+
+def tensors(path: Path) -> dict[str, mx.array]:
+    arrays = mx.load(str(path), format="safetensors")
+    assert isinstance(arrays, dict)
+    return arrays
 
 
 def conditions(name: str, voice: str) -> dict | None:

@@ -28,8 +28,12 @@ class CrossAttention(nn.Module):
 
     def __call__(self, x: mx.array, source: mx.array) -> mx.array:
         """A whole sequence [B, T, C], source [B, S, C] -> [B, T, C]."""
+        return self.sequence(x, self.keys_values(source))
+
+    def sequence(self, x: mx.array, attended: KeysValues) -> mx.array:
+        """A whole sequence [B, T, C] -> [B, T, C]."""
         q = self.heads(mx.split(self.in_proj(x), 3, axis=-1)[0])
-        out = mx.fast.scaled_dot_product_attention(q, *self.keys_values(source), scale=self.scale)
+        out = mx.fast.scaled_dot_product_attention(q, *attended, scale=self.scale)
         return self.out_proj(out.swapaxes(1, 2).reshape(x.shape))
 
     def keys_values(self, source: mx.array) -> KeysValues:

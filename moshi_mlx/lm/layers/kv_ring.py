@@ -6,9 +6,11 @@ may see. A batch has a ring for each of its rows. Shapes: R rows, H heads, W win
 L attended slots; [2, R, H, ...] is [2, H, ...] for a single row.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
+import numpy as np
 
 from ...errors import MoshiError
 
@@ -39,18 +41,26 @@ class Position:
     mask: mx.array | None
 
 
-def new_buffer(H: int, W: int, D: int, dtype: mx.Dtype, R: int = 1) -> mx.array:
-    """Room for keys and values together, [2, R, H, W, D]."""
-    return mx.zeros((2, H, W, D) if R == 1 else (2, R, H, W, D), dtype)
-
-
 def new_ring(H: int, W: int, D: int, dtype: mx.Dtype, kv_bits: int = 16, R: int = 1) -> Ring:
     """An empty ring. Raises MoshiError as `check_kv_bits` does."""
     check_kv_bits(kv_bits, D, W)
+    rows = () if R == 1 else (R,)
+    return tuple(
+        mx.zeros((2, *rows, H, W, width), part) for width, part in ring_parts(D, dtype, kv_bits)
+    )
+
+
+def ring_parts(D: int, dtype: mx.Dtype, kv_bits: int) -> list[tuple[int, mx.Dtype]]:
+    """What a ring holds of a head, part by part: how many numbers, and of which dtype."""
     if kv_bits == 16:
-        return (new_buffer(H, W, D, dtype, R),)
-    groups = [new_buffer(H, W, D // group_size(D), mx.float32, R) for _ in range(2)]
-    return new_buffer(H, W, D // 4, mx.uint32, R), *groups
+        return [(D, dtype)]
+    return [(D // 4, mx.uint32), *[(D // group_size(D), mx.float32)] * 2]
+
+
+def slots_beside(steps: np.ndarray, window: int, pinned: np.ndarray) -> np.ndarray:
+    """Where positions [B] are written: in place of the oldest one that isn't among the first
+    `pinned` [B]."""
+    return np.where(steps < window, steps, pinned + (steps - pinned) % (window - pinned))
 
 
 def check_kv_bits(kv_bits: int, D: int, W: int) -> None:
@@ -100,6 +110,29 @@ def write(ring: Ring, kv: mx.array, slot: mx.array) -> Ring:
         mx.put_along_axis(whole, mx.broadcast_to(slot, part.shape), part, axis=-2)
         for whole, part in zip(ring, step, strict=True)
     )
+
+
+def read_slots(ring: Ring, rows: Sequence[int], n: int) -> Ring:
+    """A copy of the first `n` slots of some rows, [2, rows, H, n, ...] each, not evaluated."""
+    found = []
+    for part in ring:
+        whole = part[:, None] if part.ndim == 4 else part[:, list(rows)]
+        halves = mx.split(whole[..., :n, :], 2, axis=0)
+        found.append(mx.concatenate(list(halves)))  # no view: the next step would copy the ring
+    return tuple(found)
+
+
+def write_slots(ring: Ring, rows: Sequence[int], slots: Ring) -> Ring:
+    """The other way; in place when nobody else holds the ring."""
+    written = []
+    for whole, part in zip(ring, slots, strict=True):
+        if whole.ndim == 4:
+            whole = mx.slice_update(whole, part.squeeze(1), mx.array([0]), axes=(2,))
+        else:
+            for row, one in zip(rows, mx.split(part, len(rows), axis=1), strict=True):
+                whole = mx.slice_update(whole, one, mx.array([row]), axes=(1,))
+        written.append(whole)
+    return tuple(written)
 
 
 def live(buffer: mx.array, length: int) -> tuple[mx.array, mx.array]:

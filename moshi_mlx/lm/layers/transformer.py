@@ -98,13 +98,20 @@ class Attention(nn.Module):
 
     def __call__(self, residual: mx.array, x: mx.array, kv_bits: int = 16) -> mx.array:
         """A whole sequence [B, T, C]: residual + attention(x), keys and values as a ring's."""
+        return self.remember(residual, x, kv_bits)[0]
+
+    def remember(
+        self, residual: mx.array, x: mx.array, kv_bits: int = 16
+    ) -> tuple[mx.array, mx.array]:
+        """As `__call__`, and the keys and values [2, B, G, T, D] that a ring would have taken."""
         B, T, C = x.shape
         H, G, D = self.config.num_heads, self.config.num_kv_heads, self.config.head_dim
         qkv = self.in_proj(x).reshape(B, T, H + 2 * G, D).swapaxes(1, 2)
         q, k, v = mx.split(qkv, [H, H + G], axis=1)  # [B, H or G, T, D]
-        k, v = rounded(self.rotate(k, 0), kv_bits), rounded(v, kv_bits)
-        out = self.attend(self.rotate(q, 0), k, v)
-        return linear_plus(residual, out.swapaxes(1, 2).reshape(B, T, C), self.out_proj)
+        k = self.rotate(k, 0)
+        out = self.attend(self.rotate(q, 0), rounded(k, kv_bits), rounded(v, kv_bits))
+        out = linear_plus(residual, out.swapaxes(1, 2).reshape(B, T, C), self.out_proj)
+        return out, mx.stack([k, v])
 
     def attend(self, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
         """Windowed causal attention, [B, H, T, D] each; queries in chunks."""
@@ -157,6 +164,15 @@ class Block(nn.Module):
         if source is not None:
             x = x + self.cross_attention(self.norm_cross(x), source)
         return self.mlp(x)
+
+    def remember(
+        self, x: mx.array, attended: KeysValues | None, kv_bits: int
+    ) -> tuple[mx.array, mx.array]:
+        """A whole sequence [B, T, C], as steps; and the keys and values [2, B, G, T, D] of it."""
+        x, kv = self.self_attn.remember(x, self.norm1(x), kv_bits)
+        if attended is not None:
+            x = x + self.cross_attention.sequence(self.norm_cross(x), attended)
+        return self.mlp(x), kv
 
 
 class Transformer(nn.Module):
