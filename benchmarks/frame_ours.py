@@ -1,16 +1,19 @@
 """moshi-local's side of frame.py and kernels.py."""
 
 import sys
+from functools import cached_property
 from importlib.metadata import version
 
-import mlx.core as mx
 import numpy as np
-from graph import as_on_metal, kernels
 from shapes import AUDIO, MODELS, TEXT, raw_config
 from worker import serve, timed_ms
 
 from app.machine.random_model import random_lm
+from benchmarks.step_graph import frame_of
 from moshi_mlx.config.reading import parse_config
+from moshi_mlx.lm.batch import BatchGenerator
+
+TALKS = 4
 
 
 class Ours:
@@ -27,7 +30,7 @@ class Ours:
         self.codes = np.zeros(self.lm.config.user_q, np.int32)
 
     def versions(self) -> dict[str, str]:
-        return {"moshi-local": version("moshi-local"), "mlx": mx.__version__}
+        return {"moshi-local": version("moshi-local"), "mlx": version("mlx")}
 
     def frame(self) -> float:
         """Milliseconds of a frame: codes in, tokens read back."""
@@ -37,13 +40,22 @@ class Ours:
         """Milliseconds of a frame's graph, until nothing is left but to run it."""
         return timed_ms(lambda: self.generator.submit(self.codes), self.generator.finish)
 
+    def frame_of_four(self) -> float:
+        """The same of a batch."""
+        return timed_ms(lambda: self.four.step(np.zeros((TALKS, self.codes.size), np.int32)))
+
+    @cached_property
+    def four(self) -> BatchGenerator:
+        return self.lm.generator(batch=TALKS, seed=list(range(TALKS)), **self.sampling)
+
+    # Settings of their own: a step that was traced without the stand-ins isn't used again.
+
     def kernels(self) -> dict[str, int]:
-        with as_on_metal():
-            # Settings of its own: a step that was traced without the stand-ins isn't used again.
-            generator = self.lm.generator(seed=0, **{**self.sampling, "text_temperature": 0.71})
-            generator.step(self.codes)
-            tokens = generator.submit(self.codes).arrays()
-            return kernels([*tokens, *generator.buffers.arrays()])
+        return frame_of(self.lm, **{**self.sampling, "text_top_k": TEXT[1] + 1}).counts()[0]
+
+    def kernels_of_four(self) -> dict[str, int]:
+        sampling = {**self.sampling, "text_top_k": TEXT[1] + 1}
+        return frame_of(self.lm, batch=TALKS, **sampling).counts()[0]
 
 
 if __name__ == "__main__":

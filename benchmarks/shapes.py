@@ -41,6 +41,41 @@ def raw_config(width: int, heads: int) -> dict[str, Any]:
     }
 
 
+def listening_config(width: int, heads: int) -> dict[str, Any]:
+    """stt-1b's layers, codebooks and vocabularies."""
+    return {
+        **raw_config(width, heads),
+        **{"num_layers": 16, "max_period": 100_000, "context": 750, "text_card": 8000},
+        **{"n_q": 32, "dep_q": 0, "delays": [0] * 33},
+        **{"extra_heads_num_heads": 4, "extra_heads_dim": 6},
+    }
+
+
+def speaking_config(width: int, heads: int) -> dict[str, Any]:
+    """tts-1.6b's: 32 codebooks, 11 sets of weights, five slots for voices, a second text stream."""
+    words = {"tokenizer": "noop", "dim": 16}
+    strengths = [f"{half / 2:.1f}" for half in range(2, 9)]
+    return {
+        **raw_config(width, heads),
+        **{"num_layers": 16, "context": 500, "text_card": 8000, "n_q": 32, "dep_q": 32},
+        **{"delays": [0, 0, *[2] * 31], "demux_second_stream": True},
+        **{"depformer_num_layers": 4, "depformer_dim_feedforward": 3 * width},
+        **{"depformer_low_rank_embeddings": 128},
+        "depformer_weights_per_step_schedule": [*range(8), *[8] * 8, *[9] * 8, *[10] * 8],
+        "cross_attention": True,
+        "conditioners": {
+            "speaker_wavs": {"type": "tensor", "tensor": {"dim": 512}},
+            "control": {"type": "lut", "lut": {**words, "n_bins": 1, "possible_values": ["ok"]}},
+            "cfg": {"type": "lut", "lut": {**words, "n_bins": 7, "possible_values": strengths}},
+        },
+        "fuser": {
+            **{"cross_attention_pos_emb": True, "cross_attention_pos_emb_scale": 1},
+            **{"sum": ["control", "cfg"], "prepend": [], "cross": ["speaker_wavs"]},
+        },
+    }
+
+
+VOICE_STEPS, VOICE_WIDTH = 625, 512  # five speakers of ten seconds
 MODELS = {  # name -> width, heads, recipe
     "width-64-fp32": (64, 4, "fp32"),
     "width-512-q4": (512, 8, "q4"),
