@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
 
 import moshi_mlx
 from moshi_mlx.errors import MoshiError, UsageError
@@ -78,18 +79,23 @@ def dispatch(
     if argv[0] == "--version":
         print(f"moshi-local {version('moshi-local')}")
         return 0
-    if argv[0] not in COMMANDS:
-        raise UsageError(unknown_command(argv[0]))
     prepare(argv)
-    module = module_of(argv[0])
-    parser = argparse.ArgumentParser(prog=f"moshi {argv[0]}", description=module.__doc__)
-    module.configure(parser)
-    parse = getattr(module, "parse", type(parser).parse_args)  # its own: preferences in a file
-    args = parse(parser, argv[1:])
+    module, args = parsed(argv)
     use_temporary_folder()
     signals.interrupt_s = getattr(module, "INTERRUPT_S", signals.interrupt_s)
     with keep_awake() if argv[0] in AWAKE else contextlib.nullcontext():
         return module.run(args)
+
+
+def parsed(argv: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
+    """A command's module and what its line says. Raises UsageError, and SystemExit as argparse."""
+    if argv[0] not in COMMANDS:
+        raise UsageError(unknown_command(argv[0]))
+    module = module_of(argv[0])
+    parser = argparse.ArgumentParser(prog=f"moshi {argv[0]}", description=module.__doc__)
+    module.configure(parser)
+    parse = getattr(module, "parse", type(parser).parse_args)  # its own: preferences in a file
+    return module, parse(parser, argv[1:])
 
 
 def open_standard_streams() -> None:

@@ -32,16 +32,20 @@ if [ -f "$venv/pyvenv.cfg" ] && ! fits "$venv/bin/python"; then
     rm -rf "$venv" # of another Python, or half made: nothing in it can be used
 fi
 if [ ! -x "$venv/bin/python" ]; then
+    echo "1/2 a Python environment in $venv" >&2
     if [ -z "${PYTHON:-}" ] && command -v uv >/dev/null && uv venv -q --seed "$venv"; then :; else
         fits "${PYTHON:-python3}" || too_old
         "${PYTHON:-python3}" -m venv "$venv"
     fi
 fi
 fits "$venv/bin/python" || too_old
-install=("$venv/bin/python" -m pip install -q --disable-pip-version-check)
+install=("$venv/bin/python" -m pip install --disable-pip-version-check)
+[ -t 2 ] || install+=(-q) # bars are for a terminal
 if command -v uv >/dev/null; then
-    install=(uv pip install -q --python "$venv/bin/python")
+    echo "2/2 packages, by uv" >&2
+    install=(uv pip install --python "$venv/bin/python")
 else
-    "${install[@]}" 'pip>=25.1' # older ones don't know --group
+    echo "2/2 packages, by pip: a minute or two (uv needs less: https://docs.astral.sh/uv)" >&2
+    "${install[@]}" -q 'pip>=25.1' # older ones don't know --group
 fi
-"${install[@]}" -c constraints.txt -e ".[webrtc,c2pa]" --group dev
+"${install[@]}" -c constraints.txt -e ".[kyutai,tls,webrtc,c2pa]" --group dev

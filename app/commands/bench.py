@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from tqdm import tqdm
 
 from moshi_mlx.backend.command_buffers import CommandBuffers
 from moshi_mlx.errors import MoshiError, UsageError
@@ -31,6 +31,7 @@ from .before_mlx import COMMAND_BUFFERS
 
 INCOMPLETE = 1  # it has not measured what it was asked to
 DEFAULT_FRAMES = 200
+BAR = "{desc} |{bar}| {elapsed}"
 INTERRUPT_S = 60.0  # what Ctrl-C leaves, for the report of what has been measured
 
 
@@ -183,17 +184,17 @@ def measure_all(
 @contextmanager
 def progress() -> Iterator[Callable[[str], TellProgress]]:
     """Gives a reporter for a title: a bar on stderr, or a line for each phase in a log."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as p:
-        task = p.add_task("", total=1.0)
+    drawn = sys.stderr.isatty()
+    with tqdm(total=1.0, bar_format=BAR, leave=False, disable=not drawn) as bar:
         said = [""]
 
         def reporter(title: str) -> TellProgress:
             def report(what: str, done: float) -> None:
                 description = f"{title}: {what}"
-                p.update(task, description=description, completed=done)
-                if not console.is_terminal and description != said[0]:
+                bar.set_description_str(description, refresh=False)
+                bar.n = done
+                bar.refresh()
+                if not drawn and description != said[0]:
                     print(description, file=sys.stderr, flush=True)
                 said[0] = description
 

@@ -28,7 +28,7 @@ from ..web.server import WebServer
 from .signals import Signals, leave
 
 if TYPE_CHECKING:
-    from ..web.tls import Tls
+    from ..web.tls_option import Tls
 
 PORT = 8998  # Kyutai's
 STOP_S = 0.5  # for the model's last step
@@ -97,7 +97,7 @@ def place_from(args: argparse.Namespace) -> Place:
         raise UsageError("--host is empty: give an address, 127.0.0.1 for this machine only")
     tls = None
     if args.tls:
-        from ..web.tls import parse_option
+        from ..web.tls_option import parse_option
 
         tls = parse_option(args.tls, args.host, certificates())
     scheme = "https" if tls else "http"

@@ -17,12 +17,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from .tls import LOOPBACK
+
 Key = ec.EllipticCurvePrivateKey
 
 VALID_DAYS = 397  # of the server's certificate: the longest that all browsers accept
 RENEW_DAYS = 7
 AUTHORITY_DAYS = 3650
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from moshi_mlx.clock import SAMPLE_RATE_HZ
-from moshi_mlx.errors import MoshiError
+from moshi_mlx.errors import MoshiError, with_extra
 
 from .ogg import OggError, StreamError, StreamGauge
 
@@ -100,10 +100,10 @@ class OpusCodec:
         """Raises MoshiError where the Opus library isn't installed."""
         try:
             import sphn
-        except ImportError:  # there is no wheel for every platform
+        except ImportError:  # an extra: 79 MB, and no wheel for every platform
             raise MoshiError(
-                "Opus isn't available on this server: install sphn there (it needs a wheel for the "
-                "platform, or Rust and cmake to build), or connect with codec=pcm"
+                "this server has no Opus, which Kyutai's clients need: add the extra kyutai there "
+                f"({with_extra('kyutai')}), or connect with codec=pcm, as its own page does"
             ) from None
         self._new_reader = lambda: sphn.OpusStreamReader(SAMPLE_RATE_HZ)
         self._begin()

@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from app.machine import verdict
+from moshi_mlx.config.presets import raw_preset
+from moshi_mlx.config.reading import parse_config
+
 ROOT = Path(__file__).parents[2]
 TOLD = [
     *ROOT.glob("*.md"),
@@ -37,6 +41,22 @@ def test_the_readme_installs_from_the_clone():
     assert "uv tool install ." in text and "moshi doctor" in text
 
 
+def test_the_readme_says_what_the_doctor_knows():
+    """Memory and disk of each recipe."""
+    text, config = (ROOT / "README.md").read_text(), parse_config(raw_preset("moshi-7b"))
+    (memory,) = re.findall(r"\| memory, free \|(.*)\|", text)
+    (disk,) = re.findall(r"\| disk \|(.*)\|", text)
+    for recipe, bits in (("q4", "4-bit model"), ("q6", "6 bits"), ("q8", "8"), ("bf16", "bf16")):
+        need_gb = verdict.memory_need_bytes(config, recipe) / 1e9
+        assert re.search(
+            rf"{need_gb:.1f}".removesuffix(".0") + rf"( GB)? for (the )?{bits}", memory
+        )
+    for recipe, bits in (("q4", "4-bit model"), ("q8", "8 bits"), ("bf16", "bf16")):
+        size_gb = verdict.download_bytes(config, recipe) / 1e9
+        assert re.search(rf"{size_gb:.1f}( GB)? for (the )?{bits}", disk)
+    assert "macOS 14" in text and "Apple silicon" in text and "headphones" in text
+
+
 def test_one_script_whose_name_nobody_else_has():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert list(project["scripts"]) == ["moshi"]
@@ -50,7 +70,10 @@ def test_tested_versions_are_those_that_the_project_allows():
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     tested = [line.split("==")[0].lower() for line in lines if not line.startswith("#")]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines[1:])
-    assert tested == sorted(tested) and names - {"numpy", "sphn"} <= set(tested)
+    assert tested == sorted(tested) and names - {"numpy"} <= set(tested)
+    optional = project["project"]["optional-dependencies"]
+    extras = {re.split(r"[<>=; ]", one)[0] for entry in optional.values() for one in entry}
+    assert extras - {"pywebrtc-audio", "sphn"} <= set(tested)
 
 
 def commands_of(workflow):

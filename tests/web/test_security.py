@@ -16,9 +16,12 @@ from hypothesis import strategies as st
 
 from app.web import security, tls
 from app.web import server as web_server
-from app.web.authority import LOOPBACK, general_name, sign
+from app.web.authority import general_name, sign
 from app.web.protocol import Kind
 from app.web.security import Guard
+from app.web.self_made import self_made, still_good
+from app.web.tls import LOOPBACK
+from app.web.tls_option import parse_option
 from moshi_mlx.errors import MoshiError
 from tests.support.web_fakes import close_of, receive, running
 
@@ -168,17 +171,17 @@ async def test_a_folder_without_a_page_is_refused(tmp_path):
 
 
 async def test_self_made_certificate_is_kept_private_and_names_the_host(tmp_path):
-    cert, key, authority = tls.self_made(tmp_path / "tls", "192.168.7.9")
+    cert, key, authority = self_made(tmp_path / "tls", "192.168.7.9")
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     before = cert.read_bytes()
-    assert tls.self_made(tmp_path / "tls", "192.168.7.9")[0].read_bytes() == before
+    assert self_made(tmp_path / "tls", "192.168.7.9")[0].read_bytes() == before
     text = ssl._ssl._test_decode_cert(str(cert))  # type: ignore[attr-defined]
     assert ("IP Address", "192.168.7.9") in text["subjectAltName"]
     assert ("DNS", "localhost") in text["subjectAltName"]
-    assert tls.self_made(tmp_path / "tls", "10.0.0.1")[0].read_bytes() != before
+    assert self_made(tmp_path / "tls", "10.0.0.1")[0].read_bytes() != before
     key.write_text("damaged")
-    cert, key, authority = tls.self_made(tmp_path / "tls", "10.0.0.1")
-    assert tls.still_good(cert, key, [*LOOPBACK, "10.0.0.1"], authority)
+    cert, key, authority = self_made(tmp_path / "tls", "10.0.0.1")
+    assert still_good(cert, key, [*LOOPBACK, "10.0.0.1"], authority)
     assert sorted(path.name for path in (tmp_path / "tls").iterdir()) == [
         "authority-key.pem",
         "authority.pem",
@@ -191,10 +194,10 @@ async def test_self_made_certificate_is_kept_private_and_names_the_host(tmp_path
 
 def verified(folder, host):
     """The server's certificate, checked by openssl and by cryptography against the authority."""
-    cert, _, authority = tls.self_made(folder, host)
+    cert, _, authority = self_made(folder, host)
     leaf = x509.load_pem_x509_certificate(cert.read_bytes())
     store = verification.Store([authority.certificate])
-    for name in tls.LOOPBACK[:1] + ((host,) if host not in tls.LOOPBACK else ()):
+    for name in LOOPBACK[:1] + ((host,) if host not in LOOPBACK else ()):
         wanted = general_name(name)
         checker = verification.PolicyBuilder().store(store).build_server_verifier(wanted)
         checker.verify(leaf, [])
@@ -211,7 +214,7 @@ def test_the_certificate_is_signed_by_an_authority_that_openssl_and_cryptography
 ):
     folder = tmp_path / "tls"
     if host == "0.0.0.0":
-        _, _, authority = tls.self_made(folder, host)
+        _, _, authority = self_made(folder, host)
         names = authority.certificate.extensions.get_extension_for_class(x509.NameConstraints)
         assert x509.DNSName(tls.bonjour_name()) in (names.value.permitted_subtrees or [])
         return
@@ -221,9 +224,9 @@ def test_the_certificate_is_signed_by_an_authority_that_openssl_and_cryptography
 
 
 def test_the_authority_stays_and_can_sign_for_no_other_name(tmp_path):
-    _, _, first = tls.self_made(tmp_path, "studio.local")
+    _, _, first = self_made(tmp_path, "studio.local")
     (tmp_path / "self-made.pem").unlink()
-    _, _, again = tls.self_made(tmp_path, "studio.local")
+    _, _, again = self_made(tmp_path, "studio.local")
     assert first.der == again.der, "a phone is told once"
     assert not first.may_sign(["example.com"]) and not first.may_sign(["8.8.8.8"])
     chain, _ = sign(first, ["example.com"])
@@ -235,7 +238,7 @@ def test_the_authority_stays_and_can_sign_for_no_other_name(tmp_path):
 
 
 async def test_the_authority_is_given_to_phones_without_a_token(tmp_path):
-    made = tls.parse_option("self", "127.0.0.1", tmp_path)
+    made = parse_option("self", "127.0.0.1", tmp_path)
     change = lambda server: setattr(server, "authority", made.authority)  # noqa: E731
     async with running(guard=Guard(token="secret" * 8), change=change) as site:
         answer = await site.http.get(f"{site.url}/moshi-ca.crt")
@@ -247,7 +250,7 @@ async def test_the_authority_is_given_to_phones_without_a_token(tmp_path):
 
 
 async def test_a_conversation_over_tls(tmp_path):
-    context = tls.parse_option("self", "127.0.0.1", tmp_path).context
+    context = parse_option("self", "127.0.0.1", tmp_path).context
     trust = ssl.create_default_context(cafile=str(tmp_path / "authority.pem"))
     async with running(guard=Guard(scheme="https"), tls=context) as site:
         url = f"https://127.0.0.1:{site.port}"
@@ -263,14 +266,14 @@ def test_certificates_that_cannot_be_used_are_one_line(tmp_path, monkeypatch, op
     monkeypatch.chdir(tmp_path)
     (tmp_path / "damaged").write_text("-----BEGIN CERTIFICATE-----\nnonsense")
     with pytest.raises(MoshiError) as problem:
-        tls.parse_option(option, "localhost", tmp_path)
+        parse_option(option, "localhost", tmp_path)
     assert "\n" not in str(problem.value)
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(MoshiError, match="can't keep a certificate"):
-        tls.self_made(tmp_path / "file" / "tls", "localhost")
+        self_made(tmp_path / "file" / "tls", "localhost")
 
 
 async def test_the_page_is_small_and_whole():

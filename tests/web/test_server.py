@@ -136,7 +136,7 @@ async def test_without_an_opus_library_raw_sound_still_works(monkeypatch):
         async with site.chat() as socket:
             code, seen = await close_of(socket)
         assert code == web_line.CLOSE_FAILED
-        assert b"install sphn" in seen[-1] and b"\n" not in seen[-1]
+        assert b"--reinstall '.[kyutai]'" in seen[-1] and b"\n" not in seen[-1]
         async with site.chat("?codec=pcm") as socket:
             await receive(socket, Kind.HANDSHAKE)
             await speak(socket)

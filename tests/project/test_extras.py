@@ -1,0 +1,68 @@
+"""Packages that aren't always there: what works without, what is said where one is missing.
+
+A package that is None in `sys.modules` can't be imported, as one that isn't installed.
+"""
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OPTIONAL = {"sphn": "kyutai", "cryptography": "tls", "pywebrtc_audio": "webrtc", "c2pa": "c2pa"}
+WITHOUT = f"import sys; sys.modules.update(dict.fromkeys({[*OPTIONAL]!r}))\n"
+IMPORT_ALL = """
+import importlib, json, pkgutil
+failed = {}
+for part in ("app", "moshi_mlx", "quantize"):
+    whole = importlib.import_module(part)
+    for module in pkgutil.walk_packages(whole.__path__, f"{part}."):
+        if not module.name.endswith("__main__"):
+            try:
+                importlib.import_module(module.name)
+            except ImportError as error:
+                failed[module.name] = str(error)
+print(json.dumps(failed))
+"""
+COMMAND = "from app.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+def python(code: str, *args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", WITHOUT + code, *args]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_every_module_but_those_behind_the_option_imports_without_the_extras() -> None:
+    done = python(IMPORT_ALL)
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) == {"app.web.authority", "app.web.self_made"}
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (
+            ["web", "--model", "nano", "--no-open", "--port", "0", "--tls", "self"],
+            "error: --tls self needs the extra tls (uv tool install --reinstall '.[tls]'",
+        ),
+        (
+            ["chat", "--model", "nano", "--echo", "webrtc", "--virtual-input", "{question}"],
+            "'.[webrtc]'",
+        ),
+    ],
+)
+def test_an_option_that_needs_one_says_how_to_get_it(args: list[str], line: str) -> None:
+    question = str(ROOT / "moshi_mlx" / "nano" / "samples" / "four_plus_three.wav")
+    done = python(COMMAND, *[arg.format(question=question) for arg in args])
+    assert done.returncode == 1 and done.stderr.startswith("error: ")
+    assert line in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_the_extras_are_those_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {*OPTIONAL.values()} <= set(project["optional-dependencies"])
+    always = " ".join(project["dependencies"])
+    assert not any(name.replace("_", "-") in always for name in OPTIONAL)
