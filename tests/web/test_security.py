@@ -100,7 +100,7 @@ async def test_token_by_address_then_cookie_or_by_password():
             {"params": {"token": "s3cret"}},
             {"headers": {"Authorization": f"Basic {basic}"}},
         ):
-            assert (await site.http.get(f"{site.url}/api/status", **options)).status == 200
+            assert (await site.http.get(f"{site.url}/api/status", **options)).status == 200  # type: ignore
         answer = await site.http.get(f"{site.url}/?token=s3cret", allow_redirects=False)
         assert (answer.status, answer.headers["Location"]) == (303, "/")
         cookie = answer.headers["Set-Cookie"]
@@ -199,7 +199,7 @@ def verified(folder, host):
     store = verification.Store([authority.certificate])
     for name in LOOPBACK[:1] + ((host,) if host not in LOOPBACK else ()):
         wanted = general_name(name)
-        checker = verification.PolicyBuilder().store(store).build_server_verifier(wanted)
+        checker = verification.PolicyBuilder().store(store).build_server_verifier(wanted)  # type: ignore
         checker.verify(leaf, [])
     if shutil.which("openssl"):
         command = ["openssl", "verify", "-CAfile", str(folder / "authority.pem"), str(cert)]
