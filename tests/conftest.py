@@ -1,18 +1,22 @@
-"""Nothing that a test starts reads or writes the preferences, keys and index of whoever runs it."""
+"""Nothing that a test starts reads or writes preferences, keys, index and state of who runs it."""
 
 import os
 from collections.abc import Iterator
 
 import pytest
 
+OWN = ("XDG_CONFIG_HOME", "XDG_STATE_HOME")
+
 
 @pytest.fixture(autouse=True, scope="session")
 def own_config_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """For this process and all that it starts."""
-    before = os.environ.get("XDG_CONFIG_HOME")
-    os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("config"))
+    before = {name: os.environ.get(name) for name in OWN}
+    for name in OWN:
+        os.environ[name] = str(tmp_path_factory.mktemp(name.lower()))
     yield
-    if before is None:
-        del os.environ["XDG_CONFIG_HOME"]
-    else:
-        os.environ["XDG_CONFIG_HOME"] = before
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value

@@ -26,7 +26,7 @@ from ..bench.measure import DeviceError, Options, Run, TellProgress, failure_lin
 from ..bench.runner import Plan
 from ..bench.subject import DEFAULT_RECIPE, DEFAULT_SHAPE, Subject, from_model, from_random
 from ..machine.facts import Facts, gather
-from ..options.model import add_force_option, add_model_options, model_from
+from ..options.model import add_force_option, add_model_options, follow_compile_option, model_from
 from .before_mlx import COMMAND_BUFFERS
 
 INCOMPLETE = 1  # it has not measured what it was asked to
@@ -81,6 +81,7 @@ def run(
         return compare.compare(args.first, args.second, Console(highlight=False))
     plan = plan_from(args)
     check_outputs(args)
+    follow_compile_option(args)
     facts = gather((args.model,) if args.model else (), network=False, audio=False)
     if facts.mlx.backend is None:
         raise MoshiError(f"MLX doesn't start here ({facts.mlx.why}): see `moshi doctor`")

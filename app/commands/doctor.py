@@ -17,6 +17,7 @@ from ..doctor.model_check import check_model
 from ..doctor.speed import Speed, measure
 from ..machine.facts import Facts, gather
 from ..options.model import KYUTAI_BITS, VOICES, add_force_option, kyutai_name
+from ..selftest.remembered import SelftestOutcome, recall
 
 MODELS = tuple(kyutai_name(voice, bits) for voice in VOICES for bits in KYUTAI_BITS)
 SPEED_TEST_BYTES = 2 * 10**9  # free memory that the five-second benchmark may take
@@ -49,7 +50,12 @@ def run(
         check_outputs([Path(args.json)], force=args.force)
     facts = gather(MODELS, network=not args.offline)
     speed, why_not = (None, "--quick") if args.quick else test_speed(facts, measure)
-    lines = [*checks.check(facts), *model_lines(args), report.speed_line(speed, why_not)]
+    lines = [
+        *checks.check(facts),
+        computes(recall()),
+        *model_lines(args),
+        report.speed_line(speed, why_not),
+    ]
     if args.json is None:
         report.show(lines, Console(highlight=False))
         return 0
@@ -59,6 +65,20 @@ def run(
     else:
         write_text(Path(args.json), text + "\n")
     return 0
+
+
+def computes(outcome: SelftestOutcome | None) -> checks.Finding:
+    """What the last self-test said."""
+    if outcome is None:
+        text = "not asked yet: `moshi selftest` tells whether this machine computes right"
+        return checks.Finding(checks.OK, "selftest", text)
+    if not outcome.wrong:
+        text = f"{outcome.right} parts compute what they should ({outcome.when})"
+        return checks.Finding(checks.OK, "selftest", text)
+    names = ", ".join(part.name for part in outcome.wrong)
+    advice = "; ".join(dict.fromkeys(part.fallback.advice for part in outcome.wrong))
+    text = f"wrong on {outcome.when}: {names}"
+    return checks.Finding(checks.WARNING, "selftest", text, f"take instead: {advice}")
 
 
 def model_lines(args: argparse.Namespace) -> list[checks.Finding]:

@@ -7,6 +7,7 @@ beside. A part that is wrong names what to take instead.
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -21,6 +22,7 @@ from ..machine.facts import Facts, gather
 from ..options.model import add_force_option
 from ..selftest import report
 from ..selftest.part import Fallback, PartResult
+from ..selftest.remembered import default_path, outcome_of, remember
 from ..selftest.run import Runner
 from ..selftest.table import parts
 
@@ -58,8 +60,9 @@ def run(
     args: argparse.Namespace,
     gather: Callable[..., Facts] = gather,
     run_parts: RunParts = in_child,
+    state: Path | None = None,
 ) -> int:
-    """0, or 1 when a part is wrong. Raises MoshiError."""
+    """0, or 1 when a part is wrong; `state`: where that is kept. Raises MoshiError."""
     chosen = chosen_parts(args.parts)
     if args.json not in (None, "-"):
         check_outputs([Path(args.json)], force=args.force)
@@ -68,6 +71,8 @@ def run(
         raise MoshiError(f"MLX doesn't start here ({facts.mlx.why}): see `moshi doctor`")
     table = None if args.json == "-" else Console(highlight=False, soft_wrap=True)
     results = watched(chosen, run_parts, table)
+    if not args.parts:
+        keep(results, default_path() if state is None else state)
     document = report.as_json(results, facts)
     if table is not None:
         report.show(results, facts, table)
@@ -76,6 +81,14 @@ def run(
     elif args.json:
         write_text(Path(args.json), json.dumps(document) + "\n")
     return 0 if document["ok"] else 1
+
+
+def keep(results: Results, path: Path) -> None:
+    """For talks and the doctor. Where it can't be written they know nothing of it."""
+    try:
+        remember(outcome_of(results), path)
+    except (MoshiError, OSError) as error:
+        print(f"the outcome can't be kept for talks to come ({error})", file=sys.stderr)
 
 
 def chosen_parts(names: Sequence[str]) -> Wanted:

@@ -128,13 +128,24 @@ def power_of_mac() -> Power:
     )
 
 
+def chip() -> str | None:
+    """The processor's name, by one quick question."""
+    if sys.platform == "darwin":
+        return output_of("/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string").strip() or None
+    return parse_cpuinfo(_read("/proc/cpuinfo"))
+
+
+def parse_cpuinfo(text: str) -> str | None:
+    found = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else None
+
+
 def linux() -> dict[str, Any]:
     """Hardware facts of a Linux machine, from /proc."""
     memory = parse_meminfo(_read("/proc/meminfo"))
-    cpu = re.search(r"^model name\s*: (.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
     total, free = memory.get("SwapTotal"), memory.get("SwapFree")
     return {
-        "chip": cpu[1].strip() if cpu else None,
+        "chip": parse_cpuinfo(_read("/proc/cpuinfo")),
         "virtual_machine": "hypervisor" in _read("/proc/cpuinfo"),
         "memory_bytes": memory.get("MemTotal"),
         "memory_free_bytes": memory.get("MemAvailable"),

@@ -75,6 +75,7 @@ def add_model_options(
     group.add_argument(
         "--codec", choices=("auto", "mlx", "rust"), default="auto", help="who runs Mimi"
     )
+    add_compile_option(group)
     for part in ("mimi", "tokenizer"):
         group.add_argument(
             f"--{part}",
@@ -99,6 +100,22 @@ def adapter_from(args: argparse.Namespace) -> str:
     from moshi_mlx.weights.adaptation import adapter_name
 
     return "" if args.lora is None else adapter_name(args.lora)
+
+
+def add_compile_option(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--uncompiled",
+        action="store_true",
+        help="operation by operation: slower, for a GPU whose compiled step computes wrong",
+    )
+
+
+def follow_compile_option(args: argparse.Namespace) -> None:
+    """For all that this process computes."""
+    if args.uncompiled:
+        import mlx.core as mx
+
+        mx.disable_compile()
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
@@ -135,6 +152,7 @@ def load_from(args: argparse.Namespace) -> "Moshi":
     """The model that the options name, downloaded first where necessary. Raises MoshiError."""
     import moshi_mlx
 
+    follow_compile_option(args)
     return moshi_mlx.load(
         model_from(args),
         codec=args.codec,
@@ -169,6 +187,7 @@ def engine_from(args: argparse.Namespace) -> "MakeEngine":
 
     from ..talk.moshi_engine import engine_maker
 
+    follow_compile_option(args)
     name = model_from(args)
     announce = partial(announce_download, args.kv_bits)
     parts = parts_from(args)

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from .site import Site
+if TYPE_CHECKING:
+    from .site import Site
 
 OK, OFF, FAILED, NOT_HERE = "ok", "off", "failed", "not here"
+SPEED = "speed"  # the one part that computes nothing
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Part(Protocol):
     @property
     def fallback(self) -> Fallback: ...
 
-    def check(self, site: Site) -> Iterable[Deviation | Note]:
+    def check(self, site: "Site") -> Iterable[Deviation | Note]:
         """What it found, one by one. Raises NotHereError; anything else raised is a fault."""
         ...
 

@@ -18,7 +18,7 @@ from moshi_mlx.memory import (
 from ...bench.floor import Bandwidth, bandwidth
 from ...doctor.speed import Speed, measure
 from ...machine.facts import Facts, gather
-from ..part import NONE, Deviation, Fallback, Note, NotHereError
+from ..part import NONE, SPEED, Deviation, Fallback, Note, NotHereError
 from ..site import Site
 
 SLOWEST_SHARE = 0.2  # of the memory's speed that layers of the 7B must reach
@@ -71,7 +71,7 @@ class SpeedCheck:
     measure: Callable[[], Speed | None] = measure
     gather: Callable[..., Facts] = gather
     bandwidth: Callable[[Facts], Bandwidth] = bandwidth
-    name: str = "speed"
+    name: str = SPEED
     fallback: Fallback = ADVICE
 
     def check(self, site: Site) -> Iterator[Deviation | Note]:
