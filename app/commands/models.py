@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def listed(as_json: bool) -> int:
-    from moshi_mlx.hub import NANO, repository_folder
+    from moshi_mlx.hub import NANO, in_words, repository_folder
 
     from ..machine.cache import cached_models
 
@@ -61,7 +61,7 @@ def listed(as_json: bool) -> int:
         return 0
     rows = [("nano", "bf16", size_of(NANO), "in the package", "")]
     rows += [
-        (m.name, m.recipe or "?", m.num_bytes, m.state, m.licence or LICENCE_UNKNOWN)
+        (m.name, m.recipe or "?", m.num_bytes, m.state, in_words(m.licence or LICENCE_UNKNOWN))
         for m in models
     ]
     width = max(len(name) for name, *_ in rows)
@@ -83,7 +83,7 @@ def pull(name: str, revision: str | None) -> int:
 
 
 def show(name: str, as_json: bool) -> int:
-    from moshi_mlx.hub import NANO
+    from moshi_mlx.hub import NANO, in_words
     from moshi_mlx.weights.recipes import name_of
 
     from ..doctor.preflight import preflight
@@ -114,7 +114,7 @@ def show(name: str, as_json: bool) -> int:
         shape += f"; {codebooks['own']} own codebooks, {codebooks['users']} of the user"
     told = (
         ("recipe", f"{row['recipe'] or 'unknown'}, {gb(row['bytes'])}"),
-        ("licence", row["licence"] or LICENCE_UNKNOWN),
+        ("licence", in_words(row["licence"] or LICENCE_UNKNOWN)),
         ("shape", shape),
         ("keeps up", f"{keeps_up} (forecast: `moshi bench` measures)"),
         ("files", row["folder"]),

@@ -38,11 +38,12 @@ from . import checks
 
 # name of a repository -> preset whose sizes it has
 FAMILIES: tuple[tuple[str, str], ...] = (
-    (r"moshi(ko|ka)|personaplex", "moshi-7b"),
+    (r"moshi(ko|ka)|personaplex|j-moshi", "moshi-7b"),
     (r"hibiki-1b", "hibiki-1b"),
     (r"hibiki-zero", "hibiki-zero"),
     (r"hibiki", "hibiki-2b"),
 )
+IN_BF16 = re.compile(r"nvidia/personaplex-7b-v1|kyutai/\w+-rl-seamless|nu-dialogue/j-moshi(-ext)?")
 MOST_BYTES_ON_A_CPU = 10**9
 
 
@@ -136,6 +137,7 @@ def describe(model: str | Path, facts: Facts) -> ModelSize | None:
     if here and (found := _of_cache(str(model))) is not None:
         return found
     name, recipe = str(model).lower(), name_of(str(model))
+    recipe = recipe or ("bf16" if IN_BF16.fullmatch(name) else "")  # their names don't say it
     preset = next((preset for pattern, preset in FAMILIES if re.search(pattern, name)), None)
     if preset is None or recipe not in RECIPES:
         return None

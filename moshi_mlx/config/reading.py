@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..errors import ConfigError
 from .json_file import read_json_object
 from .lm_config import LmConfig
 from .lm_keys import LmReader
+from .other_layouts import SPLIT_LAYOUT, is_split
 from .presets import raw_preset
 
 
@@ -18,9 +20,11 @@ def load_config(folder: Path) -> LmConfig:
 def read_config(folder: Path) -> dict[str, Any]:
     """The raw `config.json` of a folder, or the 7B's when there is none. Raises ConfigError."""
     path = folder / "config.json"
-    if not path.exists():
+    raw = read_json_object(path) if path.exists() else None
+    if is_split(raw, (file.name for file in folder.glob("*.safetensors"))):
+        raise ConfigError(f"{folder} {SPLIT_LAYOUT}")
+    if raw is None:
         return raw_preset("moshi-7b")
-    raw = read_json_object(path)
     if raw.get("model_type") == "personaplex" and "dim" not in raw:  # published without sizes
         return raw_preset("personaplex-7b") | raw
     return raw

@@ -1,10 +1,10 @@
 """Where a model's files are: a folder, `nano` in the package, or a Hugging Face repository."""
 
 from .inside import commit_of
+from .licences import LICENCE_UNKNOWN, in_words
 from .parts import mimi_file, own_parts, tokenizer_file
 from .repository import (
     LICENCE_FILE,
-    LICENCE_UNKNOWN,
     NANO,
     REPOSITORY,
     Download,
@@ -20,6 +20,7 @@ __all__ = [
     "REPOSITORY",
     "Download",
     "commit_of",
+    "in_words",
     "mimi_file",
     "own_parts",
     "plan",

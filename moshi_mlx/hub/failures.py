@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import ConfigError, DownloadError
+from .licences import licensed
 
 PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy")
 
@@ -69,14 +70,10 @@ def mendable(repository: str, revision: str | None) -> Iterator[None]:
 
     at = f" at revision {revision}" if revision else ""
     try:
-        yield
+        with licensed(repository):
+            yield
     except DownloadError:
         raise
-    except errors.GatedRepoError as error:
-        raise DownloadError(
-            f"{repository} asks you to accept its terms: open https://huggingface.co/{repository}, "
-            "accept, then run `hf auth login`"
-        ) from error
     except errors.RevisionNotFoundError as error:
         raise DownloadError(f"{repository} has no revision {revision}: check --revision") from error
     except errors.RepositoryNotFoundError as error:

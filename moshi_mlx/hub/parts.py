@@ -11,7 +11,8 @@ from typing import Any
 from ..config.model_files import KYUTAIS, NAMES, PARTS, kyutais_name, mimi_config_path, part_in
 from ..config.reading import read_config
 from ..errors import WeightsError
-from .repository import cached_file, resolve
+from .repository import resolve
+from .transfer import cached_file
 
 MIMI_CONFIG = "mimi_config.json"  # a codec's sizes, beside its weights
 ENDINGS = (".safetensors", ".model", ".json")

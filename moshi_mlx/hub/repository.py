@@ -6,7 +6,6 @@ that was interrupted goes on where it stopped (huggingface_hub itself starts aga
 """
 
 import errno
-import hashlib
 import os
 import re
 import shutil
@@ -20,20 +19,21 @@ from typing import Any
 
 from ..config.json_file import parse_json_object
 from ..config.model_files import ADAPTER, LONE_ADAPTER, PARTS, file_names, part_in
+from ..config.other_layouts import SPLIT_LAYOUT, is_split
 from ..config.reading import read_config
 from ..config.shards import SHARD_INDEX, shard_names
 from ..errors import DownloadError, MoshiError, UsageError
 from .failures import NoAnswerError, mendable, reason_of
 from .inside import COMMIT, folder_inside, names_below, one_of_several
+from .licences import GatedError, in_words, licence_on, licensed
+from .transfer import download_file, endpoint, repository_folder
 
 NANO = Path(__file__).parents[1] / "nano"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")  # a branch, tag or commit: no path upwards
-ETAG = re.compile(r"[\w-]+")
 ASKED_S = 24 * 3600.0  # for how long an answer of the hub holds
 PATIENCE_S = 8.0  # for an answer, where the cache holds the model
 PATIENCE_WITHOUT_CACHE_S = 30.0
-LICENCE_UNKNOWN = "licence not stated"
 LICENCE_FILE = "moshi-licence"  # beside refs, blobs and snapshots: what the hub said at download
 
 
@@ -51,7 +51,7 @@ class Download:
     def __str__(self) -> str:
         return (
             f"{self.repository}: {self.missing_bytes / 1e9:.2f} GB to download "
-            f"(licence: {self.licence})"
+            f"(licence: {in_words(self.licence)})"
         )
 
 
@@ -100,6 +100,11 @@ def resolve(
             patience_s = PATIENCE_WITHOUT_CACHE_S if here is None else PATIENCE_S
             download = _answered(repository, revision, parts, cache_dir, patience_s)
             return _fetch(download, revision or "main", cache_dir, announce)
+        except GatedError as error:
+            if here is None:
+                raise
+            print(f"{error}; taking the copy on this machine", file=sys.stderr)
+            return here
         except DownloadError:
             raise  # an answer that was understood
         except Exception as error:
@@ -207,7 +212,7 @@ def plan(
 def _plan(repository: str, revision: str | None, parts: tuple[str, ...], cache_dir: Path | None):
     from huggingface_hub import HfApi, try_to_load_from_cache
 
-    info = HfApi(endpoint=_endpoint()).model_info(
+    info = HfApi(endpoint=endpoint()).model_info(
         repository, revision=revision, files_metadata=True, timeout=PATIENCE_WITHOUT_CACHE_S
     )
     commit = str(info.sha)
@@ -217,16 +222,19 @@ def _plan(repository: str, revision: str | None, parts: tuple[str, ...], cache_d
     inside = folder_inside(listed, repository, one_of_several(repository))
     at = f"{inside}/" if inside else ""
     all_sizes = {n.removeprefix(at): size for n, size in listed.items() if n.startswith(at)}
-    config = None
+    config, licence = None, licence_on(info.card_data)
     if "config.json" in all_sizes:
-        path = _download(repository, at + "config.json", commit, cache_dir)
+        with licensed(repository, licence):
+            path = download_file(repository, at + "config.json", commit, cache_dir)
         config = _read_config(path, repository)
+    if is_split(config, all_sizes):
+        raise DownloadError(f"{repository} {SPLIT_LAYOUT}")
     found = file_names(config, all_sizes, parts)
     names = list(found.values())
     if "lora" in parts and "lora" not in found:
         raise DownloadError(f"{repository} holds no adapter ({ADAPTER}): is it a model?")
     if SHARD_INDEX in names:
-        path = _download(repository, at + SHARD_INDEX, commit, cache_dir)
+        path = download_file(repository, at + SHARD_INDEX, commit, cache_dir)
         names += shard_names(_read_config(path, repository), SHARD_INDEX)
     for name in names:
         if name not in all_sizes:
@@ -246,10 +254,7 @@ def _plan(repository: str, revision: str | None, parts: tuple[str, ...], cache_d
         for name, size in sizes.items()
         if not isinstance(try_to_load_from_cache(repository, name, cache_dir, commit), str)
     )
-    card = info.card_data
-    licence = (card.get("license_name") or card.get("license")) if card else None
-    said = str(licence or LICENCE_UNKNOWN)
-    return Download(repository, commit, said, sizes, missing, inside)
+    return Download(repository, commit, licence, sizes, missing, inside)
 
 
 def _fetch(
@@ -262,7 +267,8 @@ def _fetch(
     if download.missing_bytes:
         (announce or _announce_on_stderr)(download)
         _check_disk(download, cache_dir)
-    paths = [_download(repository, name, commit, cache_dir) for name in download.sizes]
+    with licensed(repository, download.licence):
+        paths = [download_file(repository, name, commit, cache_dir) for name in download.sizes]
     _remember_revision(repository, revision, commit, cache_dir)
     (repository_folder(repository, cache_dir) / LICENCE_FILE).write_text(download.licence)
     first, name = paths[0], next(iter(download.sizes))
@@ -271,64 +277,6 @@ def _fetch(
 
 def _announce_on_stderr(download: Download) -> None:
     print(download, file=sys.stderr)
-
-
-def _download(repository: str, name: str, commit: str, cache_dir: Path | None) -> Path:
-    """One file into Hugging Face's cache, going on where an earlier try stopped."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub import try_to_load_from_cache as cached
-
-    found = cached(repository, name, cache_dir, commit)
-    if isinstance(found, str):
-        return Path(found)
-    url = hf_hub_url(repository, name, revision=commit, endpoint=_endpoint())
-    metadata = get_hf_file_metadata(url, endpoint=_endpoint())
-    if metadata.etag and metadata.size and ETAG.fullmatch(metadata.etag):
-        blob = repository_folder(repository, cache_dir) / "blobs" / metadata.etag
-        if not blob.exists():
-            _stream(url, blob, metadata.size, name)
-    return Path(  # finds the blob and only links to it
-        hf_hub_download(
-            repository, name, revision=commit, cache_dir=cache_dir, endpoint=_endpoint()
-        )
-    )
-
-
-def _stream(url: str, blob: Path, size: int, name: str) -> None:
-    """url -> blob by way of `blob.part`, which an interruption leaves behind on purpose."""
-    import fcntl
-
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
-
-    blob.parent.mkdir(parents=True, exist_ok=True)
-    part = blob.with_name(blob.name + ".part")
-    with open(part, "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DownloadError(f"{name} is being downloaded by another process: wait") from error
-        if file.tell() > size:
-            file.truncate(0)
-            file.seek(0)
-        http_get(
-            url,
-            file,
-            resume_size=file.tell(),
-            headers=build_hf_headers(),
-            expected_size=size,
-            displayed_filename=name,
-        )
-        file.flush()
-        if len(blob.name) == 64 and _sha256(part) != blob.name:  # large files: the etag is the sum
-            part.unlink()
-            raise DownloadError(f"{name} arrived damaged and was removed: start again")
-        part.replace(blob)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _cached(
@@ -370,21 +318,6 @@ def _read_config(path: Path, repository: str) -> dict[str, Any]:
     return parse_json_object(path.read_bytes(), f"{path.name} of {repository}")
 
 
-def repository_folder(repository: str, cache_dir: Path | None = None) -> Path:
-    """Where Hugging Face's cache keeps a repository, whether it is there or not."""
-    from huggingface_hub import constants
-
-    root = Path(cache_dir or constants.HF_HUB_CACHE)
-    return root / ("models--" + repository.replace("/", "--"))
-
-
-def cached_file(name: str, cache_dir: Path | None = None) -> Path | None:
-    """A file of this name in any repository of Kyutai's in the cache, None where there is none."""
-    root = repository_folder("kyutai/x", cache_dir).parent
-    found = root.glob(f"models--kyutai--*/snapshots/*/{name}")
-    return next((path for path in sorted(found) if path.is_file()), None)
-
-
 def _remember_revision(repository: str, revision: str, commit: str, cache_dir: Path | None) -> None:
     """`refs/main`, so that the same name works offline."""
     if revision == commit:
@@ -404,10 +337,6 @@ def _check_disk(download: Download, cache_dir: Path | None) -> None:
             f"{download.repository} needs {download.missing_bytes / 1e9:.2f} GB and {folder} has "
             f"{free / 1e9:.2f} GB free: make room, or set HF_HOME to another disk"
         )
-
-
-def _endpoint() -> str | None:
-    return os.environ.get("HF_ENDPOINT") or None
 
 
 def _offline_by_environment() -> bool:

@@ -9,6 +9,7 @@ from ..errors import WeightsError
 
 WORD_START = "▁"  # SentencePiece writes a leading space as this
 BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+UNSPACED = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")  # Japanese
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line end: no text
 
 
@@ -75,12 +76,15 @@ class TextTokenizer:
 class TextStream:
     """Turns tokens into text one at a time; bytes of one character are held until it is whole.
 
-    Bytes that make no character, and characters that a terminal would obey, are left out.
+    Bytes that make no character, characters that a terminal would obey, and spaces between two
+    Japanese ones are left out.
     """
 
     def __init__(self, model, silent: tuple[int, ...]) -> None:
         self._model, self._silent = model, frozenset(silent)
         self._bytes = codecs.getincrementaldecoder("utf-8")(errors="ignore")
+        self._unspaced = False  # the last character is of a script without spaces
+        self._space = ""  # held until it is seen what comes after it
 
     def push(self, token: int) -> str:
         """The text that `token` completes: "" for silent, control and unknown ids."""
@@ -88,11 +92,25 @@ class TextStream:
             return ""
         piece = self._model.id_to_piece(token)
         if match := BYTE_PIECE.fullmatch(piece):
-            return CONTROLS.sub("", self._bytes.decode(bytes([int(match[1], 16)])))
+            return self._joined(self._bytes.decode(bytes([int(match[1], 16)])))
         self._bytes.reset()
         if self._model.is_control(token) or self._model.is_unknown(token):
             return ""
-        return CONTROLS.sub("", piece.replace(WORD_START, " "))
+        return self._joined(piece.replace(WORD_START, " "))
+
+    def _joined(self, piece: str) -> str:
+        """With the space that was held, or without it."""
+        text = self._space + CONTROLS.sub("", piece)
+        word = text.lstrip(" ")
+        self._space = ""
+        if self._unspaced and not word:
+            self._space = text
+            return ""
+        if self._unspaced and UNSPACED.match(word):
+            text = word
+        if text:
+            self._unspaced = UNSPACED.match(text[-1]) is not None
+        return text
 
 
 class JsonTokenizer:

@@ -22,7 +22,7 @@ from .layers import quantize_layers
 from .packing import pack, unpack
 from .recipes import Format
 from .safetensors import check_tensors, read_all, read_now, to_mlx_layout
-from .tensor_names import expected
+from .tensor_names import dropped, expected
 
 MIN_HISTORY_BYTES = 256_000_000
 CONDITIONS = "condition_provider."  # computed in float32, whatever the rest is
@@ -91,7 +91,8 @@ def lm_from_files(
         raise WeightsError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
     check_kv_bits(kv_bits, config.transformer.head_dim, config.transformer.context or 0)
     name = str(paths[0] if len(paths) == 1 else paths[0].parent)
-    raw = read_all(paths)
+    left_out = {tensor.removesuffix(".weight") for tensor in dropped(config)}
+    raw = {n: t for n, t in read_all(paths).items() if n.rpartition(".")[0] not in left_out}
     config = without_absent_heads(config, raw)
     tensors = to_mlx_layout(raw, config, name)
     quantized = check_tensors(tensors, expected(config), name)

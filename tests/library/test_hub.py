@@ -108,7 +108,7 @@ def test_without_a_network_a_complete_cache_does(fake, tmp_path, monkeypatch):
     [
         (None, "kyutai/none", None, "there is no repository kyutai/none"),
         (None, "kyutai/moshi-test", "v9", "has no revision v9"),
-        ("gate", "kyutai/moshi-test", None, "asks you to accept its terms"),
+        ("gate", "kyutai/moshi-test", None, "asks you to accept its licence"),
         ("drop mimi", "kyutai/moshi-test", None, "has no file mimi.safetensors"),
         ("not a model", "kyutai/moshi-test", None, "holds no safetensors weights"),
         (None, "./kyutai", None, "neither a folder here nor a repository"),

@@ -7,7 +7,7 @@ import pytest
 import sentencepiece
 
 from moshi_mlx.errors import WeightsError
-from moshi_mlx.text.tokenizer import TextTokenizer, load_tokenizer
+from moshi_mlx.text.tokenizer import TextStream, TextTokenizer, load_tokenizer
 
 PROSE = ["the cat sat on the mat, and saw a very old dog", "a dog ran to the old cat"] * 9
 
@@ -76,3 +76,36 @@ def test_a_damaged_tokenizer_is_one_line(name: str, tmp_path: Path) -> None:
         with pytest.raises(WeightsError, match=name) as caught:
             load_tokenizer(path).encode("x")
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        (["▁今日", "▁は", "▁いい", "天気", "▁です", "。"], " 今日はいい天気です。"),
+        (["▁今日", "▁", "は"], " 今日は"),
+        (["▁今日", "▁", "Moshi", "▁と"], " 今日 Moshi と"),
+        (["▁hello", "▁今日", "▁hello"], " hello 今日 hello"),
+        (["▁今日", "▁"], " 今日"),
+    ],
+)
+def test_words_of_japanese_stand_without_spaces(pieces: list[str], text: str) -> None:
+    stream = TextStream(Pieces(pieces), ())
+    assert "".join(stream.push(i) for i in range(len(pieces))) == text
+
+
+class Pieces:
+    """A vocabulary as SentencePiece answers for it."""
+
+    def __init__(self, pieces: list[str]) -> None:
+        self.pieces = pieces
+
+    def get_piece_size(self) -> int:
+        return len(self.pieces)
+
+    def id_to_piece(self, token: int) -> str:
+        return self.pieces[token]
+
+    def is_control(self, token: int) -> bool:
+        return False
+
+    is_unknown = is_control

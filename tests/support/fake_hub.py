@@ -22,7 +22,11 @@ MODEL = {
 
 
 class Hub(ThreadingHTTPServer):
-    """State of the fake: the repositories, a byte count to break after, and the requests seen."""
+    """State of the fake: the repositories, a byte count to break after, and the requests seen.
+
+    Of a gated repository, as at the hub, everybody reads the list of files, and those whose token
+    is in `granted` read the files; cards: repository -> its model card's data.
+    """
 
     daemon_threads = True
 
@@ -30,12 +34,14 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.repositories = {"kyutai/moshi-test": dict(MODEL)}
         self.gated: set[str] = set()
+        self.granted: set[str] = set()
+        self.cards: dict[str, dict] = {}
         self.break_after: int | None = None
         self.requests: list[tuple[str, str, str | None]] = []
 
 
 class Handler(BaseHTTPRequestHandler):
-    server: Hub
+    server: Hub  # type: ignore[assignment]
 
     def log_message(self, format, *args):
         pass
@@ -53,8 +59,9 @@ class Handler(BaseHTTPRequestHandler):
         name = "/".join(parts[2:4] if api else parts[:2])
         if name not in self.server.repositories:
             return self.fail(404 if not api else 401, "RepoNotFound")
-        if name in self.server.gated:
-            return self.fail(403, "GatedRepo")
+        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+        if name in self.server.gated and not api and token not in self.server.granted:
+            return self.fail(403 if token else 401, "GatedRepo")
         files = self.server.repositories[name]
         revision = parts[5] if api and len(parts) > 5 else "main" if api else parts[3]
         if revision not in ("main", "v1", COMMIT):
@@ -62,9 +69,9 @@ class Handler(BaseHTTPRequestHandler):
         if api:
             siblings = [{"rfilename": k, "size": len(v)} for k, v in files.items()]
             body = {"id": name, "sha": COMMIT, "siblings": siblings}
-            return self.send(
-                json.dumps(body | {"cardData": {"license": "cc-by-4.0"}}).encode(), {}, True
-            )
+            body |= {"cardData": self.server.cards.get(name, {"license": "cc-by-4.0"})}
+            body |= {"gated": "auto" if name in self.server.gated else False}
+            return self.send(json.dumps(body).encode(), {}, True)
         path = "/".join(parts[4:])
         if path not in files:
             return self.fail(404, "EntryNotFound")

@@ -15,7 +15,8 @@ def talking_folder(
     target: Path, model: Path, weights: str = "model.safetensors", **changes: object
 ) -> Path:
     """`changes`: of the config.json of `model`, whose adapter is left out."""
-    raw = json.loads((model / "config.json").read_text())
+    full = model / "config.full.json"  # of a PersonaPlex, which is published without sizes
+    raw = json.loads((full if full.exists() else model / "config.json").read_text())
     raw = {key: value for key, value in raw.items() if not key.startswith("lora")}
     names = {"moshi_name": "model.safetensors", "mimi_name": "mimi.safetensors"}
     names |= {"mimi_config_name": "mimi_config.json", "tokenizer_name": "tokenizer.model"}
