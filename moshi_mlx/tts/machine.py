@@ -7,6 +7,7 @@ chooses, and `advance` takes the model's choice afterwards. So a frame needs one
 Source: PyTorch `moshi/models/tts.py`, StateMachine.process.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -35,7 +36,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class _State:
-    """What a step changes. `taken`: entries that the model asked for so far."""
+    """What a step changes. `taken`: entries that the model asked for, of those that wait."""
 
     taken: int = 0
     queued: tuple[int, ...] = ()
@@ -61,7 +62,8 @@ class TextMachine:
     ) -> None:
         pace = pace or Pace()
         self.text_card, self.ahead, self._max_padding = text_card, ahead, pace.max_padding
-        self._entries = list(entries)
+        self._entries = deque(entries)  # that wait
+        self._worded = any(entry.tokens for entry in self._entries)
         self._state = _State(remaining=pace.initial_padding, forced=pace.initial_padding)
         self.step = 0
         self.consumed: list[int] = []  # the step of each entry taken, breaks too
@@ -75,7 +77,12 @@ class TextMachine:
     @property
     def has_words(self) -> bool:
         """Whether any text was given that can be said."""
-        return any(entry.tokens for entry in self._entries)
+        return self._worded
+
+    @property
+    def waiting(self) -> int:
+        """Entries that the model hasn't asked for yet."""
+        return len(self._entries)
 
     def skip(self, steps: int) -> None:
         """Count steps at which the machine isn't asked: those of an audio prefix."""
@@ -83,7 +90,9 @@ class TextMachine:
 
     def append(self, entries: Iterable[ScriptEntry]) -> None:
         """Text that arrives later."""
-        self._entries.extend(entries)
+        for entry in entries:
+            self._entries.append(entry)
+            self._worded = self._worded or bool(entry.tokens)
 
     def ready(self, complete: bool) -> bool:
         """Whether a step now gives what it would with all text there.
@@ -92,7 +101,7 @@ class TextMachine:
         """
         if complete:
             return True
-        waiting = self._waiting(self._state.taken)
+        waiting = iter(self._entries)
         head = next(waiting, None)
         if head is None:
             return False
@@ -107,9 +116,10 @@ class TextMachine:
 
     def advance(self, token: int) -> int:
         """Take the model's own token of this step; returns what was fed."""
-        before = self._state.taken
-        fed, self._state = self._after(token)
-        for entry in self._entries[before : self._state.taken]:
+        fed, state = self._after(token)
+        self._state = replace(state, taken=0)
+        for _ in range(state.taken):
+            entry = self._entries.popleft()
             self.consumed.append(self.step)
             if entry.tokens:
                 self.words.append((entry.text, self.step))
@@ -117,7 +127,7 @@ class TextMachine:
         return fed
 
     def _waiting(self, taken: int) -> Iterator[ScriptEntry]:
-        return (self._entries[i] for i in range(taken, len(self._entries)))
+        return islice(self._entries, taken, None)
 
     def _after(self, token: int) -> tuple[int, _State]:
         """What is fed for a token of the model, and the state after it."""

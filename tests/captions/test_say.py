@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import soundfile
 
 from app.cli import main
+from tests.support.small_speaker import with_codec
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 VOICE = str(GOLDEN / "dsm_tts" / "ada.wav.1e68beda@240.safetensors")
@@ -21,11 +21,7 @@ TEXT = "Do you hear me? Yes, I do!"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """The small model beside a small Mimi of the same codes."""
-    folder = tmp_path_factory.mktemp("tts") / "model"
-    shutil.copytree(GOLDEN / "dsm_tts", folder)
-    mimi = GOLDEN / "dsm_stt" / "mimi-pytorch-e351c8d8@125.safetensors"
-    shutil.copy(mimi, folder / "tokenizer-e351c8d8-checkpoint125.safetensors")
-    shutil.copy(GOLDEN / "dsm_stt" / "mimi_config.json", folder)
+    folder = with_codec(tmp_path_factory.mktemp("tts") / "model")
     return str(folder)
 
 

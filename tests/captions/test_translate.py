@@ -1,7 +1,6 @@
 """`moshi translate`: sound and transcript of a small Hibiki, and bad input in one line."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 import soundfile
 
 from app.cli import main
+from tests.support.small_speaker import with_codec
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GREEDY = ["--text-temperature", "0", "--audio-temperature", "0", "--seed", "0"]
@@ -17,11 +17,7 @@ GREEDY = ["--text-temperature", "0", "--audio-temperature", "0", "--seed", "0"]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """hibiki-zero's small model beside a small Mimi of the same codes."""
-    folder = tmp_path_factory.mktemp("hibiki") / "model"
-    shutil.copytree(GOLDEN / "dsm_hibiki_zero", folder)
-    mimi = GOLDEN / "dsm_stt" / "mimi-pytorch-e351c8d8@125.safetensors"
-    shutil.copy(mimi, folder / "tokenizer-e351c8d8-checkpoint125.safetensors")
-    shutil.copy(GOLDEN / "dsm_stt" / "mimi_config.json", folder)
+    folder = with_codec(tmp_path_factory.mktemp("hibiki") / "model", "dsm_hibiki_zero")
     return str(folder)
 
 

@@ -12,6 +12,7 @@ import pytest
 import moshi_mlx
 from moshi_mlx.errors import ConfigError, MoshiError
 from moshi_mlx.tts.script import FRAME_RATE_HZ
+from tests.support.small_speaker import with_codec
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FOLDERS = ("dsm_tts", "dsm_tts_cfg", "dsm_tts_prefix")
@@ -79,11 +80,7 @@ def test_text_that_arrives_bit_by_bit_is_spoken_as_the_whole_is(speakers):
 @pytest.fixture(scope="module")
 def with_mimi(tmp_path_factory):
     """The small model beside a small Mimi of the same codes."""
-    folder = tmp_path_factory.mktemp("tts") / "model"
-    shutil.copytree(GOLDEN / "dsm_tts", folder)
-    mimi = GOLDEN / "dsm_stt" / "mimi-pytorch-e351c8d8@125.safetensors"
-    shutil.copy(mimi, folder / "tokenizer-e351c8d8-checkpoint125.safetensors")
-    shutil.copy(GOLDEN / "dsm_stt" / "mimi_config.json", folder)
+    folder = with_codec(tmp_path_factory.mktemp("tts") / "model")
     return moshi_mlx.load_tts(folder, dtype="float32")
 
 

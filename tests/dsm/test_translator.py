@@ -1,7 +1,6 @@
 """Hibiki against whole runs of Kyutai's PyTorch package, and with sound through a small Mimi."""
 
 import json
-import shutil
 from pathlib import Path
 
 import mlx.core as mx
@@ -12,6 +11,7 @@ import pytest
 import moshi_mlx
 from moshi_mlx.errors import ConfigError, MoshiError
 from moshi_mlx.lm.layers.embedding import TokenEmbedding
+from tests.support.small_speaker import with_codec
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GREEDY = {"text_temperature": 0.0, "audio_temperature": 0.0}
@@ -50,11 +50,7 @@ def test_a_model_that_never_ends_stops_at_the_limit():
 @pytest.fixture(scope="module")
 def with_mimi(tmp_path_factory):
     """hibiki-zero's small model beside a small Mimi of the same codes."""
-    folder = tmp_path_factory.mktemp("hibiki") / "model"
-    shutil.copytree(GOLDEN / "dsm_hibiki_zero", folder)
-    mimi = GOLDEN / "dsm_stt" / "mimi-pytorch-e351c8d8@125.safetensors"
-    shutil.copy(mimi, folder / "tokenizer-e351c8d8-checkpoint125.safetensors")
-    shutil.copy(GOLDEN / "dsm_stt" / "mimi_config.json", folder)
+    folder = with_codec(tmp_path_factory.mktemp("hibiki") / "model", "dsm_hibiki_zero")
     return moshi_mlx.load_translator(folder, dtype="float32")
 
 
