@@ -10,7 +10,7 @@ from moshi_mlx.hub import NANO
 from moshi_mlx.lm.compiled_step import FrameFunction, Held
 from moshi_mlx.lm.model import Lm
 from moshi_mlx.text.tokenizer import TextTokenizer
-from moshi_mlx.tts.speaker import Speaker, SpeechStream
+from moshi_mlx.tts import Speaker, SpeechStream
 
 from .graph import Node, as_on_metal, kernels, nodes_of, views
 
