@@ -12,8 +12,8 @@ from app.machine.random_model import random_lm
 from benchmarks.step_graph import frame_of, spoken
 from moshi_mlx.config.reading import parse_config
 from moshi_mlx.text.tokenizer import TextTokenizer
-from moshi_mlx.tts.script import ScriptEntry
 from moshi_mlx.tts import Speaker
+from moshi_mlx.tts.script import ScriptEntry
 
 DELAY_STEPS, AHEAD = 16, 2
 GREEDY: dict[str, Any] = {"text_temperature": 0.0, "audio_temperature": 0.0}
