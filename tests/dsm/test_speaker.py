@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -16,7 +17,7 @@ from tests.support.small_speaker import with_codec
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FOLDERS = ("dsm_tts", "dsm_tts_cfg", "dsm_tts_prefix")
-GREEDY = {"text_temperature": 0.0, "audio_temperature": 0.0}
+GREEDY: Any = {"text_temperature": 0.0, "audio_temperature": 0.0}
 NAMES = (
     *("n_q", "padding_between", "padding_bonus", "max_padding", "initial_padding"),
     *("final_padding", "cfg_is_no_text", "cfg_is_no_prefix"),

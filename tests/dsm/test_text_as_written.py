@@ -4,6 +4,7 @@ import gc
 import random
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -20,7 +21,7 @@ from tests.support.small_speaker import with_codec
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TOKENIZER = TextTokenizer(GOLDEN / "dsm_tts" / "tokenizer_spm_8k_en_fr_audio.model")
-GREEDY = {"text_temperature": 0.0, "audio_temperature": 0.0}
+GREEDY: Any = {"text_temperature": 0.0, "audio_temperature": 0.0}
 WOBBLE_BYTES = 50_000  # of MLX's memory: what a step holds while it runs
 WORDS = ("Hello", "quarter", "do", "you", "hear?", "a:b", "(so)", "l’eau")
 WORDS += ("<i>", "x<break", "<b", "1<2")

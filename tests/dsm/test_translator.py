@@ -19,6 +19,7 @@ GREEDY = {"text_temperature": 0.0, "audio_temperature": 0.0}
 
 def golden(name):
     arrays = mx.load(str(GOLDEN / name / "golden.safetensors"))
+    assert isinstance(arrays, dict)
     runs = json.loads((GOLDEN / name / "golden.json").read_text())
     return {key: np.array(array) for key, array in arrays.items()}, runs
 
