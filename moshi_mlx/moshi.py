@@ -5,7 +5,7 @@ with moshi.session(seed=0) as session:
     reply = session.step(pcm)  # 80 ms of the user in, 80 ms of Moshi and a piece of text out
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +22,16 @@ from .config.lm_config import LmConfig
 from .config.model_files import model_name, weight_paths
 from .config.reading import parse_config, read_config
 from .errors import ConfigError, MoshiError, suggest
-from .lm.conversation import Forced
+from .lm.conversation import Forced, Step
 from .lm.model import Lm
-from .lm.options import GeneratorOptions
+from .lm.options import ConditionOptions, GeneratorOptions
+from .lm.state.past import LmPrompt
+from .lm.state.prompt_cache import PromptCache
+from .lm.state.prompting import PromptTokens, make_prompt, persona_inputs
 from .loading.model_folder import check_codec
 from .memory import limit_memory
 from .mimi import load_mimi
+from .persona.prompt import SILENCE, SINE, tagged
 from .provenance import Marker
 from .session.answering import ANSWER_TAIL_MAX_S, ANSWER_TAIL_S, Answer, answer_recording
 from .session.marked import MarkedPath
@@ -37,6 +41,7 @@ from .text.tokenizer import TextTokenizer
 from .weights.adaptation import LoraMode, adaptation_from, adaptation_of, with_adapter
 from .weights.loading import lm_from_files, working_dtype
 
+PERSONAPLEX = "personaplex"  # the model_type of its configs
 NO_ADAPTERS: Mapping[str, Lm] = MappingProxyType({})
 
 
@@ -103,6 +108,42 @@ class Moshi:
         those that `load(adapters=...)` was given. Raises MoshiError for one that there isn't.
         """
         return Session(self, seed, mark=mark, adapter=adapter, **options)
+
+    def prompt(
+        self,
+        text: str = "",
+        voice: str | Path | np.ndarray | None = None,
+        *,
+        tokens: np.ndarray | None = None,
+        adapter: str | None = None,
+        kv_bits: int | None = None,
+        cache: PromptCache | bool = True,
+        silence: Sequence[int] | np.ndarray = SILENCE,
+        sine: Sequence[int] | np.ndarray = SINE,
+        **options: Unpack[ConditionOptions],
+    ) -> LmPrompt:
+        """What conversations may begin with: heard in one pass, for `session(prompt=...)`.
+
+        text, voice: a persona for PersonaPlex, whose text gets its tags here, and whose voice is a
+        `.pt` file or Mimi's codes int [dep_q, frames]; or tokens: int [T, 1 + n_q], as `Lm.prompt`
+        takes them, for any model. cache: keep it on disk, and take it from there (see
+        `PromptCache`); silence, sine: as in `Lm.persona_prompt`; adapter and options as those of
+        the sessions. Raises MoshiError, for a model that takes no persona too.
+        """
+        lm = self.lm_with(adapter)
+        title = " ".join(text.split())[:200]
+        if tokens is not None:
+            if text or voice is not None:
+                raise MoshiError("a prompt is tokens, or a text and a voice; give one of both")
+            heard = PromptTokens(np.asarray(tokens))
+        else:
+            check_persona(self.config, self.folder)
+            ids = self.tokenizer.encode(tagged(text))
+            heard = persona_inputs(ids, voice, silence, sine, self.config)
+            if isinstance(voice, str | Path):
+                title = f"{Path(voice).stem}: {title}"
+        kept = (PromptCache() if cache else None) if isinstance(cache, bool) else cache
+        return make_prompt(lm, heard, kv_bits, options, title, kept)
 
     def lm_with(self, adapter: str | None) -> Lm:
         """The language model with an adapter; None: as it was loaded. Raises MoshiError."""
@@ -186,6 +227,7 @@ class Session:
         if marker is not None:
             self._path = MarkedPath(self._path, marker)
         self._text = moshi.tokenizer.stream((config.text_padding_id, config.text_end_padding_id))
+        self._said = ""  # by the step that ended a prompt: part of the first reply
 
     @property
     def seed(self) -> int:
@@ -194,12 +236,22 @@ class Session:
 
     @property
     def frames(self) -> int:
-        """Frames stepped so far."""
-        return self._generator.steps
+        """Frames stepped so far, those of a prompt left out."""
+        return max(0, self._generator.steps - self._generator.prompt_frames)
+
+    @property
+    def prompt_frames(self) -> int:
+        """Frames of the prompt that it began with; they leave the model's context after it."""
+        return self._generator.prompt_frames
 
     def warm_up(self) -> None:
-        """As `Moshi.warm_up`, for this session's options; free where that was done before."""
-        self._open().warm_up()
+        """As `Moshi.warm_up`, for this session's options; free where that was done before.
+
+        And end the prompt, where there is one, so that the first frame doesn't.
+        """
+        path = self._open()
+        path.warm_up()
+        self._end_prompt(path)
 
     def step(
         self, pcm: np.ndarray, hold_silence: bool = False, following: np.ndarray | None = None
@@ -214,9 +266,10 @@ class Session:
         announced.
         """
         path, frame = self._open(), check_frame(pcm)
+        self._end_prompt(path)
         forced = self._forced() if hold_silence else None
         step, sound = path.step(frame, forced, checked_following(following))
-        return Reply(sound, self._text.push(step.text_token), step.text_token, step.codes)
+        return Reply(sound, self._told(step), step.text_token, step.codes)
 
     def step_early(
         self, pcm: np.ndarray, hold_silence: bool = False, following: np.ndarray | None = None
@@ -228,9 +281,10 @@ class Session:
         call, run in the same order. Raises what decoding an earlier frame raised, too.
         """
         path, frame = self._open(), check_frame(pcm)
+        self._end_prompt(path)
         forced = self._forced() if hold_silence else None
         step, sound = path.step_early(frame, forced, checked_following(following))
-        return EarlyReply(self._text.push(step.text_token), step.text_token, step.codes, sound)
+        return EarlyReply(self._told(step), step.text_token, step.codes, sound)
 
     def stream(self, blocks: Iterable[np.ndarray]) -> Iterator[Reply]:
         """Sound as it comes, float32 blocks [n] at 24 kHz of any length -> a Reply each 80 ms.
@@ -260,6 +314,20 @@ class Session:
         """Whether `step_early` returns before the sound is there."""
         return self._path is not None and self._path.decodes_behind
 
+    def _end_prompt(self, path: FramePath) -> None:
+        """The step at a prompt's last position: its sound is the prompt's, its word the first."""
+        if not self._generator.prompted:
+            return
+        codes = np.zeros(self.moshi.config.user_q, np.int32)
+        if self._generator.hears:  # a prompt that leaves the end of its last frame open
+            codes = np.resize(self.moshi.silence(), codes.shape)
+        self._said += self._text.push(path.end_prompt(codes).text_token)
+
+    def _told(self, step: Step) -> str:
+        """The text that a step completes."""
+        said, self._said = self._said, ""
+        return said + self._text.push(step.text_token)
+
     def _forced(self) -> Forced:
         return Forced(self.moshi.config.text_padding_id, self.moshi.silence())
 
@@ -287,6 +355,15 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def check_persona(config: LmConfig, folder: Path) -> None:
+    """MoshiError for a model that wasn't trained to be told who it is."""
+    if config.model_type != PERSONAPLEX:
+        raise MoshiError(
+            f"{model_name(folder)} takes no persona: it wasn't trained with one; load PersonaPlex, "
+            "or give a prompt as tokens"
+        )
 
 
 def check_frame(pcm: np.ndarray) -> np.ndarray:

@@ -79,6 +79,15 @@ class DelayLine:
         given = self._given_at(self.step)
         return given is not None and bool((given != NOT_GENERATED).all())
 
+    @property
+    def hears(self) -> bool:
+        """Whether the coming step's user codes enter anywhere, at once or behind their delays."""
+        for stream in self._user_streams:
+            given = self._given_at(self.step + int(self.delays[stream]))
+            if given is None or given[stream] == NOT_GENERATED:
+                return True
+        return False
+
     def given_own(self) -> np.ndarray | None:
         """Tokens [1 + dep_q] that a prompt puts in place of this step's samples, NO_INPUT: none."""
         given = self._given_at(self.step + 1)

@@ -116,6 +116,12 @@ class LmGenerator:
         return self._talk.line.prompted
 
     @property
+    def hears(self) -> bool:
+        """Whether the user's codes of the coming step enter anywhere: those that end a persona's
+        prompt don't."""
+        return self._talk.line.hears
+
+    @property
     def prompt_frames(self) -> int:
         """How many of the frames so far were a prompt."""
         return self._talk.prompt_frames

@@ -2,6 +2,8 @@
 
 A KV cache is of use to the very model that filled it and to no other, and nothing in it tells. So
 the digest is of all parameters as they are computed with: of which file they came doesn't matter.
+It tells models apart, by any number that differs or changes its place; it is no seal against
+someone who forges weights. Sums run at the speed of memory, SHA-256 at a tenth of it.
 """
 
 import hashlib
@@ -10,37 +12,39 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import mlx.core as mx
+import numpy as np
 
 from ..config.lm_config import LmConfig, SamplingConfig
 
-HASHING_THREADS = 4
+THREADS = 4
+BLOCK_WORDS = 8192  # 64 KiB
 Parameters = Callable[[], dict[str, mx.array]]
 
 
 class ModelDigest:
-    """Of one model in memory. Its digest reads all weights once, when somebody first asks.
+    """Of one model in memory, made when somebody first asks, on the thread that does.
 
-    On the thread that asks; a 7B in 4 bit has 4.8 GB.
+    It reads all weights once.
     """
 
     def __init__(self, config: LmConfig, parameters: Parameters) -> None:
         self._config, self._parameters = config, parameters
-        self._digest: str | None = None
+        self._text: str | None = None
 
     @property
     def text(self) -> str:
-        """SHA-256 in hexadecimal."""
-        if self._digest is None:
+        """64 hexadecimal digits."""
+        if self._text is None:
             whole = hashlib.sha256(shape_of(self._config).encode())
-            with ThreadPoolExecutor(HASHING_THREADS, "moshi-digest") as pool:
-                hashed = [
-                    (name, f"{array.dtype} {array.shape}", pool.submit(_hashed, bytes_of(array)))
+            with ThreadPoolExecutor(THREADS, "moshi-digest") as pool:
+                summed = [
+                    (f"{name} {array.dtype} {array.shape} ", pool.submit(sums, bytes_of(array)))
                     for name, array in sorted(self._parameters().items())
                 ]
-            for name, kind, digest in hashed:
-                whole.update(f"{name} {kind} {digest.result()}\n".encode())
-            self._digest = whole.hexdigest()
-        return self._digest
+            for name, future in summed:
+                whole.update(name.encode() + future.result())
+            self._text = whole.hexdigest()
+        return self._text
 
 
 def shape_of(config: LmConfig) -> str:
@@ -48,12 +52,17 @@ def shape_of(config: LmConfig) -> str:
     return repr(replace(config, sampling=SamplingConfig(), cfg_coef=1.0, cfg_is_no_text=False))
 
 
-def bytes_of(array: mx.array) -> memoryview:
+def bytes_of(array: mx.array) -> np.ndarray:
     """The bytes of an array on the host; a copy only where it doesn't lie in one piece."""
     flat = mx.contiguous(array.reshape(-1)).view(mx.uint8)
     mx.eval(flat)
-    return memoryview(flat)  # type: ignore[arg-type]
+    return np.asarray(memoryview(flat))  # type: ignore[arg-type]
 
 
-def _hashed(data: memoryview) -> str:
-    return hashlib.sha256(data).hexdigest()
+def sums(data: np.ndarray) -> bytes:
+    """Bytes [n] -> their words summed, modulo 2^64, along the rows and columns of blocks."""
+    words = data[: len(data) // 8 * 8].view(np.uint64)
+    whole = len(words) // BLOCK_WORDS * BLOCK_WORDS
+    blocks, rest = words[:whole].reshape(-1, BLOCK_WORDS), data[whole * 8 :]
+    parts = (blocks.sum(axis=1), blocks.sum(axis=0), rest)
+    return hashlib.sha256(b"".join(part.tobytes() for part in parts)).digest()

@@ -56,6 +56,9 @@ class CodecBeside:
             self._ahead.announce(self._stream, following)
         return self._generator.step(codes[: self._user_q], forced)
 
+    def end_prompt(self, codes: np.ndarray) -> Step:
+        return self._generator.step(codes)
+
     def close(self) -> None:
         self._ahead.close()
         self._behind.close()

@@ -50,6 +50,9 @@ class MarkedPath:
         self._last = later
         return step, later
 
+    def end_prompt(self, codes: np.ndarray) -> Step:
+        return self._path.end_prompt(codes)
+
     def close(self) -> None:
         self._path.close()
 

@@ -47,5 +47,9 @@ class OneGraph:
         there.set_result(pcm)
         return step, there
 
+    def end_prompt(self, codes: np.ndarray) -> Step:
+        lazy = mx.array(codes.astype(np.int32)) if self._user_q else codes  # as `_heard`: one graph
+        return self._generator.finish(self._generator.submit(lazy))
+
     def close(self) -> None:
         pass

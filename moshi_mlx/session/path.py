@@ -42,6 +42,10 @@ class FramePath(Protocol):
         """As `step`; the sound may come later, which its future tells."""
         ...
 
+    def end_prompt(self, codes: np.ndarray) -> Step:
+        """The step that ends a prompt, without sound; codes [user_q]: for what it left open."""
+        ...
+
     def close(self) -> None:
         """Wait for what was begun. The path isn't used any more."""
         ...

@@ -1,11 +1,9 @@
 """PersonaPlex' prompts in one pass, with voices as codes and as embeddings: NVIDIA's tokens."""
 
 import io
-import json
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -15,28 +13,14 @@ import moshi_mlx
 from moshi_mlx.errors import MoshiError, WeightsError
 from moshi_mlx.lm.model import Lm
 from moshi_mlx.persona.prompt import SILENCE, SINE, tagged
-from tests.support.lm_goldens import GOLDEN, GREEDY, golden, model, tensors
+from tests.support.lm_goldens import GOLDEN, GREEDY, model, tensors
+from tests.support.personaplex import ARRAYS, CONSTANTS, FOLDER, TEXT, small_personaplex
 from tests.support.talks import said, steps
-
-FOLDER = GOLDEN / "persona" / "personaplex"
-ARRAYS = golden("persona/personaplex")
-CONSTANTS: dict[str, Any] = {"silence": ARRAYS["silence"], "sine": ARRAYS["sine"]}
-TEXT = ARRAYS["text_prompt"]
-
-
-def loaded(folder: Path, **changes) -> Lm:
-    """The small model with the sizes that the published config leaves to its readers."""
-    raw = json.loads((FOLDER / "config.full.json").read_text()) | changes
-    for name in ("mimi_name", "tokenizer_name"):
-        raw.pop(name)
-    (folder / "config.json").write_text(json.dumps(raw))
-    (folder / "model.safetensors").write_bytes((FOLDER / "model.safetensors").read_bytes())
-    return moshi_mlx.load_lm(folder, dtype="float32")
 
 
 @pytest.fixture(scope="module")
 def lm(tmp_path_factory) -> Lm:
-    return loaded(tmp_path_factory.mktemp("personaplex"))
+    return small_personaplex(tmp_path_factory.mktemp("personaplex"))
 
 
 def conversation(lm: Lm, prompt, frames: int) -> np.ndarray:
@@ -142,7 +126,7 @@ def test_a_voice_of_other_weights_is_told(lm: Lm, tmp_path) -> None:
         name: mx.random.normal(t.shape).astype(t.dtype) * 0.02 if "emb" in name else t
         for name, t in tensors(FOLDER / "model.safetensors").items()
     }
-    loaded(tmp_path)
+    small_personaplex(tmp_path)
     mx.save_safetensors(str(tmp_path / "model.safetensors"), weights)
     other = moshi_mlx.load_lm(tmp_path, dtype="float32")
     with pytest.raises(MoshiError, match="made with other weights"):

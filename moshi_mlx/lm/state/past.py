@@ -73,10 +73,12 @@ class Past:
 class LmPrompt:
     """Known tokens that a model has heard in one pass: conversations begin with it.
 
-    Made by `Lm.prompt`, `Lm.persona_prompt` and `Lm.prompt_from`; given to `Lm.generator`.
+    Made by `Lm.prompt`, `Lm.persona_prompt` and `Lm.prompt_from`; given to `Lm.generator`. title:
+    what it says, for people.
     """
 
     past: Past
+    title: str = ""
 
     @property
     def frames(self) -> int:
@@ -90,7 +92,8 @@ class LmPrompt:
 
     def save(self, path: str | Path) -> None:
         """Write a file for `Lm.prompt_from`, whole or not at all. Raises OutputError."""
-        write_state(Path(path), "prompt", self.past.tensors(), self.past.facts())
+        facts = {**self.past.facts(), "title": self.title}
+        write_state(Path(path), "prompt", self.past.tensors(), facts)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 Shapes: T positions, K codebooks of a speaker, N frames of a voice, C width.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +15,7 @@ import numpy as np
 
 from ...config.lm_config import LmConfig
 from ...errors import MoshiError
+from ...output.whole_file import OutputError
 from ...persona.prompt import (
     UNKNOWN,
     checked_codes,
@@ -27,9 +30,12 @@ from ..compiled_step import FrameModel
 from ..conversation import Guidance, guidance_from
 from ..layers.kv_ring import check_kv_bits
 from ..layers.transformer import Transformer
+from ..model_digest import bytes_of
 from .beginning import CONDITIONS, GUIDES
 from .past import LmPrompt, Past
 from .prefill import checked_prompt, line_after, open_end, prefill, prompt_length
+from .prompt_cache import PromptCache
+from .state_file import VERSION
 
 SAME_EMBEDDING = 0.9  # cosine of two embeddings of one token, one of them quantized
 
@@ -52,9 +58,18 @@ class PromptTokens:
 
 
 def make_prompt(
-    lm: PromptModel, heard: PromptTokens, kv_bits: int | None, options: Mapping[str, Any]
+    lm: PromptModel,
+    heard: PromptTokens,
+    kv_bits: int | None,
+    options: Mapping[str, Any],
+    title: str = "",
+    cache: PromptCache | None = None,
 ) -> LmPrompt:
-    """One pass over all positions; options: `ConditionOptions`. Raises MoshiError."""
+    """One pass over all positions, or the prompt that `cache` has of it.
+
+    options: `ConditionOptions`. A cache that can't be written to is done without. Raises
+    MoshiError.
+    """
     config, bits = lm.config, lm.kv_bits if kv_bits is None else kv_bits
     known = (*CONDITIONS, *GUIDES)
     if unknown := sorted(set(options) - set(known)):
@@ -67,6 +82,11 @@ def make_prompt(
     tokens = open_end(tokens, T, config)
     x = inputs_of(lm, tokens[:T], heard.embeddings, guidance, given)
     mx.eval(given.arrays())
+    key = ""
+    if cache is not None:
+        key = key_of(lm, bits, guidance, given, tokens, heard.embeddings)
+        if (found := cache.get(key, lm)) is not None:
+            return found
     past = Past(
         model=lm.model_digest,
         dtype=lm.dtype,
@@ -77,7 +97,30 @@ def make_prompt(
         line=line_after(tokens, T, config),
         prompt_frames=T,
     )
-    return LmPrompt(past)
+    prompt = LmPrompt(past, title)
+    if cache is not None:
+        with suppress(OutputError):
+            cache.put(key, prompt)
+    return prompt
+
+
+def key_of(
+    lm: PromptModel,
+    kv_bits: int,
+    guidance: Guidance | None,
+    given: Conditions,
+    tokens: np.ndarray,
+    embeddings: np.ndarray | None,
+) -> str:
+    """All that makes a prompt what it is, in 64 hexadecimal digits."""
+    kind = f"{VERSION} {lm.model_digest.text} {kv_bits} {guidance} {tokens.shape}"
+    whole = hashlib.sha256(kind.encode())
+    whole.update(tokens.tobytes())
+    if embeddings is not None:
+        whole.update(embeddings.tobytes())
+    for array in given.arrays():
+        whole.update(bytes_of(array).tobytes())
+    return whole.hexdigest()
 
 
 def inputs_of(

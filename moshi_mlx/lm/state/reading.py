@@ -39,10 +39,11 @@ def read_prompt(path: str | Path, model: StateModel) -> LmPrompt:
         whole = len(given) and (given[0] != NOT_GENERATED).all()
         if past.line.step + 1 != past.prompt_frames or not whole:
             raise MisfitError("it doesn't end where its prompt ends")
+        title = file.fact("title")
         file.finish()
     except MisfitError as error:
         raise misfit(file.path, error) from None
-    return LmPrompt(past)
+    return LmPrompt(past, title)
 
 
 def read_talk(path: str | Path, model: StateModel) -> LmState:
