@@ -9,12 +9,13 @@ moshi models rm kyutai/moshiko-mlx-q8     remove one from Hugging Face's cache
 import argparse
 import json
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moshi_mlx.errors import MoshiError, UsageError, printable
+from moshi_mlx.errors import DownloadError, MoshiError, UsageError, printable
 
 from ..options.model import announce_download
 
@@ -73,11 +74,16 @@ def listed(as_json: bool) -> int:
 
 
 def pull(name: str, revision: str | None) -> int:
+    from moshi_mlx.config.reading import read_config
     from moshi_mlx.hub import resolve
 
     if name == "nano" or Path(name).expanduser().is_dir():
         raise UsageError(f"{name} is here already: pull takes a repository, owner/name")
-    folder = resolve(name, revision, announce=partial(announce_download, 16))
+    announce = partial(announce_download, 16)
+    folder = resolve(name, revision, announce=announce)
+    if read_config(folder).get("model_type") == "personaplex":
+        with suppress(DownloadError):  # it talks without voices, too
+            resolve(name, revision, files=("voices",), announce=announce)
     print(folder)
     return 0
 

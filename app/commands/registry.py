@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "translate": (".translate", "translate a spoken recording into speech of another language"),
     "text": (".text", "continue a text with Helium, the language model inside Moshi"),
     "trace": (".trace", "tell whether sound was made by moshi-local: mark, signature, index"),
+    "voices": (".voices", "list the voices that a model has"),
     "models": (".models", "list, fetch, look at and remove models"),
     "doctor": (".doctor", "tell whether this machine can talk with Moshi, and what to mend"),
     "selftest": (".selftest", "tell whether this machine's GPU computes what it should"),

@@ -54,7 +54,7 @@ NORM_EPS = {"rms_norm_f32": 1e-8, "rms_norm": 1e-5}
 BESIDE = (
     *("moshi_name", "mimi_name", "tokenizer_name", "mimi_config_name", "stt_config", "tts_config"),
     *("model_id", "depformer_context", "depformer_max_period"),
-    *("lora_name", "lora_rank", "lora_scaling", "version"),
+    *("lora_name", "lora_rank", "lora_scaling", "voices_name", "version"),
     *("quantization", "quantization_config", "moshi_local"),  # what `moshi quantize` writes down
 )
 KNOWN = sorted({*REQUIRED, *REQUIRED_DEPTH, *DEFAULTS, *FIXED, *BESIDE})

@@ -13,6 +13,8 @@ from .shards import INDEX_ENDING, SHARD_INDEX, weight_files
 PARTS = ("weights", "mimi", "tokenizer")
 MERGED = "consolidated.safetensors"  # whole weights as Kyutai's trainer calls them
 ADAPTER = "lora.safetensors"  # its other output, no model
+VOICES = "voices.tgz"  # of a PersonaPlex
+NOT_GUESSED = ("lora", "voices")  # by what else lies there
 LONE_ADAPTER = (
     "holds an adapter and no model: give it as the adapter (--lora, lora=), and the model that it "
     "was trained on as the model"
@@ -65,6 +67,7 @@ NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     "lora": ("lora_name", (ADAPTER,)),
+    "voices": ("voices_name", (VOICES,)),
 }
 MIMI_CONFIG_KEY = "mimi_config_name"
 
@@ -98,7 +101,7 @@ def file_names(
         names = [name for name in usual if name in available]
         if part == "weights" and not names and SHARD_INDEX in available:
             names = [SHARD_INDEX]
-        if not names and part != "lora":  # of adapters nobody guesses: a model may lie there
+        if not names and part not in NOT_GUESSED:
             names = _only_candidate(part, available)
         if names:
             found[part] = names[0]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.json_file import parse_json_object
-from ..config.model_files import ADAPTER, LONE_ADAPTER, PARTS, file_names, part_in
+from ..config.model_files import ADAPTER, LONE_ADAPTER, PARTS, VOICES, file_names, part_in
 from ..config.other_layouts import SPLIT_LAYOUT, is_split
 from ..config.reading import read_config
 from ..config.shards import SHARD_INDEX, shard_names
@@ -233,6 +233,8 @@ def _plan(repository: str, revision: str | None, parts: tuple[str, ...], cache_d
     names = list(found.values())
     if "lora" in parts and "lora" not in found:
         raise DownloadError(f"{repository} holds no adapter ({ADAPTER}): is it a model?")
+    if "voices" in parts and "voices" not in found:
+        raise DownloadError(f"{repository} has no voices of its own ({VOICES})")
     if SHARD_INDEX in names:
         path = download_file(repository, at + SHARD_INDEX, commit, cache_dir)
         names += shard_names(_read_config(path, repository), SHARD_INDEX)
@@ -309,6 +311,8 @@ def _cached(
         absent.append("its weights")
     if "lora" in parts and not names:
         absent.append(f"an adapter ({ADAPTER})")
+    if "voices" in parts and not names:
+        absent.append(f"voices ({VOICES})")
     if absent:
         raise DownloadError(f"{reason} {repository} lacks {', '.join(absent)}: {advice}")
     return snapshot

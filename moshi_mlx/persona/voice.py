@@ -1,4 +1,4 @@
-"""A voice for PersonaPlex in a `.pt` file: what the model heard of it, as embeddings.
+"""A voice for PersonaPlex in a file, `.pt` or `.safetensors`: what the model heard of it.
 
 embeddings [N - 1, 1, 1, C]: the summed inputs of positions 0 to N - 2; cache [1, streams,
 max_delay + 3]: the delay line after N calls, position p in column p % (max_delay + 3).
@@ -8,10 +8,14 @@ Source: NVIDIA/personaplex, `moshi/models/lm.py`, `save_voice_prompt_embeddings`
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 
 from ..errors import WeightsError
-from .torch_file import read_torch_file
+from ..tensor_files.reading import read_safetensors
+from .torch_file import FILE_MAX_BYTES, read_torch_file
+
+HALF = (mx.float16, mx.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ def read_voice(path: str | Path, width: int, delays: tuple[int, ...], cards: np.
 
     Raises WeightsError for a voice of another model, and for a file that is none.
     """
-    found = read_torch_file(path)
+    found = voice_tensors(path)
     embeddings, cache = found.get("embeddings"), found.get("cache")
     if embeddings is None or cache is None:
         raise WeightsError(f"{path} is no voice: it must hold embeddings and cache")
@@ -56,3 +60,18 @@ def read_voice(path: str | Path, width: int, delays: tuple[int, ...], cards: np.
     ):
         raise WeightsError(f"{path} is damaged: its cache holds tokens that there are none of")
     return voice
+
+
+def voice_tensors(path: str | Path) -> dict[str, np.ndarray]:
+    """The tensors in a voice's file, bfloat16 as float32, not looked at yet. Raises WeightsError.
+
+    A file of safetensors is what other programs make of a `.pt`: the same two tensors.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        return read_torch_file(path)
+    if path.is_file() and path.stat().st_size > FILE_MAX_BYTES:
+        raise WeightsError(f"{path} is no voice: it is larger than any")
+    tensors = read_safetensors(path)
+    wide = {n: t.astype(mx.float32) if t.dtype in HALF else t for n, t in tensors.items()}
+    return {name: np.array(tensor) for name, tensor in wide.items()}

@@ -13,6 +13,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from ..clock import FRAME_SECONDS
 from ..errors import MoshiError, WeightsError
 from ..tensor_files.header import read_header
 
@@ -49,6 +50,18 @@ def read_voice(path: str | Path, dim: int, model_id: Mapping[str, Any]) -> np.nd
     if not np.isfinite(latents).all():
         raise WeightsError(f"{path} holds numbers that are not finite; fetch it again")
     return latents
+
+
+def seconds_of(path: Path) -> float | None:
+    """Seconds of speech in a file of a voice, by its header; None for a file of something else.
+
+    Raises WeightsError for a damaged one.
+    """
+    tensors = read_header(path).tensors
+    voice = tensors.get(TENSOR)
+    if voice is None or len(tensors) != 1 or len(voice.shape) != 3:
+        return None
+    return voice.shape[2] * FRAME_SECONDS
 
 
 def speakers_condition(

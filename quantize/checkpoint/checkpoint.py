@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from moshi_mlx.config.model_files import PARTS, file_names, names_in
 from moshi_mlx.config.presets import raw_preset
 from moshi_mlx.config.reading import parse_config, read_config
 from moshi_mlx.config.shards import weight_files
+from moshi_mlx.errors import DownloadError
 from moshi_mlx.helium.config import HeliumConfig, parse_helium_config
 from moshi_mlx.helium.weights import EMBEDDING, HEAD, untied
 from moshi_mlx.hub import commit_of, resolve
@@ -56,11 +58,14 @@ def open_checkpoint(
     that the model's own config names, if it does.
     """
     folder = resolve(name_or_folder, revision, offline, parts)
+    raw = _raw_config(folder)
+    if raw.get("model_type") == "personaplex":
+        with suppress(DownloadError):  # it speaks without voices, too
+            resolve(name_or_folder, revision, offline, files=("voices",))
     available = names_in(folder)
     if not any(name.endswith((".safetensors", ".index.json")) for name in available):
         raise QuantizeError(f"{folder} holds no safetensors file: is it a model's folder?")
-    raw = _raw_config(folder)
-    names = file_names(raw, available, parts, str(folder / "config.json"))
+    names = file_names(raw, available, (*parts, "voices"), str(folder / "config.json"))
     if "weights" not in names:
         raise QuantizeError(
             f"{folder} holds several weight files; name one as moshi_name in its config.json"

@@ -34,7 +34,7 @@ from .place import (
 )
 from .plan import Planned, bits_per_weight, fallbacks
 
-SMALL_PARTS = ("mimi", "tokenizer", "mimi_config")  # copied as they are
+SMALL_PARTS = ("mimi", "tokenizer", "mimi_config", "voices")  # copied as they are
 PREPARED = "prepared"  # the folder in the partial one where modules wait that were rounded first
 Prepare = Callable[[list[Planned], Path], Rounded]
 Papers = Mapping[str, Callable[[Path], str]]  # name -> its text, when the rest is in the folder

@@ -4,6 +4,7 @@ published files, licences first, what is gated told with what to do."""
 import json
 import math
 import os
+import tarfile
 
 import pytest
 from huggingface_hub import ModelCardData
@@ -17,6 +18,7 @@ from moshi_mlx.config.presets import raw_preset
 from moshi_mlx.config.reading import parse_config
 from moshi_mlx.errors import ConfigError, DownloadError, WeightsError
 from moshi_mlx.hub.licences import licence_on, non_commercial
+from moshi_mlx.persona.voice_files import voices_in
 from moshi_mlx.weights.tensor_names import expected
 from quantize.checkpoint.checkpoint import open_checkpoint, plan_of
 from quantize.recipe.recipes import RECIPES
@@ -50,6 +52,8 @@ def personaplex(tmp_path):
     )
     (folder / "mimi.safetensors").rename(folder / MIMI)
     (folder / "tokenizer.model").rename(folder / TOKENIZER)
+    with tarfile.open(folder / "voices.tgz", "w:gz") as tar:
+        tar.add(PERSONA / "personaplex" / "voice.pt", "voices/NATF2.pt")
     return {path.name: path.read_bytes() for path in folder.iterdir()} | {"dist.tgz": b"page"}
 
 
@@ -63,6 +67,8 @@ def test_it_talks_and_is_quantized_by_its_name(fake, personaplex, name, tmp_path
     question = str(hub.NANO / "samples" / "two_plus_two.wav")
     for model in (name, str(target)):
         assert main(["file", question, str(out), "--model", model, "--force", *GREEDY]) == 0
+    assert (target / "voices.tgz").read_bytes() == personaplex["voices.tgz"]
+    assert list(voices_in(target)) == ["NATF2"]
     lm = moshi_mlx.load_lm(target, dtype="float32")
     assert (lm.config.dep_q, lm.config.user_q) == (8, 8)
     assert not any("dist.tgz" in path for _, path, _ in fake.requests)
@@ -210,6 +216,7 @@ def test_a_licence_is_told_again_with_the_models(fake, personaplex, capsys):
     name = "kyutai/personaplex-rl-seamless"
     fake.repositories[name], fake.cards[name] = personaplex, {"license": NON_COMMERCIAL}
     assert main(["models", "pull", name]) == 0
+    assert list(voices_in(hub.resolve(name, offline=True))) == ["NATF2"]
     capsys.readouterr()
     for words in (["models"], ["models", "show", name]):
         assert main(words) == 0
