@@ -20,7 +20,8 @@ from .stream.portaudio import StreamPlan
 
 OPEN_LIMIT_S = 10.0
 CALLED_LIMIT_S = 2.0  # the first callback comes within, or never
-LEFT_LIMIT_S = 1.0  # what is left is played for at most so long after the end
+LEFT_LIMIT_S = 1.0  # what is left gets so much longer than it lasts
+AHEAD_S = 1.5  # what `say` keeps waiting, at most
 
 
 class Loudspeaker:
@@ -78,10 +79,24 @@ class Loudspeaker:
             frame, self._waiting = self._waiting[:FRAME_SAMPLES], self._waiting[FRAME_SAMPLES:]
             self._process.playout.push(frame, time.monotonic())
 
+    def say(self, pcm: np.ndarray) -> None:
+        """Samples [n] that were made ahead of time; waits while AHEAD_S of them are still to play.
+
+        Raises AudioError where the device has gone.
+        """
+        playout, level, moved_s = self._process.playout, -1, time.monotonic()
+        while (left := playout.level()) > AHEAD_S * SAMPLE_RATE_HZ:
+            if left != level:
+                level, moved_s = left, time.monotonic()
+            elif time.monotonic() - moved_s > self._called_limit_s:
+                raise AudioError(f"{self.name} has stopped playing; is it still connected?")
+            time.sleep(0.01)
+        playout.append(pcm)
+
     def close(self) -> None:
         """Once what waits has been played."""
-        until_s = time.monotonic() + LEFT_LIMIT_S
         playout = self._process.playout
+        until_s = time.monotonic() + playout.level() / SAMPLE_RATE_HZ + LEFT_LIMIT_S
         while playout.level() and time.monotonic() < until_s:
             time.sleep(min(0.02, playout.level() / SAMPLE_RATE_HZ))
         self._process.kill()

@@ -15,7 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         ".transcribe",
         "write down recordings or a microphone, each word with its time",
     ),
-    "say": (".say", "say a text aloud into a sound file, word by word"),
+    "say": (".say", "say a text aloud, or into a sound file, while it is written"),
     "translate": (".translate", "translate a spoken recording into speech of another language"),
     "text": (".text", "continue a text with Helium, the language model inside Moshi"),
     "trace": (".trace", "tell whether sound was made by moshi-local: mark, signature, index"),

@@ -25,6 +25,11 @@ def model(tmp_path_factory):
     return str(folder)
 
 
+def piped(data):
+    """What a shell's pipe brings."""
+    return io.TextIOWrapper(io.BufferedReader(io.BytesIO(data)), encoding="utf-8")
+
+
 def test_a_text_becomes_sound_with_the_times_of_its_words(model, tmp_path, capsys):
     out = tmp_path / "out.wav"
     command = ["say", TEXT, "-o", str(out), "--voice", VOICE, "--model", model, *GREEDY]
@@ -43,7 +48,7 @@ def test_stdin_is_said_line_by_line_as_the_whole_is(model, tmp_path, monkeypatch
     whole, lines = tmp_path / "whole.wav", tmp_path / "lines.wav"
     command = ["--voice", VOICE, "--model", model, *GREEDY]
     assert main(["say", TEXT, "-o", str(whole), *command]) == 0
-    monkeypatch.setattr(sys, "stdin", io.StringIO(TEXT.replace(" ", "\n")))
+    monkeypatch.setattr(sys, "stdin", piped(TEXT.replace(" ", "\n").encode()))
     assert main(["say", "-", "-o", str(lines), *command]) == 0
     assert np.array_equal(soundfile.read(whole)[0], soundfile.read(lines)[0])
 
@@ -55,6 +60,7 @@ def test_stdin_is_said_line_by_line_as_the_whole_is(model, tmp_path, monkeypatch
         (["a", "-o", "{out}.mp3"], "choose one of these"),
         (["a", "-o", "{out}.wav", "--voice", "none.safetensors"], "no voice file at"),
         (["a", "-o", "{out}.wav", *["--voice", VOICE] * 3], "2 speakers at most"),
+        (["a", "-o", "{out}.wav", "--voices", f"{VOICE},none"], "no voice file at none"),
         (["a", "-o", "{out}.wav", "--slower", "3"], "--slower must lie"),
     ],
 )
@@ -68,7 +74,7 @@ def test_bad_arguments_are_one_line_before_a_model_is_loaded(arguments, line, tm
 
 @pytest.mark.parametrize("given", ["", "   \n\n", '<break time="1s"/>'])
 def test_a_stdin_without_words_is_one_line(model, given, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "stdin", io.StringIO(given))
+    monkeypatch.setattr(sys, "stdin", piped(given.encode()))
     assert main(["say", "-", "-o", str(tmp_path / "out.wav"), "--model", model]) == 1
     assert "the text has no words" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -78,3 +84,32 @@ def test_a_model_without_a_codec_says_so(tmp_path, capsys):
     model = str(GOLDEN / "dsm_tts")
     assert main(["say", "Hello.", "-o", str(tmp_path / "out.wav"), "--model", model]) == 1
     assert "has no Mimi beside it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--voice", VOICE, "--voices", f"{VOICE},{VOICE}"], "leave --voice out"),
+        (["-o", "{out}.wav", "--speaker", "x"], "--speaker is for what is played"),
+    ],
+)
+def test_options_that_contradict_each_other_are_told(arguments, line, tmp_path, capsys):
+    filled = [argument.format(out=tmp_path / "out") for argument in arguments]
+    assert main(["say", "a", *filled, "--model", "no/such-model", "--offline"]) == 2
+    assert line in capsys.readouterr().err
+
+
+def test_a_stdin_closed_within_a_word_or_a_character_is_a_clean_end(model, tmp_path, monkeypatch):
+    out = tmp_path / "out.wav"
+    command = ["-o", str(out), "--voice", VOICE, "--model", model, "--json", *GREEDY, "--force"]
+    for data in (b"Do you he", "Do you hé".encode()[:-1]):
+        monkeypatch.setattr(sys, "stdin", piped(data))
+        assert main(["say", "-", *command]) == 0
+        assert len(soundfile.read(out)[0]) > 24_000
+
+
+def test_a_stdin_that_is_no_text_leaves_no_file(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", piped(b"Do you \xff\xfe hear"))
+    assert main(["say", "-", "-o", str(tmp_path / "out.wav"), "--model", model]) == 1
+    assert "no UTF-8" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

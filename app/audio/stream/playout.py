@@ -87,14 +87,18 @@ class Playout:
         """Queue samples [n]; returns the seconds until the first of them is handed over."""
         level = self.level()
         wait_s, slack_s = self._schedule(level, now_s)
+        self.append(pcm)
+        self._frames += 1
+        self._adapt(slack_s, level)
+        return wait_s
+
+    def append(self, pcm: np.ndarray) -> None:
+        """Queue samples of a sound that is made ahead of time: none is skipped to be in time."""
         memory = self._memory
         written = memory.get(m.PLAY_WRITTEN)
         write_ring(memory.play, written, pcm)
         fence()
         memory.put(m.PLAY_WRITTEN, written + len(pcm))
-        self._frames += 1
-        self._adapt(slack_s, level)
-        return wait_s
 
     def _schedule(self, level: int, now_s: float) -> tuple[float, float]:
         """When the next sample pushed will be pulled, and how much later it could have come."""
