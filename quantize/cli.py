@@ -25,6 +25,7 @@ from .checkpoint.plan import unused_patterns
 from .checkpoint.target import Outcome, make_target, small_parts
 from .mixed.sizing import Choice, Goal, choose_recipe
 from .recipe.recipes import RECIPES, find_recipe
+from .report.gain import Gain, gain_of
 from .report.report import FILE, Report, report_of, to_json
 from .report.tables import short
 
@@ -41,6 +42,15 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
     args = own.parse_args(argv[1:])
     args.command = module.run
     return args
+
+
+def configure_completion(parser: argparse.ArgumentParser) -> None:
+    """The commands of its own, which `parse` tells apart from a source, and then as `configure`."""
+    commands = parser.add_subparsers(metavar="")
+    for name, where in COMMANDS.items():
+        module = importlib.import_module(where, __package__)
+        module.configure(commands.add_parser(name, help=(module.__doc__ or "").partition(":")[0]))
+    configure(parser)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -118,7 +128,15 @@ def run(args: argparse.Namespace) -> int:
         for pattern in unused_patterns(outcome.plan, recipe):
             print(f"note: the recipe's {pattern!r} decides about no layer")
     print(f"{outcome.folder}: {short(report)}")
+    if calibration is not None:
+        print(gained(calibration, outcome))
     return 0
+
+
+def gained(calibration: Calibration, outcome: Outcome) -> Gain:
+    """Beside a larger error of the weights: how much less the talk differs."""
+    with tqdm(unit=" frames", desc="gain") as bar:
+        return gain_of(calibration, outcome.plan, outcome.folder, bar.update)
 
 
 def goal_of(args: argparse.Namespace) -> Goal | None:

@@ -1,6 +1,7 @@
 """`moshi bench compare A.json B.json`: B against A, figure by figure, as ratios."""
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ def compare(first: Path, second: Path, console: Console) -> int:
         name: {title: round(two / one, 4) for title, (one, two) in figures.items()}
         for name, figures in rows.items()
     }
-    print(json.dumps({"schema": "moshi-bench-compare", "schema_version": 1, "ratios": ratios}))
+    if not sys.stdout.isatty():  # for whatever reads it
+        print(json.dumps({"schema": "moshi-bench-compare", "schema_version": 1, "ratios": ratios}))
     return 0
 
 

@@ -78,6 +78,7 @@ def run(
     measure: Callable[..., Run] = measure,
 ) -> int:
     if args.action == "compare":
+        check_alone(args)
         return compare.compare(args.first, args.second, Console(highlight=False))
     plan = plan_from(args)
     check_outputs(args)
@@ -103,6 +104,17 @@ def run(
 
 def exit_status(bench: Bench) -> int:
     return INCOMPLETE if bench.interrupted or bench.failures else 0
+
+
+def check_alone(args: argparse.Namespace) -> None:
+    """Raises UsageError: `compare` measures nothing."""
+    usual = argparse.ArgumentParser()
+    configure(usual)
+    defaults = vars(usual.parse_args([]))
+    for name, value in defaults.items():
+        if name != "action" and getattr(args, name) != value:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"compare reads two reports and measures nothing: leave {option} out")
 
 
 def plan_from(args: argparse.Namespace) -> Plan:
@@ -141,6 +153,9 @@ def subjects_from(args: argparse.Namespace, facts: Facts) -> list[Subject]:
         return [from_model(args, model_from(args), facts)]
     if args.lora is not None:
         raise UsageError("--lora needs the --model that it adapts: made-up weights take none")
+    for name in ("revision", "offline"):
+        if getattr(args, name):
+            raise UsageError(f"--{name} is of a model: give --model too, made-up weights have none")
     shape = args.random_weights
     if shape is None:
         shape = DEFAULT_SHAPE
@@ -205,7 +220,7 @@ def progress() -> Iterator[Callable[[str], TellProgress]]:
 
 
 def report(bench: Bench, args: argparse.Namespace) -> None:
-    """Screen, files, and one JSON document as the last line of stdout."""
+    """Screen and files; where stdout is no terminal, its last line is one JSON document."""
     whole = document.document(bench)
     if args.html is not None:
         whole_file.write_text(args.html, html.page(bench))
@@ -219,5 +234,6 @@ def report(bench: Bench, args: argparse.Namespace) -> None:
         whole_file.write_text(Path(args.json), json.dumps(whole) + "\n")
     console = Console(highlight=False)
     screen.show(bench, console)
-    console.print()
-    console.print(json.dumps(document.summary(bench)), style="dim", soft_wrap=True)
+    if not sys.stdout.isatty():  # for whatever reads it
+        print()
+        print(json.dumps(document.summary(bench)))

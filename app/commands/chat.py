@@ -58,7 +58,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     virtual.add_argument(
         "--tail",
         type=float,
-        default=TAIL_SECONDS,
         metavar="SECONDS",
         help=f"silence after the virtual input (default {TAIL_SECONDS:g})",
     )
@@ -149,13 +148,16 @@ def sound_from(args: argparse.Namespace) -> Sound:
     if args.virtual_input is None:
         if args.virtual_output is not None:
             raise UsageError("--virtual-output needs --virtual-input too: a file that is said")
+        if args.tail is not None:
+            raise UsageError("--tail is the silence after --virtual-input: give that too")
         from ..audio.device_sound import DeviceSound
 
         return DeviceSound(args.input, args.output, checked_channel(args.input_channel))
     if args.input or args.output or args.input_channel != 1:
         raise UsageError("--virtual-input is a device of its own: leave --input and --output out")
-    if not 0 <= args.tail <= LONGEST_TAIL_S:
-        raise UsageError(f"--tail is 0 to {LONGEST_TAIL_S:g} seconds, not {args.tail:g}")
+    tail_s = TAIL_SECONDS if args.tail is None else args.tail
+    if not 0 <= tail_s <= LONGEST_TAIL_S:
+        raise UsageError(f"--tail is 0 to {LONGEST_TAIL_S:g} seconds, not {tail_s:g}")
     from ..audio.file_sound import FileSound
 
-    return FileSound(args.virtual_input, args.virtual_output, args.tail)
+    return FileSound(args.virtual_input, args.virtual_output, tail_s)

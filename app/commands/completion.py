@@ -11,6 +11,8 @@ from pathlib import Path
 from .registry import COMMANDS, module_of
 
 FOLDERS = ("DIR",)
+BASH_FOLDERS = "_shtab_moshi_quantize_pos_0_COMPGEN=_shtab_compgen_dirs"
+ZSH_COMMANDS = "_describe 'moshi quantize commands' _commands"
 FILES = ("FILE", "TOML", "WAV", "PATH")
 
 
@@ -22,8 +24,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import shtab
 
-    print(shtab.complete(whole_parser(), args.shell))
+    print(with_folders(shtab.complete(whole_parser(), args.shell), args.shell))
     return 0
+
+
+def with_folders(script: str, shell: str) -> str:
+    """`moshi quantize` takes a folder where its commands stand; shtab knows either one alone."""
+    if shell == "zsh":
+        return script.replace(ZSH_COMMANDS, f"{ZSH_COMMANDS}\n  _files -/")
+    return f"{script}\n{BASH_FOLDERS}" if shell == "bash" else script
 
 
 def whole_parser() -> argparse.ArgumentParser:
@@ -35,7 +44,8 @@ def whole_parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers()
     for name, (_, line) in COMMANDS.items():
         parser = commands.add_parser(name, help=line, description=line)
-        module_of(name).configure(parser)
+        module = module_of(name)
+        getattr(module, "configure_completion", module.configure)(parser)
         mark_files(parser)
     return whole
 

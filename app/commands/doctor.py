@@ -1,4 +1,7 @@
-"""Will Moshi run here: one screen about this machine, each line with what to do about it."""
+"""Will Moshi run here: one screen about this machine, each line with what to do about it.
+
+The exit status is 1 when there are problems to solve, else 0.
+"""
 
 import argparse
 import json
@@ -45,7 +48,7 @@ def run(
     gather: Callable[..., Facts] = gather,
     measure: Callable[[], Speed | None] = measure,
 ) -> int:
-    """Always 0 when the report could be made: what it says is for people to judge."""
+    """1 when there are problems to solve before Moshi can talk here, else 0."""
     if args.json not in (None, "-"):
         check_outputs([Path(args.json)], force=args.force)
     facts = gather(MODELS, network=not args.offline)
@@ -56,15 +59,16 @@ def run(
         *model_lines(args),
         report.speed_line(speed, why_not),
     ]
+    status = 1 if any(line.level == checks.PROBLEM for line in lines) else 0
     if args.json is None:
         report.show(lines, Console(highlight=False))
-        return 0
+        return status
     text = json.dumps(report.as_json(facts, lines, speed))
     if args.json == "-":
         print(text)
     else:
         write_text(Path(args.json), text + "\n")
-    return 0
+    return status
 
 
 def computes(outcome: SelftestOutcome | None) -> checks.Finding:

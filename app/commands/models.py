@@ -42,6 +42,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.json and args.action in ("pull", "rm"):
+        raise UsageError(f"{args.action} has nothing to tell as JSON: leave --json out")
     if args.action == "pull":
         return pull(args.name, args.revision)
     if args.action == "show":

@@ -57,6 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    check_together(args)
     if args.make_key is not None:
         make_key(args.make_key)
         print(f"{args.make_key}: give it to --mark-key when talking and to --key here; keep a copy")
@@ -70,6 +71,20 @@ def run(args: argparse.Namespace) -> int:
     if args.try_codec is not None:
         return try_codec(args)
     return trace(args)
+
+
+def check_together(args: argparse.Namespace) -> None:
+    """Raises UsageError for options that would be ignored."""
+    alone = {"--make-key": args.make_key, "--talks": args.talks, "--forget": args.forget}
+    given = [option for option, value in alone.items() if value not in (None, False)]
+    looking = {"FILE": args.files, "--json": args.json, "--html": args.html, "--key": args.key}
+    looking |= {"--thorough": args.thorough, "--try-codec": args.try_codec}
+    unused = given[1:] + [option for option, value in looking.items() if value]
+    if given and unused:
+        raise UsageError(f"{given[0]} does nothing else: leave {unused[0]} out")
+    if args.try_codec is not None and (args.html is not None or args.json):
+        option = "--html" if args.json is False else "--json"
+        raise UsageError(f"--try-codec tells on the screen alone: leave {option} out")
 
 
 def trace(args: argparse.Namespace) -> int:

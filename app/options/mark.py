@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from moshi_mlx.errors import UsageError
 from moshi_mlx.provenance import Marker, read_key
 
 from ..provenance.index import default_path
@@ -28,6 +29,9 @@ def add_mark_options(parser: argparse.ArgumentParser) -> None:
 def marking_from(args: argparse.Namespace) -> Marking:
     """Raises MoshiError for a key of no use and a payload of too many bits."""
     if args.no_mark:
+        if args.mark_key is not None or args.mark_payload is not None:
+            option = "--mark-payload" if args.mark_key is None else "--mark-key"
+            raise UsageError(f"--no-mark and {option} contradict each other: leave one out")
         return Marking(on=False)
     Marker(payload=args.mark_payload)
     key = None if args.mark_key is None else read_key(args.mark_key)

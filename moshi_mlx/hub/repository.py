@@ -32,6 +32,7 @@ NANO = Path(__file__).parents[1] / "nano"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")  # a branch, tag or commit: no path upwards
 ASKED_S = 24 * 3600.0  # for how long an answer of the hub holds
+QUICK_S = 0.5  # a wait that nobody asks about
 PATIENCE_S = 8.0  # for an answer, where the cache holds the model
 PATIENCE_WITHOUT_CACHE_S = 30.0
 LICENCE_FILE = "moshi-licence"  # beside refs, blobs and snapshots: what the hub said at download
@@ -165,7 +166,10 @@ def _answered(
 
     thread = threading.Thread(target=ask, name="moshi-hub", daemon=True)
     thread.start()
-    thread.join(patience_s)
+    thread.join(min(QUICK_S, patience_s))
+    if thread.is_alive():
+        print(f"asking the hub for {repository} ...", file=sys.stderr)
+        thread.join(patience_s - QUICK_S)
     if not found:
         raise NoAnswerError(f"the hub doesn't answer within {patience_s:g} s")
     if isinstance(found[0], Exception):

@@ -66,6 +66,15 @@ def read_material(
     return found
 
 
+def check_material(folder: Path, config: LmConfig) -> None:
+    """Reads all of a folder as `read_material` would, and raises what it would, at once."""
+    for path in _files(folder):
+        if path.suffix.lower() in SOUND:
+            _heard(path)
+        else:
+            _stored(path, config)
+
+
 def talk(
     moshi: Moshi, pcm: np.ndarray, seed: int = 0, **sampling: Unpack[SamplingOptions]
 ) -> np.ndarray:

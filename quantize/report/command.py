@@ -2,6 +2,8 @@
 
 import argparse
 import json
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 from tqdm import tqdm
@@ -12,6 +14,8 @@ from moshi_mlx.output.whole_file import check_outputs, write_text
 from . import tables
 from .html import page
 from .report import Report, make_report, to_json
+
+FREE_FRAMES = 500
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,8 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frames",
         type=int,
-        default=500,
-        help="length of the free run with --audio, 80 ms each (default: 500)",
+        help=f"length of the free run with --audio, 80 ms each (default: {FREE_FRAMES})",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write it as a page")
@@ -41,27 +44,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if not 1 <= args.frames <= 1_000_000:
+    frames = FREE_FRAMES if args.frames is None else args.frames
+    if not 1 <= frames <= 1_000_000:
         raise UsageError("--frames must lie between 1 and 1000000")
+    if args.frames is not None and args.audio is None:
+        raise UsageError("--frames is the length of the free run: give --audio DIR too")
     outputs = [path for path in (args.json, args.html) if path is not None]
     check_outputs(outputs, force=args.force)  # before minutes of work
-    with (
-        tqdm(unit=" weights", unit_scale=True, desc="weights") as bar,
-        tqdm(unit=" frames", desc="talk", disable=args.audio is None) as talk_bar,
-    ):
+    with ExitStack() as bars:
+        # drawn at the first step, after all that can be told at once
+        weights = cache(
+            lambda: bars.enter_context(tqdm(unit=" weights", unit_scale=True, desc="weights"))
+        )
+        talk = cache(lambda: bars.enter_context(tqdm(unit=" frames", desc="talk")))
 
         def talked(frames: int, of: int) -> None:
-            talk_bar.total = of
-            talk_bar.update(frames)
+            talk().total = of
+            talk().update(frames)
 
         report = make_report(
             args.original,
             args.quantized,
             args.audio,
-            free_frames=args.frames,
+            free_frames=frames,
             offline=args.offline,
             lora=args.lora,
-            progress=bar.update,
+            progress=lambda count: weights().update(count),
             talk_progress=talked,
         )
     if report.made.get("adapter") and args.lora is None:

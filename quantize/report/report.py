@@ -13,6 +13,7 @@ from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.config.reading import read_config
 from moshi_mlx.hub import resolve
 
+from ..calibrated.material import check_material
 from ..checkpoint.checkpoint import Checkpoint, open_checkpoint
 from ..checkpoint.target import tool_version
 from ..errors import QuantizeError
@@ -79,6 +80,8 @@ def make_report(
     folder = resolve(quantized, None, offline)
     if audio is not None and not isinstance(checkpoint.config, LmConfig):
         raise QuantizeError("a text model can't listen: leave out --audio")
+    if audio is not None and isinstance(checkpoint.config, LmConfig):
+        check_material(audio, checkpoint.config)  # before minutes of work
     report = report_of(checkpoint, folder, progress)
     if audio is None or not isinstance(checkpoint.config, LmConfig):
         return report

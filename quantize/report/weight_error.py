@@ -42,7 +42,7 @@ def layer_errors(
     """
     path = str(original.folder / original.names["weights"])
     entries = entries_of(original.source.shapes, original.config, path)
-    tensors = _tensors_of(other, original)
+    tensors = tensors_of(other, original)
     found = []
     for entry in entries:
         found.append(_layer(original, entry, tensors, other))
@@ -52,7 +52,7 @@ def layer_errors(
     return found
 
 
-def _tensors_of(other: Path, original: Checkpoint) -> dict[str, mx.array]:
+def tensors_of(other: Path, original: Checkpoint) -> dict[str, mx.array]:
     """Lazy tensors in Kyutai's MLX layout."""
     tensors = read_all(weight_paths(other, read_config(other)))
     if isinstance(original.config, LmConfig):
@@ -67,7 +67,7 @@ def _layer(
         raise QuantizeError(
             f"{other} and {original.label} are different models: the former lacks {entry.name}"
         )
-    values, said, num_bytes = _restored(entry, tensors, other)
+    values, said, num_bytes = restored(entry, tensors, other)
     if values.shape != entry.shape:
         raise QuantizeError(
             f"{other} and {original.label} are different models: {entry.name} has the shape "
@@ -91,7 +91,7 @@ def _layer(
     )
 
 
-def _restored(
+def restored(
     entry: Entry, tensors: Mapping[str, mx.array], other: Path
 ) -> tuple[mx.array, str, int]:
     """Lazy values, the format's name, bytes."""

@@ -1,5 +1,6 @@
 """`moshi bench` as people run it: a conversation on nano, its reports, and their comparison."""
 
+import io
 import json
 import re
 import time
@@ -218,3 +219,16 @@ def test_compare_refuses_what_is_no_report(bench, tmp_path, capsys, content, say
     if content is not None:
         other.write_text(content)
     assert_one_line(["bench", "compare", str(bench[1] / "a.json"), str(other)], says, capsys)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_no_document_follows_the_screen(bench, monkeypatch):
+    """Where stdout is piped its last line is one, as the tests above read it."""
+    for terminal, follows in ((Terminal(), False), (io.StringIO(), True)):
+        monkeypatch.setattr("sys.stdout", terminal)
+        assert cli.main(["bench", "compare", *[str(bench[1] / "a.json")] * 2]) == 0
+        assert terminal.getvalue().rstrip().endswith("}") is follows

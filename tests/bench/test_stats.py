@@ -104,3 +104,15 @@ def test_a_plan_ends_by_frames_or_by_seconds(plan, frames, seconds, done):
 def test_the_verdict_of_measured_frames(p50, p95, answer, text):
     found = verdict.of_measured("q4", p50, p95)
     assert found.answer == answer and str(found) == text
+
+
+@pytest.mark.parametrize(
+    ("mean", "hot", "text"),
+    [
+        (79.0, 0.0, "q4: tight, 75 ms over"),
+        (84.0, 0.0, "q4: no, 4 ms too slow"),  # half of them fit, and yet lag grows
+        (70.0, 91.0, "q4: no, 11 ms too slow"),  # it did, until the machine was hot
+    ],
+)
+def test_where_lag_would_grow_the_answer_is_no(mean, hot, text):
+    assert str(verdict.of_measured("q4", 60.0, 155.0, mean, hot)) == text

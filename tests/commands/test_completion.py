@@ -1,12 +1,13 @@
 """Completion as a shell does it: bash itself is asked what it would offer."""
 
+import re
 import shutil
 import subprocess
 
 import pytest
 
 from app import cli
-from app.commands.completion import whole_parser
+from app.commands.completion import whole_parser, with_folders
 from app.commands.registry import COMMANDS
 
 ASK = """
@@ -23,7 +24,7 @@ def script(tmp_path_factory):
     import shtab
 
     path = tmp_path_factory.mktemp("completion") / "moshi.bash"
-    path.write_text(shtab.complete(whole_parser(), "bash"))
+    path.write_text(with_folders(shtab.complete(whole_parser(), "bash"), "bash"))
     return path
 
 
@@ -42,6 +43,29 @@ def test_bash_offers_commands_options_and_choices(script):
     assert {"--model", "--mark"} & offered(script, "moshi chat --m") >= {"--model"}
     assert offered(script, "moshi chat --voice ") == {"moshiko", "moshika"}
     assert {"pull", "show", "rm", "list"} <= offered(script, "moshi models ")
+    assert {"report", "push", "app"} <= offered(script, "moshi quantize ")  # or a source: a folder
+    assert {"--audio", "--html"} <= offered(script, "moshi quantize report --")
+    assert {"--private", "--dry-run"} <= offered(script, "moshi quantize push --")
+    assert "--recipe" in offered(script, "moshi quantize --r")
+    assert offered(script, "moshi quantize re") == {"report"}
+    assert "docs" in offered(script, "moshi quantize do")
+
+
+def test_zsh_offers_folders_beside_the_commands_of_quantize(capsys):
+    assert cli.main(["completion", "zsh"]) == 0
+    script = capsys.readouterr().out
+    (function,) = re.findall(r"_shtab_moshi_quantize_commands\(\) \{(.*?)\n\}", script, re.S)
+    assert "report:" in function and "push:" in function and "_files -/" in function
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh isn't installed")
+def test_zsh_loads_the_script(tmp_path, capsys):
+    cli.main(["completion", "zsh"])
+    (tmp_path / "_moshi").write_text(capsys.readouterr().out)
+    load = f"fpath=({tmp_path} $fpath); autoload -U compinit; compinit -u -d {tmp_path}/dump"
+    ask = f"{load}; print $_comps[moshi]"
+    done = subprocess.run(["zsh", "-fc", ask], capture_output=True, text=True, check=True)
+    assert done.stdout == "_moshi\n" and not done.stderr
 
 
 @pytest.mark.parametrize(("shell", "holds"), [("bash", "complete "), ("zsh", "#compdef moshi"),

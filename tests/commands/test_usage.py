@@ -3,6 +3,9 @@
 import pytest
 
 from app import cli
+from moshi_mlx.hub import NANO
+
+QUESTION = NANO / "samples" / "four_plus_three.wav"
 
 
 @pytest.mark.parametrize(
@@ -14,10 +17,27 @@ from app import cli
         (["bench", "--frames", "9", "--minutes", "1"], "--frames or --minutes, not both"),
         (["chat", "--model", "nano", "--bits", "8"], "already says which"),
         (["text"], 'moshi text "Once upon a"'),
+        # what would be ignored
+        (["bench", "--frames", "9", "compare", "a", "b"], "measures nothing: leave --frames out"),
+        (["bench", "--html", "x.html", "compare", "a", "b"], "leave --html out"),
+        (["bench", "--revision", "v1", "--recipe", "q4"], "--revision is of a model"),
+        (["bench", "--offline", "--recipe", "q4"], "--offline is of a model"),
+        (["chat", "--tail", "3"], "--tail is the silence after --virtual-input"),
+        (["demo", "--no-mark", "--mark-payload", "3"], "--no-mark and --mark-payload contradict"),
+        (["file", "{question}", "{out}", "--no-mark", "--mark-key", "k"], "--mark-key contradict"),
+        (["trace", "--talks", "a.wav"], "--talks does nothing else: leave FILE out"),
+        (["trace", "--make-key", "k", "--talks"], "--make-key does nothing else: leave --talks"),
+        (["trace", "--forget", "ALL", "--json"], "--forget does nothing else: leave --json out"),
+        (["trace", "--try-codec", "nano", "--json", "a.wav"], "leave --json out"),
+        (["trace", "--try-codec", "nano", "--html", "a.html", "a.wav"], "leave --html out"),
+        (["models", "--json", "pull", "a/b"], "pull has nothing to tell as JSON"),
+        (["models", "--json", "rm", "a/b"], "rm has nothing to tell as JSON"),
+        (["quantize", "report", "nano", "nano", "--frames", "9"], "give --audio DIR too"),
     ],
 )
-def test_wrong_usage_is_one_line_and_status_2(argv, says, capsys):
-    assert cli.main(argv) == 2
+def test_wrong_usage_is_one_line_and_status_2(argv, says, capsys, tmp_path):
+    names = {"{question}": str(QUESTION), "{out}": str(tmp_path / "out.wav")}
+    assert cli.main([names.get(word, word) for word in argv]) == 2
     out, told = capsys.readouterr()
     assert not out and told.startswith("error: ") and told.count("\n") == 1 and says in told
 

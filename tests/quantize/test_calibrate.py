@@ -1,6 +1,8 @@
 """GPTQ: MLX's bits, mlx-lm's result, the model's own layers; and less harm on unseen speech."""
 
+import json
 import os
+import re
 from types import SimpleNamespace
 
 import mlx.core as mx
@@ -110,7 +112,9 @@ def test_calibration_helps_on_speech_that_it_never_heard(tmp_path, recipe, gain,
     assert quantize("nano", tmp_path / "plain", "--recipe", recipe) == 0
     options = ("--recipe", recipe, "--calibrate", codes)
     assert quantize("nano", tmp_path / "gptq", *options) == 0
-    assert "calibrating on 8 conversations, " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "calibrating on 8 conversations, " in said
+    check_gain(said, tmp_path, codes)
     name = f"model.{recipe}.safetensors"
     plain, made = (mx.load(str(tmp_path / which / name)) for which in ("plain", "gptq"))
     assert {k: (v.shape, v.dtype) for k, v in plain.items()} == {
@@ -120,6 +124,25 @@ def test_calibration_helps_on_speech_that_it_never_heard(tmp_path, recipe, gain,
     print(recipe, before, after)
     assert after[1] < gain * before[1]
     assert sum(after) < gain * sum(before)
+
+
+def check_gain(said, folder, codes):
+    """What a run says of its gain is what the reports on both models say."""
+    kl, alike = said.splitlines()[-2:]
+    told = [tuple(map(float, pair)) for pair in re.findall(r"([\d.]+)%? -> ([\d.]+)", kl + alike)]
+    for number, which in enumerate(("plain", "gptq")):
+        out = folder / f"{which}.json"
+        options = ("--audio", codes, "--frames", 1, "--json", out)
+        assert quantize("report", "nano", folder / which, *options) == 0
+        text, *audio = json.loads(out.read_text())["talk"]["streams"]
+        codes_kl, codes_alike = (
+            np.mean([s[name] for s in audio]) for name in ("kl_nats", "top1_agreement")
+        )
+        found = (text["kl_nats"], codes_kl, 100 * text["top1_agreement"], 100 * codes_alike)
+        margins = (2e-4, 2e-2, 1.0, 1.0)
+        for ours, theirs, margin in zip(told, found, margins, strict=True):
+            assert ours[number] == pytest.approx(theirs, abs=margin)
+    assert told[1][1] < 0.75 * told[1][0] and told[3][1] > told[3][0]
 
 
 def test_a_run_stopped_while_calibrating_starts_anew_and_leaves_nothing(tmp_path, monkeypatch):

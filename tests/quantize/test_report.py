@@ -242,3 +242,15 @@ def test_a_report_that_is_there_needs_force(models, capsys):
     assert (folder / "r.html").read_text() == "old"
     assert report(folder, "--html", folder / "r.html", "--force") == 0
     assert (folder / "r.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("audio", "message"),
+    [("none", "can't be read as a folder of recordings"), ("a", "can't be read as stored codes")],
+)
+def test_material_of_no_use_is_told_before_any_bar(models, capsys, audio, message):
+    folder, _ = models
+    capsys.readouterr()
+    assert report(folder, "--audio", folder / audio) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and message in said and said.count("\n") == 1
