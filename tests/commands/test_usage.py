@@ -36,8 +36,8 @@ QUESTION = NANO / "samples" / "four_plus_three.wav"
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(argv, says, capsys, tmp_path):
-    names = {"{question}": str(QUESTION), "{out}": str(tmp_path / "out.wav")}
-    assert cli.main([names.get(word, word) for word in argv]) == 2
+    names = {"question": str(QUESTION), "out": str(tmp_path / "out.wav")}
+    assert cli.main([word.format(**names) for word in argv]) == 2
     out, told = capsys.readouterr()
     assert not out and told.startswith("error: ") and told.count("\n") == 1 and says in told
 

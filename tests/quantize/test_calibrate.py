@@ -14,6 +14,7 @@ from mlx_lm.quant.gptq import gptq_quantize
 
 import moshi_mlx
 from app.cli import main
+from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.weights.formats import dequantize
 from moshi_mlx.weights.recipes import Format
 from quantize.calibrated import calibrate as calibrate_module
@@ -87,6 +88,7 @@ def test_stage_by_stage_is_the_model(name):
     codes = np.ones((1, 17, 20), np.int32) if name == "nano" else golden(name)["tf.codes"]
     checkpoint = open_checkpoint(str(folder))
     source, config = checkpoint.source, checkpoint.config
+    assert isinstance(config, LmConfig)
     streamed = StreamedLm(config, source, entries_of(source.shapes, config, str(folder)))
     for sequence in codes:
         tokens, hidden, found = Tokens.of(sequence, config), mx.zeros(0), []
@@ -116,7 +118,7 @@ def test_calibration_helps_on_speech_that_it_never_heard(tmp_path, recipe, gain,
     assert "calibrating on 8 conversations, " in said
     check_gain(said, tmp_path, codes)
     name = f"model.{recipe}.safetensors"
-    plain, made = (mx.load(str(tmp_path / which / name)) for which in ("plain", "gptq"))
+    plain, made = (dict(mx.load(str(tmp_path / which / name))) for which in ("plain", "gptq"))
     assert {k: (v.shape, v.dtype) for k, v in plain.items()} == {
         k: (v.shape, v.dtype) for k, v in made.items()
     }
