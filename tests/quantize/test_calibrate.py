@@ -118,7 +118,8 @@ def test_calibration_helps_on_speech_that_it_never_heard(tmp_path, recipe, gain,
     assert "calibrating on 8 conversations, " in said
     check_gain(said, tmp_path, codes)
     name = f"model.{recipe}.safetensors"
-    plain, made = (dict(mx.load(str(tmp_path / which / name))) for which in ("plain", "gptq"))
+    plain, made = (mx.load(str(tmp_path / which / name)) for which in ("plain", "gptq"))
+    assert isinstance(plain, dict) and isinstance(made, dict)
     assert {k: (v.shape, v.dtype) for k, v in plain.items()} == {
         k: (v.shape, v.dtype) for k, v in made.items()
     }

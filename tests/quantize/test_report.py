@@ -126,8 +126,9 @@ def test_errors_of_every_tensor_against_numpy(models):
     folder, _ = models
     assert report(folder, "--json", folder / "r.json") == 0
     found = {layer.name: layer for layer in from_json(folder / "r.json").layers}
-    made = dict(mx.load(str(folder / "b" / "model.q4.safetensors")))
-    source = dict(mx.load(str(folder / "a" / "model.safetensors")))
+    made = mx.load(str(folder / "b" / "model.q4.safetensors"))
+    source = mx.load(str(folder / "a" / "model.safetensors"))
+    assert isinstance(made, dict) and isinstance(source, dict)
     name = "transformer.layers.1.gating.linear_out"
     original = np.array(source[f"{name}.weight"].astype(mx.float32), np.float64)
     scales, biases = (made[f"{name}.{k}"].astype(mx.float32) for k in ("scales", "biases"))
