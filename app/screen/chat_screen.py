@@ -34,13 +34,13 @@ class ChatScreen(App[None]):
     .-narrow .time { display: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("question_mark", "keys", "help", key_display="?"),  # first: they stay in 40 columns
+        Binding("q", "leave", "quit"),
         Binding("m", "mute", "mute"),
         Binding("n,ctrl+n", "new", "new talk", key_display="n"),
         Binding("r", "record", "record"),
         Binding("d", "devices", "devices"),
         Binding("t", "theme", "light/dark", show=False),
-        Binding("question_mark", "keys", "help", key_display="?"),
-        Binding("q", "leave", "quit"),
         Binding("ctrl+c,ctrl+q", "leave", "quit", show=False, priority=True),
         Binding("end", "follow", "follow", show=False),
     ]
@@ -86,6 +86,10 @@ class ChatScreen(App[None]):
 
     def _put(self, line: TranscriptLine, new: bool) -> None:
         self.screen_stack[0].query_one(Words).put(line, new)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """`d` is offered where there are devices to choose: not for files."""
+        return action != "devices" or bool(self._chat.devices())
 
     def action_mute(self) -> None:
         self._chat.mute()

@@ -16,6 +16,7 @@ LINES_KEPT = 120  # the recording has the rest
 SPEECH_FRAMES = 4  # shorter noises aren't shown as speech
 FRAMES_A_BAR = 2  # one bar of the user's line stands for 160 ms
 BARS_KEPT = 24
+NOTES_KEPT = 8  # that are counted when they come again
 BARS = "▁▂▃▄▅▆▇█"
 FLOOR_DB, TOP_DB = -32.0, -2.0
 ALARMS = ("too-slow", "device-lost", "microphone-silent", "recording-failed")
@@ -37,6 +38,15 @@ class TranscriptLine:
         return f"{int(self.at_s) // 60}:{int(self.at_s) % 60:02}"
 
 
+@dataclass
+class _Told:
+    """A notice on the screen, and how often it came."""
+
+    text: str
+    line: TranscriptLine
+    times: int = 1
+
+
 def bar(level_db: float) -> str:
     """One character for a loudness."""
     share = (level_db - FLOOR_DB) / (TOP_DB - FLOOR_DB)
@@ -48,9 +58,11 @@ class TalkTranscript:
 
     def __init__(self, changed: Callable[[TranscriptLine, bool], None]) -> None:
         self._changed = changed
+        self._notes: list[_Told] = []  # since somebody has last said something
         self._forget()
 
     def _forget(self) -> None:
+        self._notes = []
         self._moshi: TranscriptLine | None = None  # the paragraph under way
         self._last_word = 0
         self._you: TranscriptLine | None = None
@@ -72,10 +84,19 @@ class TalkTranscript:
             self._note(event.message, "alarm")
 
     def _note(self, text: str, kind: str = "note") -> None:
+        """What is told again and again, about a device that comes and goes, is one with a count."""
         self._moshi = None
-        self._changed(TranscriptLine(kind, text), True)
+        line = next((told for told in self._notes if told.text == text), None)
+        if line is None:
+            self._notes = [*self._notes, _Told(text, TranscriptLine(kind, text))][-NOTES_KEPT:]
+            self._changed(self._notes[-1].line, True)
+            return
+        line.times += 1
+        line.line.text = f"{text} ({line.times} times)"
+        self._changed(line.line, False)
 
     def _word(self, done: FrameDone) -> None:
+        self._notes = []
         paused = done.index - self._last_word > PAUSE_FRAMES
         self._last_word = done.index
         if self._moshi is None or paused:
@@ -98,6 +119,7 @@ class TalkTranscript:
             return
         new = self._you is None
         if self._you is None:
+            self._notes = []
             self._you = TranscriptLine("you", "", self._speech_since * FRAME_SECONDS)
             self._moshi = None  # what Moshi says next stands below
         self._you.text = f"{self._bars()}  {spoken * FRAME_SECONDS:.1f} s"

@@ -28,7 +28,7 @@ class FakeChat:
 
     talk: Status = TALKING
     sound: SoundState = field(default_factory=SoundState)
-    found: list[Device] = field(default_factory=list)
+    found: list[Device] = field(default_factory=lambda: [MICROPHONE, SPEAKERS])
     record_error: str | None = None
     failure: str | None = None
     over: bool = False
@@ -196,11 +196,20 @@ async def test_the_other_sides_choice_stays_also_when_the_command_line_made_it()
     assert chat.calls == [("choose", "AirPods", "MacBook Pro Speakers")]
 
 
-async def test_devices_that_cannot_be_chosen_say_so():
-    app = screen(FakeChat())
+async def test_devices_that_cannot_be_chosen_are_not_offered():
+    chat = FakeChat(found=[])
+    app = screen(chat)
     async with app.run_test() as pilot:
+        assert not any("d devices" in row for row in await settled(app, pilot))
         await pilot.press("d")
-        assert any("can't be changed" in row for row in await settled(app, pilot))
+        assert len(app.screen_stack) == 1 and chat.calls == []
+
+
+async def test_help_and_quit_stay_where_the_terminal_is_small():
+    app = screen(FakeChat())
+    async with app.run_test(size=(40, 10)) as pilot:
+        last = (await settled(app, pilot))[-1]
+        assert "? help" in last and "q quit" in last
 
 
 async def test_a_recording_that_cannot_be_made_is_told_and_the_talk_goes_on():

@@ -56,3 +56,16 @@ def test_failures_and_losses_are_alarms_and_the_rest_is_said_quietly():
     shown.transcript.show(Failed("the model broke", RuntimeError("x")))
     assert shown.texts("note") == ["nano (fp32) is ready", "AirPods are back"]
     assert shown.texts("alarm") == ["too slow: 90 ms", "the model broke"]
+
+
+def test_what_is_told_again_and_again_is_one_line_with_a_count():
+    shown = Shown()
+    lost, back = Notice("device-lost", "sound is lost"), Notice("device-back", "sound is back: Mic")
+    for _ in range(3):
+        shown.transcript.show(lost)
+        shown.transcript.show(back)
+    assert shown.texts("alarm") == ["sound is lost (3 times)"]
+    assert shown.texts("note") == ["sound is back: Mic (3 times)"]
+    shown.transcript.show(word(490, " Yes"))  # the talk went on: later ones stand below
+    shown.transcript.show(lost)
+    assert shown.texts("alarm") == ["sound is lost (3 times)", "sound is lost"]
