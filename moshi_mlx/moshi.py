@@ -34,6 +34,7 @@ from .mimi import load_mimi
 from .persona.prompt import SILENCE, SINE, tagged
 from .provenance import Marker
 from .session.answering import ANSWER_TAIL_MAX_S, ANSWER_TAIL_S, Answer, answer_recording
+from .session.kept import SessionState, read_session, session_facts
 from .session.marked import MarkedPath
 from .session.path import FramePath, MakePath, path_for
 from .session.path import shares_evaluation as shares_evaluation  # a public name of this module
@@ -145,6 +146,25 @@ class Moshi:
         kept = (PromptCache() if cache else None) if isinstance(cache, bool) else cache
         return make_prompt(lm, heard, kv_bits, options, title, kept)
 
+    def resume(
+        self,
+        state: "SessionState | str | Path",
+        *,
+        mark: Marker | bool | None = True,
+        make_path: MakePath = path_for,
+    ) -> "Session":
+        """A talk goes on where its snapshot, or a file with one, was taken.
+
+        mark: as in `session`; of the same key its sound goes on, too. Raises MoshiError for a talk
+        of another model, adapter or codec, and for a damaged file.
+        """
+        if not isinstance(state, SessionState):
+            named = str(session_facts(state).get("adapter"))
+            adapter = None if named == self.adapter else named
+            state = read_session(state, self.lm_with(adapter))
+        adapter = None if state.adapter == self.adapter else state.adapter
+        return Session(self, make_path=make_path, mark=mark, adapter=adapter, state=state)
+
     def lm_with(self, adapter: str | None) -> Lm:
         """The language model with an adapter; None: as it was loaded. Raises MoshiError."""
         if adapter is None:
@@ -212,22 +232,46 @@ class Session:
         make_path: MakePath = path_for,
         mark: Marker | bool | None = True,
         adapter: str | None = None,
+        state: SessionState | None = None,
         **options: Unpack[GeneratorOptions],
     ) -> None:
         """`make_path`: for another path than the fastest, such as one that is looked into;
-        `mark`, `adapter`: as in `Moshi.session`."""
+        `mark`, `adapter`: as in `Moshi.session`; `state`: go on from there."""
         self.moshi = moshi
         self.adapter = moshi.adapter if adapter is None else adapter  # "": none
-        self._generator = moshi.lm_with(adapter).generator(seed=seed, **options)
-        config = moshi.config
-        self._path: FramePath | None = make_path(
-            self._generator, moshi.codec.stream(), config.user_q
-        )
-        marker = (Marker() if mark else None) if isinstance(mark, bool) else mark
-        if marker is not None:
-            self._path = MarkedPath(self._path, marker)
+        lm, config = moshi.lm_with(adapter), moshi.config
+        if state is None:
+            self._generator, self._stream = lm.generator(seed=seed, **options), moshi.codec.stream()
+        else:
+            self._generator, self._stream = lm.resume(state.lm), moshi.codec.resume(state.codec)
+        self._path: FramePath | None = make_path(self._generator, self._stream, config.user_q)
+        self._marker = (Marker() if mark else None) if isinstance(mark, bool) else mark
+        if self._marker is not None:
+            self._path = MarkedPath(self._path, self._marker)
         self._text = moshi.tokenizer.stream((config.text_padding_id, config.text_end_padding_id))
         self._said = ""  # by the step that ended a prompt: part of the first reply
+        if state is not None:
+            self._path.restore(state.ahead)
+            self._text.pending, self._said = state.pending, state.said
+            if self._marker is not None and state.mark is not None:
+                self._marker.resume(*state.mark)
+
+    def snapshot(self) -> SessionState:
+        """This talk as it is between two frames, for `Moshi.resume`; it goes on untouched.
+
+        Waits for sound that is being decoded. Raises MoshiError for a closed session.
+        """
+        ahead = self._open().rest()
+        return SessionState(
+            lm=self._generator.snapshot(),
+            codec=self._stream.state(),
+            model=model_name(self.moshi.folder),
+            adapter=self.adapter,
+            ahead=ahead,
+            mark=None if self._marker is None else self._marker.state,
+            pending=self._text.pending,
+            said=self._said,
+        )
 
     @property
     def seed(self) -> int:

@@ -16,6 +16,7 @@ from .interface import CodecStream
 DECODING_MAX = 2  # frames that may wait for their sound or be at it
 
 Pcm = np.ndarray | None
+Ahead = tuple[np.ndarray, np.ndarray] | None  # a frame of the user, and its codes
 
 
 class EncodeAhead:
@@ -28,6 +29,16 @@ class EncodeAhead:
     @property
     def announced(self) -> bool:
         return self._next is not None
+
+    def peek(self) -> "Ahead":
+        """The frame that was announced and its codes, waited for; None where none was."""
+        return None if self._next is None else (self._next[0], self._next[1].result())
+
+    def restore(self, frame: np.ndarray, codes: np.ndarray) -> None:
+        """As if `frame` had been announced and encoded."""
+        done = Future[np.ndarray]()
+        done.set_result(codes)
+        self._next = frame, done
 
     def announce(self, stream: CodecStream, frame: np.ndarray) -> None:
         """Begin with the codes of `frame` [1920]."""

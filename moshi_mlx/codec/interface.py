@@ -1,5 +1,6 @@
 """What a codec is: numpy in, numpy out; and the checks of what it is given, the same for all."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import mlx.core as mx
@@ -8,6 +9,14 @@ import numpy as np
 from ..audio.finite import finite
 from ..clock import SAMPLE_RATE_HZ
 from ..errors import MoshiError
+
+
+@dataclass(frozen=True)
+class CodecState:
+    """One conversation's encoder and decoder between two frames; kind: "mlx" or "rust"."""
+
+    kind: str
+    arrays: dict[str, mx.array]
 
 
 class CodecStream(Protocol):
@@ -27,6 +36,10 @@ class CodecStream(Protocol):
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """int [K] -> float32 [frame_samples]."""
+        ...
+
+    def state(self) -> CodecState:
+        """What another stream of this codec needs to go on from here (`Codec.resume`)."""
         ...
 
 
@@ -64,6 +77,10 @@ class Codec(Protocol):
 
     def stream(self) -> CodecStream:
         """A new conversation, independent of all others."""
+        ...
+
+    def resume(self, state: CodecState) -> CodecStream:
+        """A conversation that goes on where another was. Raises MoshiError for another codec's."""
         ...
 
 

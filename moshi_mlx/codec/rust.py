@@ -12,11 +12,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 
 from ..clock import FRAME_SAMPLES
 from ..errors import MoshiError, WeightsError
-from .interface import checked_codes, checked_frame, checked_pcm
+from .interface import CodecState, checked_codes, checked_frame, checked_pcm
 
 BINS = 2048  # entries of each of Kyutai's codebooks
 FRAMES_MAX = 4096  # of one rustymimi instance; it holds 64 kB a frame
@@ -94,6 +95,27 @@ class RustCodec:
         """A new conversation, independent of all others."""
         return RustStream(self)
 
+    def resume(self, state: CodecState) -> "RustStream":
+        """A conversation that goes on where another was: it hears and says the last 100 s again.
+
+        Raises MoshiError for another codec's.
+        """
+        heard, said = state.arrays.get("heard"), state.arrays.get("said")
+        if state.kind != "rust" or heard is None or said is None:
+            raise MoshiError(
+                f"this talk's sound was kept by another codec ({state.kind}) than rustymimi; load "
+                "the model with the codec of that talk"
+            )
+        frames = np.array(heard).reshape(-1, FRAME_SAMPLES)[-self._overlap_frames :]
+        codes = np.array(said)[-self._overlap_frames :]
+        stream = RustStream(self)
+        with ThreadPoolExecutor(1, "rustymimi-again") as pool:
+            decoded = pool.submit(lambda: [stream.decode(one) for one in codes])
+            for frame in frames:
+                stream.encode(frame)
+            decoded.result()
+        return stream
+
     def _direction(self, method: str) -> "_Endless":
         first, self._first = self._first, None
         live = first if first is not None else self._instance()
@@ -120,6 +142,18 @@ class RustStream:
         codes = checked_codes(np.asarray(codes)[..., None], self._codec.num_codebooks, BINS)
         return self._decode(codes[None].astype(np.uint32))[0, 0]
 
+    def state(self) -> CodecState:
+        """See CodecStream: sound and codes of the last 100 s, longer than anything remembered."""
+        heard = [item[0, 0] for item in self._encode.history]
+        said = [item[0, :, 0].astype(np.int32) for item in self._decode.history]
+        K = len(said[0]) if said else 1
+        arrays = {
+            "heard": mx.array(np.array(heard, np.float32).reshape(-1, FRAME_SAMPLES)),
+            "said": mx.array(np.array(said, np.int32).reshape(-1, K)),
+        }
+        mx.eval(list(arrays.values()))
+        return CodecState("rust", arrays)
+
 
 class _Endless:
     """One direction: a live instance, and towards its end a spare that hears what it hears."""
@@ -135,6 +169,7 @@ class _Endless:
         self._make, self._live, self._method = make, live, method
         self._frames_max, self._overlap_frames = frames_max, overlap_frames
         self._heard = 0  # frames, by the live instance
+        self.history: deque[np.ndarray] = deque(maxlen=overlap_frames)  # what it was given
         self._worker: ThreadPoolExecutor | None = None
         self._spare: Future[Any] | None = None
         self._backlog: deque[Future[np.ndarray]] = deque()
@@ -150,6 +185,7 @@ class _Endless:
                 self._backlog.popleft().result()
         result = self._run(self._live, item)
         self._heard += 1
+        self.history.append(item)
         if self._spare is not None and self._heard == self._frames_max:
             while self._backlog:
                 self._backlog.popleft().result()

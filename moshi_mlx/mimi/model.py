@@ -15,7 +15,8 @@ import numpy as np
 from ..backend.compiler import can_compile
 from ..backend.device import on_gpu
 from ..backend.precision import exact_float32
-from ..codec.interface import checked_codes, checked_frame, checked_pcm
+from ..codec.interface import CodecState, checked_codes, checked_frame, checked_pcm
+from ..errors import MoshiError
 from .config import MimiConfig
 from .convolution import Convolution, DepthwiseUpsample
 from .quantizer import Quantizer
@@ -169,6 +170,22 @@ class Mimi:
         """A new conversation: encodes and decodes frame by frame, independent of all others."""
         return MimiStream(self)
 
+    def resume(self, state: CodecState) -> "MimiStream":
+        """A conversation that goes on where another was. Raises MoshiError for another codec's."""
+        stream, found = MimiStream(self), []
+        for part, empty in (("encoder", stream.encoder_state), ("decoder", stream.decoder_state)):
+            arrays = [state.arrays.get(f"{part}.{i}") for i in range(len(empty))]
+            own = [array for array in arrays if array is not None]
+            same = [(a.shape, a.dtype) for a in own] == [(e.shape, e.dtype) for e in empty]
+            if state.kind != "mlx" or not same or not 0 <= int(np.array(own[POSITION])) < 2**30:
+                raise MoshiError(
+                    f"this talk's sound was kept by another codec ({state.kind}) than this Mimi in "
+                    "MLX; load the model with the codec of that talk"
+                )
+            found.append(own)
+        stream.encoder_state, stream.decoder_state = found
+        return stream
+
 
 class MimiStream:
     """One conversation's encoder and decoder, a frame at a time, for as long as one likes."""
@@ -186,6 +203,13 @@ class MimiStream:
     def graph(self) -> "MimiStream":
         """See codec.CodecStream: the language model's step shares it."""
         return self
+
+    def state(self) -> CodecState:
+        """See codec.CodecStream; a state is replaced, never changed in place."""
+        both = {"encoder": self.encoder_state, "decoder": self.decoder_state}
+        arrays = {f"{part}.{i}": a for part, own in both.items() for i, a in enumerate(own)}
+        mx.eval(list(arrays.values()))
+        return CodecState("mlx", arrays)
 
     def encode(self, frame: np.ndarray) -> np.ndarray:
         """float [frame_samples] -> int32 [K]. NaN and infinite samples count as silence."""

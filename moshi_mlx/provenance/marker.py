@@ -37,6 +37,15 @@ class Marker:
         self._history = np.zeros(TAPS - 1)
         self._count = 0
 
+    @property
+    def state(self) -> tuple[int, np.ndarray]:
+        """Frames so far and the last 255 samples [255], for another marker to go on from."""
+        return self._count, self._history
+
+    def resume(self, count: int, history: np.ndarray) -> None:
+        """Go on where another marker of the same key was."""
+        self._count, self._history = count, history.astype(np.float64)
+
     def frame(self, pcm: np.ndarray) -> np.ndarray:
         """float [1920] at 24 kHz -> float32 [1920], marked, of the very same moment."""
         sound = np.concatenate([self._history, pcm])

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..codec.cpu_threads import DecodeBehind, EncodeAhead, Pcm
+from ..codec.cpu_threads import Ahead, DecodeBehind, EncodeAhead, Pcm
 from ..codec.interface import CodecStream
 from ..lm.generator import Forced, Step
 
@@ -58,6 +58,14 @@ class CodecBeside:
 
     def end_prompt(self, codes: np.ndarray) -> Step:
         return self._generator.step(codes)
+
+    def rest(self) -> Ahead:
+        self._behind.wait()
+        return self._ahead.peek()
+
+    def restore(self, ahead: Ahead) -> None:
+        if ahead is not None:
+            self._ahead.restore(*ahead)
 
     def close(self) -> None:
         self._ahead.close()

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from ..codec.cpu_threads import Pcm
+from ..codec.cpu_threads import Ahead, Pcm
 from ..lm.generator import Forced, Step
 from ..provenance import Marker
 from .path import FramePath
@@ -52,6 +52,15 @@ class MarkedPath:
 
     def end_prompt(self, codes: np.ndarray) -> Step:
         return self._path.end_prompt(codes)
+
+    def rest(self) -> Ahead:
+        ahead = self._path.rest()
+        if self._last is not None:  # marked by then, not only decoded
+            wait([self._last])
+        return ahead
+
+    def restore(self, ahead: Ahead) -> None:
+        self._path.restore(ahead)
 
     def close(self) -> None:
         self._path.close()

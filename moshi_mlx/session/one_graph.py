@@ -5,7 +5,7 @@ from concurrent.futures import Future
 import mlx.core as mx
 import numpy as np
 
-from ..codec.cpu_threads import Pcm
+from ..codec.cpu_threads import Ahead, Pcm
 from ..codec.interface import LazyStream
 from ..lm.generator import Forced, LmGenerator, Step
 
@@ -50,6 +50,12 @@ class OneGraph:
     def end_prompt(self, codes: np.ndarray) -> Step:
         lazy = mx.array(codes.astype(np.int32)) if self._user_q else codes  # as `_heard`: one graph
         return self._generator.finish(self._generator.submit(lazy))
+
+    def rest(self) -> Ahead:
+        return None
+
+    def restore(self, ahead: Ahead) -> None:
+        pass
 
     def close(self) -> None:
         pass

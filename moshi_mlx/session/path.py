@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..codec.cpu_threads import Pcm
+from ..codec.cpu_threads import Ahead, Pcm
 from ..codec.interface import CodecStream
 from ..lm.generator import Forced, LmGenerator, Step
 from .codec_beside import CodecBeside
@@ -44,6 +44,14 @@ class FramePath(Protocol):
 
     def end_prompt(self, codes: np.ndarray) -> Step:
         """The step that ends a prompt, without sound; codes [user_q]: for what it left open."""
+        ...
+
+    def rest(self) -> Ahead:
+        """Wait for what was begun; the frame that was encoded ahead and its codes, or None."""
+        ...
+
+    def restore(self, ahead: Ahead) -> None:
+        """Go on with a frame that another path had encoded ahead."""
         ...
 
     def close(self) -> None:

@@ -86,6 +86,15 @@ class TextStream:
         self._unspaced = False  # the last character is of a script without spaces
         self._space = ""  # held until it is seen what comes after it
 
+    @property
+    def pending(self) -> bytes:
+        """Bytes of a character that isn't whole yet; set, those that another stream held."""
+        return self._bytes.getstate()[0]
+
+    @pending.setter
+    def pending(self, held: bytes) -> None:
+        self._bytes.setstate((held, 0))
+
     def push(self, token: int) -> str:
         """The text that `token` completes: "" for silent, control and unknown ids."""
         if token in self._silent or not 0 <= token < self._model.get_piece_size():
