@@ -72,7 +72,7 @@ def theirs(folder, codes, pieces=(), cut=0):
 
 def sound(seed, seconds):
     rng = np.random.default_rng(seed)
-    return rng.normal(0.0, 0.1, round(seconds * 24_000)).astype(np.float32)
+    return np.asarray(rng.normal(0.0, 0.1, round(seconds * 24_000)), np.float32)
 
 
 def whole(*parts):
