@@ -28,7 +28,9 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description="Ready after a prompt, against its frames stepped one by one."
+    )
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--width", type=int, default=256)
     args = parser.parse_args()
