@@ -116,7 +116,10 @@ def test_calibration_helps_on_speech_that_it_never_heard(tmp_path, recipe, gain,
     assert quantize("nano", tmp_path / "gptq", *options) == 0
     said = capsys.readouterr().out
     assert "calibrating on 8 conversations, " in said
-    check_gain(said, tmp_path, codes)
+    before, after = map(float, re.findall(r"([\d.]+) -> ([\d.]+) a code", said)[0])
+    assert after < gain * before
+    if recipe == "q3":  # in the long run: two reports take minutes
+        check_gain(said, tmp_path, codes)
     name = f"model.{recipe}.safetensors"
     plain, made = (mx.load(str(tmp_path / which / name)) for which in ("plain", "gptq"))
     assert isinstance(plain, dict) and isinstance(made, dict)
