@@ -31,6 +31,7 @@ from .lm.state.prompting import PromptTokens, make_prompt, persona_inputs
 from .loading.model_folder import check_codec
 from .memory import limit_memory
 from .mimi import load_mimi
+from .persona.choice import chosen_voice
 from .persona.prompt import SILENCE, SINE, tagged
 from .provenance import Marker
 from .session.answering import ANSWER_TAIL_MAX_S, ANSWER_TAIL_S, Answer, answer_recording
@@ -126,7 +127,8 @@ class Moshi:
         """What conversations may begin with: heard in one pass, for `session(prompt=...)`.
 
         text, voice: a persona for PersonaPlex, whose text gets its tags here, and whose voice is a
-        `.pt` file or Mimi's codes int [dep_q, frames]; or tokens: int [T, 1 + n_q], as `Lm.prompt`
+        name (`moshi voices`), a `.pt` file, a recording of somebody (with their consent) or Mimi's
+        codes int [dep_q, frames]; or tokens: int [T, 1 + n_q], as `Lm.prompt`
         takes them, for any model. cache: keep it on disk, and take it from there (see
         `PromptCache`); silence, sine: as in `Lm.persona_prompt`; adapter and options as those of
         the sessions. Raises MoshiError, for a model that takes no persona too.
@@ -140,7 +142,9 @@ class Moshi:
         else:
             check_persona(self.config, self.folder)
             ids = self.tokenizer.encode(tagged(text))
-            heard = persona_inputs(ids, voice, silence, sine, self.config)
+            name, count = model_name(self.folder), self.config.dep_q
+            with chosen_voice(voice, self.folder, self.codec, count, name) as chosen:
+                heard = persona_inputs(ids, chosen, silence, sine, self.config)
             if isinstance(voice, str | Path):
                 title = f"{Path(voice).stem}: {title}"
         kept = (PromptCache() if cache else None) if isinstance(cache, bool) else cache

@@ -48,4 +48,4 @@ else
     echo "2/2 packages, by pip: a minute or two (uv needs less: https://docs.astral.sh/uv)" >&2
     "${install[@]}" -q 'pip>=25.1' # older ones don't know --group
 fi
-"${install[@]}" -c constraints.txt -e ".[kyutai,tls,webrtc,c2pa]" --group dev
+"${install[@]}" -c constraints.txt -e ".[kyutai,tls,webrtc,c2pa,voice]" --group dev

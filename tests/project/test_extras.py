@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-OPTIONAL = {"sphn": "kyutai", "cryptography": "tls", "pywebrtc_audio": "webrtc", "c2pa": "c2pa"}
+OPTIONAL = {
+    **{"sphn": "kyutai", "cryptography": "tls", "pywebrtc_audio": "webrtc", "c2pa": "c2pa"},
+    "pyloudnorm": "voice",
+}
 WITHOUT = f"import sys; sys.modules.update(dict.fromkeys({[*OPTIONAL]!r}))\n"
 IMPORT_ALL = """
 import importlib, json, pkgutil
@@ -59,6 +62,15 @@ def test_an_option_that_needs_one_says_how_to_get_it(args: list[str], line: str)
     done = python(COMMAND, *[arg.format(question=question) for arg in args])
     assert done.returncode == 1 and done.stderr.startswith("error: ")
     assert line in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_voice_from_a_recording_needs_one_that_is_told() -> None:
+    done = python(
+        "import numpy; from pathlib import Path\n"
+        "from moshi_mlx.persona.recording import at_loudness\n"
+        "at_loudness(numpy.ones(48000, 'f4'), Path('my.wav'))"
+    )
+    assert "'.[voice]'" in done.stderr.splitlines()[-1] and "pyloudnorm" in done.stderr
 
 
 def test_the_extras_are_those_of_the_project() -> None:
