@@ -1,5 +1,6 @@
 """`--lora` in the commands: the adapter is heard, named in what they write, refused in one line."""
 
+import argparse
 import json
 import shutil
 import subprocess
@@ -11,8 +12,8 @@ import soundfile
 
 import moshi_mlx
 from app.cli import main
-from app.commands.file import answer_recording
 from app.options import model as model_options
+from app.options.mark import add_mark_options
 from app.provenance.asking import credentials_of
 from app.provenance.credentials import available
 from benchmarks.random_adapter import random_adapter
@@ -62,7 +63,7 @@ def test_file_answers_with_the_adapter_and_says_so(base, pirate, question, tmp_p
     heard, _ = soundfile.read(question, dtype="float32")
     greedy = {"seed": 0, "text_temperature": 0.0, "audio_temperature": 0.0, "mark": None}
     for lora, same in ((pirate, True), (None, False)):
-        wanted = answer_recording(moshi_mlx.load(base, lora=lora), heard, **greedy).pcm
+        wanted = moshi_mlx.load(base, lora=lora).answer(heard, 0.0, **greedy).pcm
         assert bool(np.abs(found - np.clip(wanted, -1, 1)).max() < 1e-3) is same
     if available():
         assert credentials_of(out)["generation"]["adapter"] == "pirate"
@@ -144,11 +145,10 @@ def test_a_talk_whose_adapter_is_on_the_hub_fetches_it_first(base, monkeypatch):
         return base
 
     monkeypatch.setattr("moshi_mlx.hub.resolve", resolve)
-    args = model_options.argparse.Namespace(
-        **{"model": str(base), "voice": None, "bits": None, "revision": None, "offline": None},
-        **{"kv_bits": 16, "mimi": None, "tokenizer": None, "lora": "somebody/pirate"},
-        **{"codec": "auto", "no_mark": True},
-    )
+    parser = argparse.ArgumentParser()
+    model_options.add_model_options(parser)
+    add_mark_options(parser)
+    args = parser.parse_args(["--model", str(base), "--lora", "somebody/pirate", "--no-mark"])
     model_options.engine_from(args)
     assert [call[0][0] for call in asked] == [str(base), "somebody/pirate"]
     assert asked[1][1]["files"] == ("lora",)
