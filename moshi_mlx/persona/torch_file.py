@@ -8,6 +8,7 @@ Source: PyTorch `torch/serialization.py` (the zip format), `torch/_utils.py`.
 import io
 import math
 import pickle
+import pickletools
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..errors import WeightsError
 
 FILE_MAX_BYTES = 64 << 20
 ENTRIES_MAX = 1000
+PICKLE_MAX_BYTES = 1 << 20  # it says what the tensors are; their numbers lie beside it
 # torch's storage classes -> numpy's types; bfloat16 has none and is widened
 STORAGES = {
     "FloatStorage": "<f4",
@@ -28,6 +30,7 @@ STORAGES = {
     "LongStorage": "<i8",
     "IntStorage": "<i4",
 }
+MEMO_WRITES = {"PUT", "BINPUT", "LONG_BINPUT"}
 Load = Callable[[str, str, int], np.ndarray]
 
 
@@ -79,7 +82,20 @@ def _opened(file: zipfile.ZipFile) -> tuple[bytes, Load]:
             return (numbers[:count].astype("<u4") << 16).view("<f4")
         return numbers[:count]
 
-    return file.read(f"{root}data.pkl"), load
+    if file.getinfo(f"{root}data.pkl").file_size > PICKLE_MAX_BYTES:
+        raise ValueError("its data.pkl is larger than any voice's")
+    return _bounded(file.read(f"{root}data.pkl")), load
+
+
+def _bounded(pickled: bytes) -> bytes:
+    """The pickle, if its memo has no more places than it has bytes.
+
+    The unpickler allocates every place up to the greatest index in it: 32 GB for five bytes.
+    """
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name in MEMO_WRITES and not 0 <= (argument or 0) < len(pickled):
+            raise ValueError("its memo is larger than itself")
+    return pickled
 
 
 class _Kind(str):

@@ -3,6 +3,8 @@
 import io
 import os
 import pickle
+import resource
+import sys
 import zipfile
 from pathlib import Path
 
@@ -161,3 +163,21 @@ def test_a_tensor_made_the_same_way_is_read(tmp_path):
     found = read_torch_file(changed(tmp_path / "good.pt", pickled((11, 32), (32, 1))))
     whole = read_torch_file(VOICE)["embeddings"]
     assert np.array_equal(found["embeddings"], whole.reshape(11, 32))
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        b"\x80\x02}r\xff\xff\xff\x7f.",  # LONG_BINPUT
+        b"\x80\x02}p2000000000\n.",  # PUT
+        b"\x80\x02}p-1\n.",
+        b"\x80\x02}" + b"q\x00" * (1 << 19) + b".",
+    ],
+)
+def test_a_pickle_that_asks_for_gigabytes_of_memo_is_refused_before_it_is_read(tmp_path, bomb):
+    path = changed(tmp_path / "a.pt", bomb)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(WeightsError, match=r"its memo is larger|data\.pkl is larger"):
+        read_torch_file(path)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < (64 << 20) // (1 if sys.platform == "darwin" else 1024)
