@@ -39,7 +39,10 @@ class FileSound(RealtimePort):
         Raises AudioError for a file that can't be read or written.
         """
         self._said = ArraySource(read_mono(microphone), tail_s=tail_s)
-        self._writer = None if speaker is None else open_writer(speaker)
+        if speaker is not None:
+            check_speaker(speaker)
+        self._speaker = speaker
+        self._writer: WavWriter | None = None
         self._names = SoundState(str(microphone), "nowhere" if speaker is None else str(speaker))
         self._open_aloud, self._aloud = open_aloud, None
         self._asked = np.zeros(0, np.float32)  # the block that is being said
@@ -70,6 +73,10 @@ class FileSound(RealtimePort):
         return block
 
     def _write(self, block: np.ndarray) -> None:
+        if (
+            self._speaker is not None and self._writer is None
+        ):  # nothing is lost before a first word
+            self._writer = WavWriter(self._speaker, 1, info_chunk(PROGRAM, Origin("").note()))
         if self._writer is not None:
             self._writer.write(block)
         if self._aloud is not None:
@@ -79,7 +86,7 @@ class FileSound(RealtimePort):
         super().stop()
         if self._writer is not None:
             self._writer.close()
-            self._writer = None
+            self._speaker, self._writer = None, None
         if self._aloud is not None:
             self._aloud.close()
 
@@ -99,10 +106,11 @@ class FileSound(RealtimePort):
         return f"{self._names.output_name} can't be written ({why}); is the disk full?"
 
 
-def open_writer(path: Path) -> WavWriter:
+def check_speaker(path: Path) -> None:
+    """AudioError for what can't be written as it goes, with a header brought up to date."""
     if path.suffix.lower() != ".wav":
         raise AudioError(f"{path}: --virtual-output is written as it goes, as .wav; choose .wav")
-    try:
-        return WavWriter(path, 1, info_chunk(PROGRAM, Origin("").note()))
-    except OSError as error:
-        raise AudioError(f"{path} can't be written ({error.strerror}); choose another") from None
+    if path.exists() and not (path.is_file() or path.is_char_device()):
+        raise AudioError(
+            f"{path} is no file: --virtual-output is written as it goes, choose a name"
+        )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from moshi_mlx.errors import UsageError
+from moshi_mlx.output.whole_file import check_outputs
 from moshi_mlx.weights.recipes import name_of
 
 from ..audio.process.gil_handover import short_handovers, spare_the_collector
@@ -15,6 +16,7 @@ from ..events import Ready, Settings
 from ..options.fallbacks import take_fallbacks
 from ..options.mark import add_mark_options, index_from
 from ..options.model import (
+    add_force_option,
     add_model_options,
     add_sampling_options,
     engine_from,
@@ -55,6 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     virtual = parser.add_argument_group("without a sound card")
     virtual.add_argument("--virtual-input", type=Path, metavar="FILE", help="what you say")
     virtual.add_argument("--virtual-output", type=Path, metavar="WAV", help="what Moshi says")
+    add_force_option(virtual)
     virtual.add_argument(
         "--tail",
         type=float,
@@ -158,6 +161,8 @@ def sound_from(args: argparse.Namespace) -> Sound:
     tail_s = TAIL_SECONDS if args.tail is None else args.tail
     if not 0 <= tail_s <= LONGEST_TAIL_S:
         raise UsageError(f"--tail is 0 to {LONGEST_TAIL_S:g} seconds, not {tail_s:g}")
+    if args.virtual_output is not None:
+        check_outputs([args.virtual_output], [args.virtual_input], args.force)
     from ..audio.file_sound import FileSound
 
     return FileSound(args.virtual_input, args.virtual_output, tail_s)

@@ -68,11 +68,11 @@ def files_of(folder: Path) -> tuple[list[Path], str]:
         packed(tensors, str(folder), parse_helium_config(raw, source))
         if (path := part_in(folder, raw, "tokenizer")) is not None:
             load_tokenizer(path)
-        return weights, "text model"
+        return weights, "a text model"
     config = without_absent_heads(parse_config(raw, source), tensors)
     check_tensors(to_mlx_layout(tensors, config, str(folder)), expected(config), str(folder))
     load_tokenizer(tokenizer_file(folder, raw))
-    return [*weights, mimi_file(folder, raw)[0]], f"{config.model_type}, with Mimi and tokenizer"
+    return [*weights, mimi_file(folder, raw)[0]], "a speech model with Mimi and tokenizer"
 
 
 def _problem(text: str, advice: str = "") -> Finding:

@@ -17,7 +17,7 @@ from typing import Any
 
 from moshi_mlx.errors import ConfigError
 
-NOT_LASTING = ("config", "help", "virtual_input", "virtual_output")
+NOT_LASTING = ("config", "help", "virtual_input", "virtual_output", "force")
 OF_A_MODEL = ("lora", "mimi", "tokenizer", "revision")  # void where another model is asked for
 ONE_MODEL = (("model",), ("voice", "bits"))  # either names it; the other's preference is void
 

@@ -202,7 +202,7 @@ def test_callbacks_are_on_time_beside_whatever_the_talk_does(pulse, load):
     for _ in range(4):
         found.append(run(card.env, load, 4.0))
         took_ms = found[-1]["both" if found[-1]["real_time"] else "cpu"][2]
-        if took_ms < 1.0:
+        if took_ms < 1.0 and not found[-1]["reopened"]:
             break
     print(found)
     assert took_ms < 1.0, found

@@ -121,7 +121,8 @@ def test_time_that_is_spent_in_a_part_is_charged_to_that_part():
     for stage, added in {"encode": 30, "lm": 60, "decode": 15}.items():
         assert min(slowed.stage_ms(stage)) >= added
     assert min(slowed.of(False)) >= 105 and min(slowed.of(True)) >= 105
-    assert min(slowed.stage_ms("host")) < 15 and min(plain.stage_ms("lm")) < 60
+    assert min(slowed.stage_ms("host")) < 15
+    assert min(plain.stage_ms("lm")) < min(slowed.stage_ms("lm"))
 
 
 def test_no_name_and_no_path_leaves_the_machine(bench):

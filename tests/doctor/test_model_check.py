@@ -151,6 +151,13 @@ def test_the_command_shows_it_and_keeps_it_out_of_reports(model, capsys):
     assert (line["level"], line["title"], line["text"]) == (PROBLEM, "model", None)
 
 
+def test_names_in_a_config_are_not_told(model, capsys):
+    set_key(model, model_type="\x1b[31mmoshi")
+    args = parsed(doctor, "--quick", "--model", str(model))
+    assert doctor.run(args, lambda *_, **__: M4_MAX) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
 def test_a_revision_without_a_model_is_a_wrong_command_line(capsys):
     with pytest.raises(UsageError, match="give --model too"):
         doctor.run(parsed(doctor, "--quick", "--revision", "v1"), lambda *_, **__: M4_MAX)

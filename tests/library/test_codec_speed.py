@@ -76,7 +76,7 @@ def full_size():
 
 
 def test_encoding_ahead_and_decoding_behind_change_nothing(full_size: Moshi) -> None:
-    frames = speech(2).reshape(-1, FRAME)
+    frames = speech(0.88).reshape(-1, FRAME)
 
     def talk(ahead: bool, behind: bool) -> list:
         out = []

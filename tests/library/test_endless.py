@@ -59,7 +59,7 @@ def talk(moshi: Moshi, frames: int, marks: tuple[int, ...]) -> tuple[list[int], 
 
 def test_memory_is_flat_once_the_context_is_full(moshi: Moshi) -> None:
     """Rings are allocated once, and nothing keeps a frame's arrays."""
-    device, _ = talk(moshi, 400, (100, 250, 400))
+    device, _ = talk(moshi, 200, (60, 130, 200))
     assert max(device) - min(device) < WOBBLE_BYTES
 
 

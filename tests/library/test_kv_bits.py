@@ -136,7 +136,7 @@ def test_in_bf16_it_costs_no_more_than_bf16_itself() -> None:
 
 
 def test_the_compiled_step_says_what_the_plain_one_says() -> None:
-    user = talk()[0, 9:, :300].T
+    user = talk()[0, 9:, :140].T
 
     def said(compiled: bool) -> list[list[int]]:
         generator = nano().generator(kv_bits=8, compiled=compiled, **GREEDY)
@@ -213,7 +213,7 @@ def test_a_frame_dequantizes_nothing_and_grows_nothing() -> None:
     assert "Dequantize" not in graph(generator)
     codes, active = np.zeros(lm.config.user_q, np.int32), []
     shapes = [(a.shape, a.dtype) for a in generator.buffers.arrays()]
-    for frame in range(3 * context):
+    for frame in range(2 * context):
         generator.step(codes)
         if frame % context == context - 1:
             active.append(mx.get_active_memory())

@@ -18,6 +18,7 @@ from moshi_mlx.moshi import Moshi, Session
 from moshi_mlx.session.codec_beside import CodecBeside
 from moshi_mlx.session.path import FramePath, MakePath, path_for
 from tests.support.loaded import nano as shared_nano
+from tests.support.tiny_moshi import tiny_moshi
 
 FRAME = 1920
 BLOCKING = ("item", "tolist", "__int__", "__float__", "__bool__")
@@ -163,13 +164,15 @@ def test_parts_in_turn_give_the_same_frames(nano: Moshi) -> None:
 
 
 @pytest.mark.skipif(not can_compile(), reason="nothing is traced where nothing can be compiled")
+@pytest.mark.parametrize("name", ["tiny", pytest.param("nano", marks=pytest.mark.long)])
 @pytest.mark.parametrize("settings", [{}, {"text_temperature": 0.5}, {"audio_top_k": 33}])
-def test_warm_up_leaves_nothing_to_trace(nano: Moshi, settings: dict) -> None:
+def test_warm_up_leaves_nothing_to_trace(tmp_path, name: str, settings: dict) -> None:
     """A conversation over more than two contexts builds no graph function anew."""
-    talk = MoshiEngine(nano, "nano", "bf16").begin(Settings(seed=0, **settings))
-    function = nano.lm.functions.of(samplers(override(nano.config.sampling, settings)))
+    moshi = tiny_moshi(tmp_path) if name == "tiny" else shared_nano()
+    talk = MoshiEngine(moshi, name, "fp32").begin(Settings(seed=0, **settings))
+    function = moshi.lm.functions.of(samplers(override(moshi.config.sampling, settings)))
     traced = function.traces
     assert traced > 0
-    for frame in noise(2 * (nano.config.transformer.context or 0) + 10):
+    for frame in noise(2 * (moshi.config.transformer.context or 0) + 10):
         talk.step(frame)
     assert function.traces == traced

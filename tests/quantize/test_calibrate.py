@@ -23,7 +23,7 @@ from quantize.calibrated.streamed_lm import StreamedLm, Tokens
 from quantize.checkpoint.checkpoint import open_checkpoint
 from quantize.checkpoint.entries import entries_of
 from tests.support.lm_goldens import GOLDEN, MODELS, golden
-from tests.support.nano_talks import held_out_kl, nano, write_codes
+from tests.support.nano_talks import held_out_kl, kept, nano, talked, write_codes
 from tests.support.quantize_models import write_model
 
 
@@ -149,6 +149,16 @@ def check_gain(said, folder, codes):
         for ours, theirs, margin in zip(told, found, margins, strict=True):
             assert ours[number] == pytest.approx(theirs, abs=margin)
     assert told[1][1] < 0.75 * told[1][0] and told[3][1] > told[3][0]
+
+
+@pytest.mark.long
+def test_the_talks_that_are_kept_are_the_models_own():
+    """What the user said to the last code, nearly; the model's answers are drawn."""
+    fresh = talked()
+    assert fresh.keys() == kept().keys()
+    for name, codes in kept().items():
+        assert codes.shape == fresh[name].shape
+        assert np.mean(codes[9:] == fresh[name][9:]) > 0.95
 
 
 def test_a_run_stopped_while_calibrating_starts_anew_and_leaves_nothing(tmp_path, monkeypatch):

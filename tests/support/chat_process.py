@@ -9,6 +9,8 @@ from pathlib import Path
 
 import soundfile
 
+from tests.support.endings import nothing_ignored
+
 GREEDY = ("--seed", "0", "--text-temperature", "0", "--audio-temperature", "0")
 CHAT = ("chat", "--model", "nano", "--plain", *GREEDY)
 
@@ -22,6 +24,7 @@ class ChatProcess:
         start = ["-c", code] if code is not None else ["-m", "app.cli"]
         with self.out.open("wb") as out, self.err.open("wb") as err:
             io = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err} | options
+            io["preexec_fn"] = both(nothing_ignored, options.get("preexec_fn"))
             command = [sys.executable, "-X", "faulthandler", *start, *CHAT, *args]
             self.process = subprocess.Popen(command, env=env, **io)
 
@@ -56,6 +59,15 @@ class ChatProcess:
 
     def end(self, timeout_s: float = 60.0) -> int:
         return self.process.wait(timeout_s)
+
+
+def both(first, second):
+    def call():
+        first()
+        if second is not None:
+            second()
+
+    return call
 
 
 def takes_in(folder: Path) -> list[Path]:

@@ -16,10 +16,15 @@ CLOSED = "terminal closed"  # beside the signals, a way to end
 STATUS = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143, CLOSED: 129}
 
 
-def _as_from_a_shell(slave: int | None) -> None:
-    """In the child: no signal ignored, whoever started the tests; a terminal of its own."""
+def nothing_ignored() -> None:
+    """In a child: no signal ignored, as nohup and shells in the background have them."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
+
+
+def _as_from_a_shell(slave: int | None) -> None:
+    """In the child: no signal ignored, a terminal of its own."""
+    nothing_ignored()
     if slave is not None:
         os.login_tty(slave)
 

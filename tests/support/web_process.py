@@ -8,6 +8,9 @@ import threading
 import time
 from collections.abc import Iterator
 
+from tests.support.chat_process import both
+from tests.support.endings import nothing_ignored
+
 
 class WebProcess:
     """The running server; `url` is what it printed."""
@@ -15,7 +18,12 @@ class WebProcess:
     def __init__(self, *args: str, **options) -> None:
         command = [sys.executable, "-m", "app.cli", "web", "--port", "0", "--no-open", *args]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=both(nothing_ignored, options.pop("preexec_fn", None)),
+            **options,
         )
         self._lines: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -89,7 +90,7 @@ class Panics(CpuStream):
             print("raised at", time.monotonic(), file=sys.stderr)
         return super().decode(codes)
 CpuCodec.stream = lambda self: Panics(self)
-moshi.load_mimi = lambda *args: CpuCodec(decode_s=0.01, fails_at=20)
+moshi.load_mimi = lambda *args, **options: CpuCodec(decode_s=0.01, fails_at=20)
 moshi.check_codec = lambda *args: None
 """
 
@@ -209,6 +210,42 @@ def test_bad_input_is_one_line(args, message, capsys):
     assert main([*CHAT, *args]) == (2 if usage else 1)
     told = capsys.readouterr().err.splitlines()
     assert message in told[-1] and len([line for line in told if "error" in line]) == 1
+
+
+def talk_to(out, *options):
+    from app.cli import main
+
+    return main([*CHAT, "--virtual-input", QUESTION, "--virtual-output", str(out), *options])
+
+
+def test_a_virtual_output_replaces_nothing_unasked(tmp_path, capsys):
+    out = tmp_path / "out.wav"
+    out.write_bytes(b"an earlier talk")
+    assert talk_to(out) == 1
+    assert (
+        "out.wav exists: choose another name, or replace it with --force" in capsys.readouterr().err
+    )
+    assert talk_to(out, "--force", "--model", str(tmp_path)) == 1  # there is no model
+    assert out.read_bytes() == b"an earlier talk"
+    assert talk_to(tmp_path / "new.wav", "--model", str(tmp_path)) == 1
+    assert talk_to(out, "--force", "--tail", "0") == 0
+    assert soundfile.info(out).frames > 10_000
+    assert [path.name for path in tmp_path.iterdir()] == ["out.wav"]
+
+
+def test_a_virtual_output_is_never_the_input_nor_a_pipe(tmp_path, capsys):
+    question, pipe, link = tmp_path / "q.wav", tmp_path / "pipe.wav", tmp_path / "link.wav"
+    question.write_bytes(Path(QUESTION).read_bytes())
+    os.mkfifo(pipe)
+    link.symlink_to(question)
+    for out, message in (
+        (question, "is the input"),
+        (link, "is the input"),
+        (pipe, "pipe.wav is no file"),
+    ):
+        assert talk_to(out, "--virtual-input", str(question), "--force") == 1
+        assert message in capsys.readouterr().err
+    assert question.read_bytes() == Path(QUESTION).read_bytes()
 
 
 def test_unknown_choices_list_the_known_ones():

@@ -114,13 +114,18 @@ def test_a_model_without_questions_is_told(tmp_path):
     assert f"{tmp_path} brings no spoken questions" in done.stderr
 
 
-@pytest.mark.parametrize("name", sorted(p.stem for p in (NANO / "samples").glob("*.wav")))
+QUESTIONS = sorted(path.stem for path in (NANO / "samples").glob("*.wav"))
+
+
+@pytest.mark.parametrize(
+    "name", [*QUESTIONS[:2], *(pytest.param(n, marks=pytest.mark.long) for n in QUESTIONS[2:])]
+)
 def test_every_bundled_question_is_answered_right(nano, name):
     pcm = read_mono(NANO / "samples" / f"{name}.wav")
     assert said(nano, np.append(pcm, np.zeros(96_000, np.float32))) == answer_to(name)
 
 
-@pytest.mark.parametrize("seconds", [6, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [3, pytest.param(20, marks=pytest.mark.long)])
 def test_silence_and_noise_get_no_word(nano, seconds):
     assert said(nano, np.zeros(seconds * 24_000, np.float32)) == ""
     noise = np.random.default_rng(5).standard_normal(seconds * 24_000) * 0.01  # -40 dB

@@ -52,7 +52,12 @@ def expected_answer() -> str:
 
 @pytest.mark.parametrize(
     ("name", "rate", "channels"),
-    [("q.wav", 24_000, 1), ("q.wav", 48_000, 2), ("q.flac", 44_100, 1), ("q.mp3", 44_100, 2)],
+    [
+        ("q.wav", 48_000, 2),
+        ("q.mp3", 44_100, 2),
+        pytest.param("q.wav", 24_000, 1, marks=pytest.mark.long),
+        pytest.param("q.flac", 44_100, 1, marks=pytest.mark.long),
+    ],
 )
 def test_a_question_in_any_format_is_answered(
     name: str, rate: int, channels: int, tmp_path: Path, capsys
@@ -61,13 +66,13 @@ def test_a_question_in_any_format_is_answered(
     pcm = soxr.resample(pcm, RATE, rate)
     soundfile.write(tmp_path / name, np.stack([pcm] * channels, axis=1), rate)
     out = tmp_path / "answer.wav"
-    assert moshi_file(tmp_path / name, out, *GREEDY) == 0
+    assert moshi_file(tmp_path / name, out, "--tail", "2.4", *GREEDY) == 0
     said = capsys.readouterr()
     rows = transcript(tmp_path / "answer.jsonl")
     assert text_of(rows) == expected_answer() == said.out.strip()
     assert all(row["speaker"] == "moshi" for row in rows)
     times = [row["time_s"] for row in rows]
-    seconds = len(pcm) / rate + 4.0  # the tail
+    seconds = len(pcm) / rate + 2.4  # the tail
     assert times == sorted(times) and times[0] >= 0 and times[-1] < seconds
     assert all(row["time_s"] < row["end_s"] for row in rows)
     subtitles = (tmp_path / "answer.vtt").read_text()

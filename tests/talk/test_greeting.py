@@ -66,7 +66,7 @@ def quiet(seconds: float) -> ArraySource:
 
 def test_held_a_model_says_padding_and_the_codes_of_silence_for_thirty_seconds(babbler):
     assert GREETING_HOLD_FRAMES * FRAME_SECONDS == 30.0
-    done, codes = talk(babbler, quiet(33), replace(GREEDY, greeting=False))
+    done, codes = talk(babbler, quiet(31), replace(GREEDY, greeting=False))
     silence = babbler._moshi.silence()
     late = babbler._moshi.config.max_delay  # codes of the last held frame come out so much later
     assert all(frame.text_token == PAD and not frame.text for frame in done[:375])
@@ -95,7 +95,7 @@ def test_speech_ends_the_hold_at_once(babbler):
 @pytest.mark.parametrize("lead_s", [2.0, pytest.param(10.0, marks=pytest.mark.long)])
 def test_a_question_after_the_hold_is_answered(nano, lead_s):
     question, _ = soundfile.read(NANO / "samples" / "four_plus_three.wav", dtype="float32")
-    done, _ = talk(nano, ArraySource(question, lead_s, 5.0), replace(GREEDY, greeting=False))
+    done, _ = talk(nano, ArraySource(question, lead_s, 3.0), replace(GREEDY, greeting=False))
     assert "".join(frame.text for frame in done).strip() == "Four plus three is seven."
     before = [
         frame.reply for frame in done[: int(lead_s / FRAME_SECONDS)] if frame.reply is not None

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -41,8 +42,9 @@ def new_page(chromium):
     """Pages that are closed at the test's end, so that the line is free for the next one."""
     made = []
 
-    def make(size: dict[str, int]):
-        made.append(chromium.new_page(viewport=size))
+    def make(size: dict[str, int], motion: Literal["reduce", "no-preference"] = "reduce"):
+        """Pictures at full rate cost this machine more than the talk: not in every test."""
+        made.append(chromium.new_page(viewport=size, reduced_motion=motion))
         return made[-1]
 
     yield make
@@ -192,7 +194,7 @@ def test_muted_is_not_heard_and_holding_is(server, new_page):
 
 @pytest.mark.timeout(400)
 def test_devices_theme_and_spectrogram_while_talking(server, new_page):
-    page = new_page(browser.DESKTOP)
+    page = new_page(browser.DESKTOP, "no-preference")
     page.goto(server.url)
     page.get_by_role("button", name="Talk", exact=True).click()
     wait_for_state(page, "talking")

@@ -4,29 +4,24 @@ import argparse
 import re
 import signal
 import socket
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 
+from app.cli import main
 from app.commands import web
 from app.web import params
 from tests.support.web_process import moshi_web
 
 
-def refused(*args: str) -> str:
+def refused(capsys, *args: str) -> str:
     """The one line of a start that must fail: exit code 2 for options, 1 for what they name."""
-    done = subprocess.run(
-        [sys.executable, "-m", "app.cli", "web", "--model", "nano", "--no-open", *args],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode in (1, 2) and done.stdout == ""
-    (line,) = done.stderr.splitlines()
+    assert main(["web", "--model", "nano", "--no-open", *args]) in (1, 2)
+    said = capsys.readouterr()
+    assert said.out == ""
+    (line,) = said.err.splitlines()
     assert line.startswith("error: ")
     return line
 
@@ -77,11 +72,11 @@ def test_a_self_made_certificate(tmp_path, monkeypatch):
     assert list(tmp_path.rglob("self-made.pem"))
 
 
-def test_a_port_in_use():
+def test_a_port_in_use(capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        line = refused("--port", str(taken.getsockname()[1]))
+        line = refused(capsys, "--port", str(taken.getsockname()[1]))
     assert "can't listen" in line and "choose another --port" in line
 
 
@@ -97,5 +92,5 @@ def test_a_port_in_use():
         (["--allow-origin", "example"], "isn't an origin"),
     ],
 )
-def test_bad_options(args, said):
-    assert said in refused("--port", "0", *args)
+def test_bad_options(args, said, capsys):
+    assert said in refused(capsys, "--port", "0", *args)
