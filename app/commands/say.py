@@ -11,7 +11,7 @@ import numpy as np
 
 from moshi_mlx.audio.writing import kind_of, write_samples
 from moshi_mlx.clock import SAMPLE_RATE_HZ
-from moshi_mlx.errors import MoshiError, UsageError
+from moshi_mlx.errors import MoshiError, UsageError, printable
 from moshi_mlx.output.whole_file import check_outputs, whole_files
 
 from ..options.mark import add_mark_options, index_from, marking_from
@@ -109,7 +109,7 @@ def keep(args: argparse.Namespace, pcm: np.ndarray, kind: str, mark: str) -> Non
     with whole_files(args.output) as (sound,):
         write_samples(sound, pcm, kind, origin.note(), PROGRAM)
         seal(sound, origin)
-    print(f"{args.output}: {len(pcm) / SAMPLE_RATE_HZ:.1f} s", file=sys.stderr)
+    print(f"{printable(str(args.output))}: {len(pcm) / SAMPLE_RATE_HZ:.1f} s", file=sys.stderr)
 
 
 def voices_from(args: argparse.Namespace) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from moshi_mlx.audio.file import read_mono
-from moshi_mlx.errors import MoshiError, UsageError
+from moshi_mlx.errors import MoshiError, UsageError, printable
 from moshi_mlx.output.whole_file import check_outputs, write_text
 from moshi_mlx.provenance import make_key, read_key
 
@@ -134,7 +134,7 @@ def progress(path: Path) -> Iterator[Callable[[float, float], None]]:
 
 
 def show(verdict: MarkVerdict) -> None:
-    print(f"{verdict.path}: {verdict.sentence()}")
+    print(f"{printable(str(verdict.path))}: {verdict.sentence()}")
     for line in verdict.lines():
         print(line)
 

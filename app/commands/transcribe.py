@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moshi_mlx.audio.file import read_mono
-from moshi_mlx.errors import AudioError, MoshiError, UsageError
-from moshi_mlx.output.whole_file import OutputError
+from moshi_mlx.errors import AudioError, MoshiError, UsageError, printable
+from moshi_mlx.output.whole_file import OutputError, check_outputs
 
 from ..captions.formats import FORMATS, paths_of, write_files
 from ..options.captions import add_format_option, formats_named
@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     if not waiting:
         return 0
     check_inputs(waiting)
+    check_places(waiting, args, formats)
     prompt = prompt_from(args)
     transcriber = transcriber_from(args)
     failed = write_down(transcriber, waiting, args, formats, prompt)
@@ -127,7 +128,7 @@ def done(name: str, args: argparse.Namespace, formats: list[str]) -> bool:
         return False
     found = all(path.exists() for path in paths_of(Path(name), args.output_dir, formats).values())
     if found:
-        print(f"{name}: done before, skipped (--force does it again)", file=sys.stderr)
+        print(f"{printable(name)}: done before, skipped (--force does it again)", file=sys.stderr)
     return found
 
 
@@ -136,6 +137,24 @@ def check_inputs(names: list[str]) -> None:
     for name in names:
         if name != STDIN and not Path(name).exists():
             raise AudioError(f"no sound file at {name}; check the path")
+
+
+def check_places(names: list[str], args: argparse.Namespace, formats: list[str]) -> None:
+    """Before a model is loaded: no transcript takes a recording's place. Raises OutputError."""
+    if args.output_dir is None or not args.output_dir.is_dir():
+        return
+    outputs = [p for name in names for p in paths_of(Path(name), args.output_dir, formats).values()]
+    check_outputs(outputs, [Path(name) for name in args.files if name != STDIN], force=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{folder} can't be made ({error.strerror}): give --output-dir another name"
+        ) from None
 
 
 def prompt_from(args: argparse.Namespace) -> "Prompt | None":
@@ -183,7 +202,7 @@ def write_down(
         except OutputError as error:
             failed(error)
         else:
-            print(f"{name}: {seconds:.1f} s", file=sys.stderr)
+            print(f"{printable(name)}: {seconds:.1f} s", file=sys.stderr)
     speed = recordings.heard_s / max(1e-9, time.perf_counter() - started_s)
     print(f"{recordings.heard_s:.1f} s of sound, {speed:.1f} x real time", file=sys.stderr)
     return len(failures)
@@ -196,7 +215,7 @@ def deliver(
     if args.output_dir is None:
         print(FORMATS[formats[0]](transcript), end="")
         return
-    args.output_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(args.output_dir)
     sound = Path("stdin" if name == STDIN else name)
     write_files(transcript, paths_of(sound, args.output_dir, formats))
 
@@ -226,7 +245,7 @@ def hear(
     from ..speech.listening import Listening
 
     folder = args.output_dir or Path()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     paths = paths_of(Path(time.strftime("live-%Y%m%d-%H%M%S.wav")), folder, formats)
     stream = transcriber.stream(prompt)
     sound.subscribe(lambda notice: print(notice.message, file=sys.stderr))

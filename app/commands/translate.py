@@ -10,7 +10,7 @@ from moshi_mlx.audio.file import FORMATS as SOUND_FORMATS
 from moshi_mlx.audio.file import read_mono
 from moshi_mlx.audio.writing import kind_of, write_samples
 from moshi_mlx.clock import SAMPLE_RATE_HZ
-from moshi_mlx.errors import UsageError
+from moshi_mlx.errors import UsageError, printable
 from moshi_mlx.output.whole_file import check_outputs, whole_files
 
 from ..captions.formats import FORMATS, paths_of
@@ -102,7 +102,7 @@ def beside(heard: np.ndarray, said: np.ndarray) -> np.ndarray:
 
 def report(args: argparse.Namespace, samples: int, ended: bool) -> None:
     """Where it lies, and whether the model came to an end."""
-    print(f"{args.output}: {samples / SAMPLE_RATE_HZ:.1f} s", file=sys.stderr)
+    print(f"{printable(str(args.output))}: {samples / SAMPLE_RATE_HZ:.1f} s", file=sys.stderr)
     if not ended:
         print(
             "the model did not say that it was done: the end may be missing or invented",

@@ -54,6 +54,7 @@ def sign(path: Path, origin: Origin, key: SigningKey) -> None:
     Raises MoshiError, and then the file is what it was: no room, no writing, a format that can't be
     signed.
     """
+    path = path.resolve()  # a link stays one
     kind = KINDS.get(path.suffix.lower())
     if kind is None:
         raise MoshiError(f"{path.name} stays unsigned: {path.suffix} files can't be signed")

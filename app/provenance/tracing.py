@@ -7,7 +7,7 @@ import soundfile
 import soxr
 
 from moshi_mlx.clock import SAMPLE_RATE_HZ
-from moshi_mlx.errors import MoshiError
+from moshi_mlx.errors import AudioError, MoshiError
 from moshi_mlx.provenance import PUBLIC_KEY
 
 from .asking import credentials_of
@@ -30,6 +30,8 @@ class Tracer:
         self, path: Path, progress: Callable[[float, float], None] = lambda done_s, all_s: None
     ) -> MarkVerdict:
         """Raises MoshiError for a file that is no sound; an index of no use is a problem told."""
+        if path.exists() and not path.is_file():  # a pipe can't be read more than once
+            raise AudioError(f"{path} is no file: save the sound as one, then trace that")
         marks = find_marks(path, self._keys, self._thorough, progress)
         matches: list[Match] = []
         if self._index is not None:

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import WeightsError
+from ..errors import MoshiError, WeightsError
 
 WORD_START = "▁"  # SentencePiece writes a leading space as this
 BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
@@ -27,6 +27,15 @@ class Tokenizer(Protocol):
     def decode(self, ids: list[int]) -> str: ...
     def piece(self, token: int) -> str: ...
     def stream(self, silent: tuple[int, ...] = ()) -> TokenReader: ...
+
+
+def checked_text(text: str) -> str:
+    """Raises MoshiError for what came from a terminal or file in another encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise MoshiError("the text holds bytes that are no UTF-8: give it in that") from None
+    return text
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -54,7 +63,7 @@ class TextTokenizer:
         return f"<TextTokenizer of {len(self)} pieces>"
 
     def encode(self, text: str) -> list[int]:
-        return self._model.encode(text)
+        return self._model.encode(checked_text(text))
 
     def pieces(self, ids: list[int]) -> str:
         """Every piece as it stands in the vocabulary, control pieces too, "▁" as a space."""
@@ -137,7 +146,7 @@ class JsonTokenizer:
         return self._model.get_vocab_size()
 
     def encode(self, text: str) -> list[int]:
-        return self._model.encode(text, add_special_tokens=False).ids
+        return self._model.encode(checked_text(text), add_special_tokens=False).ids
 
     def decode(self, ids: list[int]) -> str:
         """Their text, without control tokens."""

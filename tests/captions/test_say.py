@@ -72,6 +72,13 @@ def test_bad_arguments_are_one_line_before_a_model_is_loaded(arguments, line, tm
     assert not list(tmp_path.iterdir())
 
 
+def test_a_text_in_another_encoding_is_one_line(model, tmp_path, capsys):
+    command = ["say", "caf\udce9", "-o", str(tmp_path / "out.wav"), "--model", model]
+    assert main([*command, "--voice", VOICE]) == 1
+    assert "the text holds bytes that are no UTF-8" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("given", ["", "   \n\n", '<break time="1s"/>'])
 def test_a_stdin_without_words_is_one_line(model, given, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", piped(given.encode()))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -56,6 +57,32 @@ def test_a_list_goes_on_where_it_was_left(recording, tmp_path, capsys):
     assert (out / "other.srt").exists() and (out / "talk.txt").read_text() == "mine"
     assert main([*command, "--format", "txt", "--force"]) == 0
     assert (out / "talk.txt").read_text() != "mine"
+
+
+def test_no_transcript_takes_a_recordings_place(recording, tmp_path, capsys):
+    odd = tmp_path / "talk.txt"
+    recording.rename(odd)
+    before = odd.read_bytes()
+    command = ["transcribe", str(odd), "--output-dir", str(tmp_path), "--force", *MODEL]
+    assert main(command) == 1
+    assert "talk.txt is the input" in capsys.readouterr().err
+    assert odd.read_bytes() == before and os.listdir(tmp_path) == ["talk.txt"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(recording, capsys):
+    command = ["transcribe", str(recording), "--output-dir", "/dev/null/x", *MODEL]
+    assert main(command) == 1
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error")]
+    assert "/dev/null/x can't be made" in line
+
+
+def test_names_are_printed_as_text(recording, capsys):
+    red = recording.with_name("\x1b[31mred.wav")
+    recording.rename(red)
+    assert main(["transcribe", str(red), *MODEL]) == 0
+    assert main(["trace", str(red)]) == 3
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err and "\\x1b[31mred.wav" in said.err
 
 
 def test_stdin_is_heard(monkeypatch, recording, capsys):

@@ -67,6 +67,13 @@ def test_a_signed_file_is_valid_and_its_samples_are_the_same(ending, talk, key, 
     assert facts["channels"] == f"{HUMAN}, {MACHINE}"
 
 
+def test_a_link_stays_one_and_its_file_is_signed(talk, key, tmp_path):
+    link = tmp_path / "link.wav"
+    link.symlink_to(talk.name)
+    sign(link, TALK, key)
+    assert link.is_symlink() and asked(talk)["state"] == "Valid"
+
+
 def test_the_standard_library_reads_a_signed_wav(talk, key):
     sign(talk, TALK, key)
     with wave.open(str(talk)) as file:

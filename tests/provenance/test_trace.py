@@ -1,6 +1,7 @@
 """`moshi trace`: the sentence, JSON, page and exit status; odd and hostile files in one line."""
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -180,6 +181,13 @@ def test_no_samples_short_ones_and_many_channels(tmp_path):
         marks = find_marks(path)
         assert not marks.found and marks.channels == channels
         assert len(marks.windows) == (0 if not samples else min(channels, 8))
+
+
+def test_what_cannot_be_read_twice_is_one_line_at_once(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.wav")
+    assert main(["trace", str(tmp_path / "pipe.wav"), str(tmp_path)]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and all("save the sound as one" in line for line in lines)
 
 
 def test_an_error_in_one_file_keeps_the_others(talk, tmp_path, capsys):
