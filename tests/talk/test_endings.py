@@ -1,9 +1,11 @@
 """A command that is ended from outside: in time, with the right status, nothing lost."""
 
 import random
+import shutil
 import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +24,8 @@ QUESTION = NANO / "samples" / "four_plus_three.wav"
 SOON_S = 60.0  # on a busy machine; the program's own deadline is 2 s, tested on an idle one
 CHAT = ("chat", "--model", "nano", "--echo", "off", *GREEDY)
 CHAT += ("--virtual-input", QUESTION, "--tail", "600")
+GOLDEN = Path(__file__).parents[1] / "golden"
+COMMANDS = ("chat", "web", "quantize", "file", "transcribe", "say", "translate")
 BENCH = ("bench", "--model", "nano", "--frames", "100000")
 
 
@@ -111,8 +115,31 @@ def command_of(name, folder):
         if not (folder / "source").exists():
             write_model(folder / "source", RAW_CONFIG | {"num_layers": 40})
         return ("quantize", folder / "source", folder / "out"), None
+    if name == "say":
+        text = "Do you hear me? Yes, I do! " * 200
+        voice = GOLDEN / "dsm_tts" / "ada.wav.1e68beda@240.safetensors"
+        model = speech_model(folder / "model", "dsm_tts")
+        return ("say", text, "-o", folder / "out.wav", "--voice", voice, "--model", model), None
+    if name in ("transcribe", "translate"):
+        sound = np.random.default_rng(0).normal(0, 0.1, 120 * 24_000).astype(np.float32)
+        soundfile.write(folder / "long.wav", sound, 24_000)
+    if name == "transcribe":
+        options = ("--format", "all", "--output-dir", folder / "texts")
+        return (name, folder / "long.wav", *options, "--model", GOLDEN / "dsm_stt"), None
+    if name == "translate":
+        model = speech_model(folder / "model", "dsm_hibiki_zero")
+        return (name, folder / "long.wav", folder / "out.wav", "--model", model), None
     args = ("file", QUESTION, folder / "out.wav", "--model", "nano", "--tail", "120")
     return args, None
+
+
+def speech_model(folder, golden):
+    """A small model beside a small Mimi of the same codes."""
+    shutil.copytree(GOLDEN / golden, folder, ignore=shutil.ignore_patterns("golden.*"))
+    mimi = GOLDEN / "dsm_stt" / "mimi-pytorch-e351c8d8@125.safetensors"
+    shutil.copy(mimi, folder / "tokenizer-e351c8d8-checkpoint125.safetensors")
+    shutil.copy(GOLDEN / "dsm_stt" / "mimi_config.json", folder)
+    return folder
 
 
 QUICK = (("web", signal.SIGHUP), ("bench", signal.SIGTERM), ("file", CLOSED))
@@ -147,9 +174,16 @@ def check_nothing_is_lost(name, folder, ended_by):
     elif name == "quantize":
         if (folder / "out").exists():  # the whole run takes about as long as it may be given
             assert (folder / "out" / "config.json").exists()
+    elif name == "transcribe":
+        made = sorted(path.suffix for path in folder.glob("texts/*"))
+        assert made in ([], [".json", ".srt", ".tsv", ".txt", ".vtt"]), made
     elif (folder / "out.wav").exists():
-        assert soundfile.info(folder / "out.wav").frames > 120 * 24_000
-        assert (folder / "out.jsonl").exists()
+        least = {"file": 120, "translate": 120, "say": 0}[name]  # what was said until then is kept
+        assert soundfile.info(folder / "out.wav").frames > least * 24_000
+        beside = {"file": "out.jsonl", "translate": "out.txt", "say": "out.wav"}[name]
+        assert (folder / beside).exists()
+    if ended_by != signal.SIGKILL:  # a file that is half written is removed
+        assert not [path for path in folder.rglob(".moshi-*") if path.is_file()]
 
 
 def end_at_random_moments(folder, name, times, within_s):
@@ -166,16 +200,17 @@ def end_at_random_moments(folder, name, times, within_s):
         if done is None and how != signal.SIGKILL:
             usual = 0 if name == "web" and how == signal.SIGINT else STATUS[how]
             before = -signal.SIGHUP if how == CLOSED else -how  # Python itself was starting
-            assert status in (usual, before, 0 if name in ("quantize", "file") else usual), how
+            endless = name in ("chat", "web")
+            assert status in (usual, before, usual if endless else 0), how
         check_nothing_is_lost(name, here, how)
 
 
-@pytest.mark.parametrize("name", ["chat", "web", "quantize", "file"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_ended_at_a_random_moment(tmp_path, name):
     end_at_random_moments(tmp_path, name, times=1, within_s=SOON_S)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["chat", "web", "quantize", "file"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_ended_at_twenty_random_moments_within_two_seconds(tmp_path, name):
     end_at_random_moments(tmp_path, name, times=20, within_s=2.5)
