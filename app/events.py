@@ -26,6 +26,9 @@ class Settings:
     audio_top_k: int | None = None
     audio_top_p: float | None = None
     greeting: bool = True  # False: Moshi is held silent until the user speaks (30 s at most)
+    persona: str | None = None  # who Moshi is, for a model that takes it; None: the usual
+    voice: str | None = None  # a name of the model's voices, or a file
+    keep_prompt: bool = False  # the persona is never forgotten
 
     def sampling(self) -> "SamplingOptions":
         """The sampling options that were set, as `Moshi.session` takes them."""
@@ -50,6 +53,8 @@ class Ready:
     mark: str = "none"  # in the sound: "public key", "private key"
     revision: str = ""  # of the model, where it is known
     adapter: str = ""  # what the model's is called, "" for none
+    personas: bool = False  # it can be told who it is
+    voices: tuple[str, ...] = ()  # its own, for a persona
 
     @property
     def title(self) -> str:

@@ -26,7 +26,13 @@ from ..bench.measure import DeviceError, Options, Run, TellProgress, failure_lin
 from ..bench.runner import Plan
 from ..bench.subject import DEFAULT_RECIPE, DEFAULT_SHAPE, Subject, from_model, from_random
 from ..machine.facts import Facts, gather
-from ..options.model import add_force_option, add_model_options, follow_compile_option, model_from
+from ..options.model import (
+    KYUTAIS_VOICES,
+    add_force_option,
+    add_model_options,
+    follow_compile_option,
+    model_from,
+)
 from .before_mlx import COMMAND_BUFFERS
 
 INCOMPLETE = 1  # it has not measured what it was asked to
@@ -148,6 +154,8 @@ def subjects_from(args: argparse.Namespace, facts: Facts) -> list[Subject]:
     if args.model or args.voice or args.bits:
         if args.random_weights:
             raise UsageError("give a model or --random-weights, not both")
+        if args.model and args.voice and args.voice not in KYUTAIS_VOICES:
+            raise UsageError("a frame takes as long with any voice: leave --voice out")
         if recipes:
             raise UsageError("--model has its own precision: --recipe goes with --random-weights")
         return [from_model(args, model_from(args), facts)]

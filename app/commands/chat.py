@@ -23,6 +23,7 @@ from ..options.model import (
     model_from,
     sampling_from,
 )
+from ..options.persona import add_persona_options, persona_from
 from ..options.preferences import add_config_option, parse_with_preferences
 from ..provenance.origin import Origin
 from ..provenance.seal import seal
@@ -47,6 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_config_option(parser)
     add_model_options(parser)
+    add_persona_options(parser)
     add_sampling_options(parser)
     add_mark_options(parser)
     recording = parser.add_argument_group("recording")
@@ -74,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     """0, or 1 with one line on stderr. Raises MoshiError."""
     name = model_from(args)  # what contradicts itself is told before a device is asked
     go_around(args, name)
-    settings = Settings(greeting=not args.no_greeting, **sampling_from(args))
+    settings = Settings(greeting=not args.no_greeting, **persona_from(args), **sampling_from(args))
     options = ChatOptions(
         settings, args.echo, args.record, args.flac, seal=seal, index=index_from(args)
     )

@@ -8,9 +8,13 @@ moshi completion fish > ~/.config/fish/completions/moshi.fish
 import argparse
 from pathlib import Path
 
+from ..options.model import KYUTAIS_VOICES
 from .registry import COMMANDS, module_of
 
 FOLDERS = ("DIR",)
+# NVIDIA's, of PersonaPlex
+PERSONA_VOICES = [f"NAT{sex}{n}" for sex in "FM" for n in range(4)]
+PERSONA_VOICES += [f"VAR{sex}{n}" for sex in "FM" for n in range(5)]
 BASH_FOLDERS = "_shtab_moshi_quantize_pos_0_COMPGEN=_shtab_compgen_dirs"
 ZSH_COMMANDS = "_describe 'moshi quantize commands' _commands"
 FILES = ("FILE", "TOML", "WAV", "PATH")
@@ -58,6 +62,9 @@ def mark_files(parser: argparse.ArgumentParser) -> None:
         if isinstance(action, argparse._SubParsersAction):
             for inner in action.choices.values():
                 mark_files(inner)
+            continue
+        if action.dest == "voice" and action.nargs is None and action.default is None:
+            action.choices = [*KYUTAIS_VOICES, *PERSONA_VOICES]  # others are as good
             continue
         metavar = action.metavar if isinstance(action.metavar, str) else ""
         if metavar in FOLDERS:

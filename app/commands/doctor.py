@@ -19,10 +19,10 @@ from ..doctor import checks, report
 from ..doctor.model_check import check_model
 from ..doctor.speed import Speed, measure
 from ..machine.facts import Facts, gather
-from ..options.model import KYUTAI_BITS, VOICES, add_force_option, kyutai_name
+from ..options.model import KYUTAI_BITS, KYUTAIS_VOICES, add_force_option, kyutai_name
 from ..selftest.remembered import SelftestOutcome, recall
 
-MODELS = tuple(kyutai_name(voice, bits) for voice in VOICES for bits in KYUTAI_BITS)
+MODELS = tuple(kyutai_name(voice, bits) for voice in KYUTAIS_VOICES for bits in KYUTAI_BITS)
 SPEED_TEST_BYTES = 2 * 10**9  # free memory that the five-second benchmark may take
 
 

@@ -16,6 +16,7 @@ from moshi_mlx.session.answering import ANSWER_TAIL_MAX_S, ANSWER_TAIL_S, Answer
 from moshi_mlx.text.word import Word
 
 from ..captions.formats import vtt_of
+from ..events import Settings
 from ..options.mark import add_mark_options, index_from, marking_from
 from ..options.model import (
     add_force_option,
@@ -26,10 +27,12 @@ from ..options.model import (
     model_from,
     sampling_from,
 )
+from ..options.persona import add_persona_options, persona_from
 from ..provenance.index_writer import add_sound
 from ..provenance.marking import UNMARKED
 from ..provenance.origin import HUMAN, MACHINE, PROGRAM, Origin, revision_of
 from ..provenance.seal import seal
+from ..talk.personas import Personas, options_of
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_force_option(parser)
     add_json_option(parser)
     add_model_options(parser)
+    add_persona_options(parser)
     add_sampling_options(parser)
     add_mark_options(parser)
 
@@ -58,8 +62,12 @@ def run(args: argparse.Namespace) -> int:
     check(args)
     heard = read_mono(args.input)
     marking, index = marking_from(args), index_from(args)
+    settings = Settings(**persona_from(args))
     moshi = load_from(args)
     moshi.warm_up()
+    persona = Personas(moshi).of(settings)
+    for note in () if persona is None else persona.notes:
+        print(note, file=sys.stderr)
     with tqdm(unit="frame", disable=not sys.stderr.isatty()) as bar:
 
         def advance(done: int, of: int) -> None:
@@ -67,7 +75,12 @@ def run(args: argparse.Namespace) -> int:
             bar.update(done - bar.n)
 
         answer = moshi.answer(
-            heard, args.tail, mark=marking.marker(), on_frame=advance, **sampling_from(args)
+            heard,
+            args.tail,
+            mark=marking.marker(),
+            on_frame=advance,
+            **options_of(persona, settings),
+            **sampling_from(args),
         )
     origin = Origin(
         model_from(args),

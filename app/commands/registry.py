@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "text": (".text", "continue a text with Helium, the language model inside Moshi"),
     "trace": (".trace", "tell whether sound was made by moshi-local: mark, signature, index"),
     "voices": (".voices", "list the voices that a model has"),
+    "prompts": (".prompts", "list the personas' prompts that this machine keeps, or clear them"),
     "models": (".models", "list, fetch, look at and remove models"),
     "doctor": (".doctor", "tell whether this machine can talk with Moshi, and what to mend"),
     "selftest": (".selftest", "tell whether this machine's GPU computes what it should"),

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ..machine.facts import Facts
     from ..talk.engine import MakeEngine
 
-VOICES = ("moshiko", "moshika")  # a man's and a woman's
+KYUTAIS_VOICES = ("moshiko", "moshika")  # a man's and a woman's, each a model of its own
 DEFAULT_VOICE, DEFAULT_BITS = "moshiko", 4
 # option -> (type, help)
 SAMPLING: dict[str, tuple[type, str]] = {
@@ -54,8 +55,12 @@ def add_model_options(
         default,
     )
     if kyutai:
+        voices = " or ".join(KYUTAIS_VOICES)
         group.add_argument(
-            "--voice", choices=VOICES, help=f"Kyutai's voices (default {DEFAULT_VOICE})"
+            "--voice",
+            metavar="NAME|FILE",
+            help=f"Kyutai's {voices} (default {DEFAULT_VOICE}); with a --model that takes them: "
+            "one of its voices, or a recording",
         )
         group.add_argument(
             "--bits",
@@ -141,9 +146,15 @@ def kyutai_name(voice: str, bits: int) -> str:
 def model_from(args: argparse.Namespace) -> str:
     """The model's name or folder. Raises MoshiError when two options name one."""
     if args.model is None:
-        return kyutai_name(args.voice or DEFAULT_VOICE, args.bits or DEFAULT_BITS)
-    if args.voice or args.bits:
-        option = "--voice" if args.voice else "--bits"
+        voice = args.voice or DEFAULT_VOICE
+        if voice not in KYUTAIS_VOICES:
+            raise UsageError(
+                f"--voice {voice}: Kyutai's are {' and '.join(KYUTAIS_VOICES)}; for another give "
+                "the --model that has it, nvidia/personaplex-7b-v1 say"
+            )
+        return kyutai_name(voice, args.bits or DEFAULT_BITS)
+    if args.voice in KYUTAIS_VOICES or args.bits:
+        option = "--voice" if args.voice in KYUTAIS_VOICES else "--bits"
         raise UsageError(f"--model {args.model} already says which: leave {option} out, or --model")
     return args.model
 
@@ -153,8 +164,9 @@ def load_from(args: argparse.Namespace) -> "Moshi":
     import moshi_mlx
 
     follow_compile_option(args)
-    return moshi_mlx.load(
-        model_from(args),
+    name = model_from(args)
+    moshi = moshi_mlx.load(
+        name,
         codec=args.codec,
         revision=args.revision,
         offline=args.offline,
@@ -163,6 +175,8 @@ def load_from(args: argparse.Namespace) -> "Moshi":
         tokenizer=args.tokenizer,
         lora=args.lora,
     )
+    fetch_voices(name, args)
+    return moshi
 
 
 class GivenParts(TypedDict):
@@ -195,6 +209,7 @@ def engine_from(args: argparse.Namespace) -> "MakeEngine":
     for part, given in (("mimi", args.mimi), ("tokenizer", args.tokenizer), ("lora", args.lora)):
         if given and REPOSITORY.fullmatch(given) and not Path(given).exists():
             resolve(given, None, args.offline, files=(part,), announce=announce)
+    fetch_voices(name, args, announce)
     return engine_maker(
         lambda: load(
             folder,
@@ -208,6 +223,28 @@ def engine_from(args: argparse.Namespace) -> "MakeEngine":
         name_of(folder),
         marking_from(args),
     )
+
+
+def fetch_voices(
+    name: str, args: argparse.Namespace, announce: "Callable[[Download], None] | None" = None
+) -> None:
+    """Those of a PersonaPlex in a repository, which is here already. Raises DownloadError where
+    one of them was asked for and they can't be had."""
+    from moshi_mlx.config.reading import read_config
+    from moshi_mlx.errors import DownloadError
+    from moshi_mlx.hub import resolve
+
+    folder = Path(name).expanduser()
+    if folder.is_dir() or name == "nano":
+        return
+    here = resolve(name, args.revision, offline=True, files=("weights",))
+    if read_config(here).get("model_type") != "personaplex":
+        return
+    try:
+        resolve(name, args.revision, args.offline, files=("voices",), announce=announce)
+    except DownloadError:
+        if args.voice is not None and not Path(args.voice).expanduser().is_file():
+            raise
 
 
 def announce_download(kv_bits: int, download: "Download", facts: "Facts | None" = None) -> None:

@@ -17,8 +17,11 @@ from typing import Any
 
 from moshi_mlx.errors import ConfigError
 
+from .model import KYUTAIS_VOICES
+
 NOT_LASTING = ("config", "help", "virtual_input", "virtual_output", "force")
-OF_A_MODEL = ("lora", "mimi", "tokenizer", "revision")  # void where another model is asked for
+# void where another model is asked for
+OF_A_MODEL = ("lora", "mimi", "tokenizer", "revision", "persona", "keep_prompt")
 ONE_MODEL = (("model",), ("voice", "bits"))  # either names it; the other's preference is void
 
 
@@ -46,11 +49,21 @@ def parse_with_preferences(
     if path is None:
         return plain
     values = checked(read(path), parser, path)
+    preferred = values.get("voice")
+    if preferred is not None and preferred not in KYUTAIS_VOICES and "model" not in values:
+        raise ConfigError(
+            f"{path}: voice must be one of {', '.join(KYUTAIS_VOICES)}, not {preferred!r}, or of "
+            "the model that is preferred too"
+        )
+    if "voice" in given and plain.voice not in KYUTAIS_VOICES:
+        given.remove("voice")  # one of the preferred model's
     for one, other in (ONE_MODEL, ONE_MODEL[::-1]):
         if given.intersection(one):
             values = {name: value for name, value in values.items() if name not in other}
     if given.intersection(sum(ONE_MODEL, ())):
         values = {name: value for name, value in values.items() if name not in OF_A_MODEL}
+        if values.get("voice") not in KYUTAIS_VOICES:
+            values.pop("voice", None)
     parser.set_defaults(**values)
     return parser.parse_args(argv)
 

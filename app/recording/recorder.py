@@ -29,6 +29,7 @@ from ..events import (
     FrameDone,
     Notice,
     Ready,
+    Settings,
     Stopped,
 )
 from ..provenance.info_chunk import info_chunk
@@ -185,7 +186,7 @@ class _Take:
             "recipe": model.recipe if model else "",
             "adapter": model.adapter if model else "",
             "seed": started.seed,
-            "settings": asdict(started.settings),
+            "settings": settings_told(started.settings),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "sample_rate_hz": SAMPLE_RATE_HZ,
             "channels": ["user, as the model heard it", "Moshi"],
@@ -256,6 +257,14 @@ class _Take:
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+
+
+def settings_told(settings: Settings) -> dict[str, Any]:
+    """As they are, but for the folders of a voice's file."""
+    told = asdict(settings)
+    if settings.voice is not None:
+        told["voice"] = Path(settings.voice).name
+    return told
 
 
 def origin_of(started: ConversationStarted, model: Ready | None) -> Origin:

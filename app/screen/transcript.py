@@ -19,7 +19,7 @@ BARS_KEPT = 24
 NOTES_KEPT = 8  # that are counted when they come again
 BARS = "▁▂▃▄▅▆▇█"
 FLOOR_DB, TOP_DB = -32.0, -2.0
-ALARMS = ("too-slow", "device-lost", "microphone-silent", "recording-failed")
+ALARMS = ("too-slow", "device-lost", "microphone-silent", "recording-failed", "persona-fades")
 
 
 @dataclass

@@ -83,6 +83,7 @@ class Conversation:
         self._tell = tell
         self._speech, self._steps = VoiceActivityDetector(), StepTimes()
         self.pace = PaceWatch(engine.name, engine.recipe)
+        self.prompt_until = talk.prompt_until
         self._stepped = self._dropped_samples = 0
         self._hears_speech = False
         self._holding = not settings.greeting

@@ -29,9 +29,15 @@ class EngineReply:
 
 
 class EngineTalk(Protocol):
-    """One conversation: its state, its seed."""
+    """One conversation: its state, its seed.
+
+    notes: lines that the user should read at its start; prompt_until: how many frames of it the
+    model remembers the whole of its prompt, None for ever.
+    """
 
     seed: int
+    notes: tuple[str, ...]
+    prompt_until: int | None
 
     @property
     def encodes_ahead(self) -> bool:
@@ -61,6 +67,8 @@ class Engine(Protocol):
     mark: str  # in its sound: "public key", "private key", "none"
     revision: str  # of the model; "" where it isn't known
     adapter: str  # what the model's is called; "" for none
+    personas: bool  # it can be told who it is
+    voices: tuple[str, ...]  # its own, for a persona
 
     def begin(self, settings: Settings) -> EngineTalk:
         """A conversation with clean state. MoshiError for settings it can't honour."""

@@ -11,6 +11,7 @@ from ..events import Settings
 from ..provenance.marking import Marking
 from ..provenance.origin import revision_of
 from .engine import EngineReply
+from .personas import Persona, Personas, options_of
 
 if TYPE_CHECKING:
     from moshi_mlx.moshi import Moshi, Session
@@ -19,10 +20,16 @@ if TYPE_CHECKING:
 class MoshiTalk:
     """One conversation."""
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: "Session", persona: Persona | None, kept: bool) -> None:
+        """`kept`: the persona's prompt stays."""
         self._session = session
         self._decodes_behind = session.decodes_behind
         self.seed = session.seed
+        self.notes = () if persona is None else persona.notes
+        context = session.moshi.config.transformer.context
+        self.prompt_until = None
+        if persona is not None and context is not None and not kept:
+            self.prompt_until = context - session.prompt_frames
 
     @property
     def encodes_ahead(self) -> bool:
@@ -57,16 +64,20 @@ class MoshiEngine:
         self._marking = marking or Marking()
         self.mark, self.revision = self._marking.kind, revision_of(moshi.folder)
         self.adapter = moshi.adapter
+        self._personas = Personas(moshi)
+        self.personas, self.voices = self._personas.taken, self._personas.voices
         moshi.warm_up()
         on_gpu = mx.default_device() != mx.Device(mx.cpu) if on_gpu is None else on_gpu
         found = tree_flatten(moshi.lm.parameters()) if on_gpu else ()
         self._weights = [array for _, array in found if isinstance(array, mx.array)]
 
     def begin(self, settings: Settings) -> MoshiTalk:
-        mark = self._marking.marker()
-        session = self._moshi.session(seed=settings.seed, mark=mark, **settings.sampling())
+        mark, persona = self._marking.marker(), self._personas.of(settings)
+        session = self._moshi.session(
+            seed=settings.seed, mark=mark, **settings.sampling(), **options_of(persona, settings)
+        )
         session.warm_up()  # a top-k of its own has a step of its own
-        return MoshiTalk(session)
+        return MoshiTalk(session, persona, settings.keep_prompt)
 
     def keep_warm(self) -> None:
         """A number of each weight is read: macOS takes memory off a GPU that hasn't used it for a

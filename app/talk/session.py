@@ -30,6 +30,7 @@ from ..events import (
     Event,
     Failed,
     FrameDone,
+    Notice,
     Ready,
     Refused,
     Settings,
@@ -43,6 +44,11 @@ POLL_S = 0.05  # how soon a command is seen while no input comes
 KEEP_WARM_EVERY_S = 0.5
 POLLS_A_BEAT = round(KEEP_WARM_EVERY_S / POLL_S)
 WARM_BEATS = 1200  # ten minutes after the last talk a model may go cold
+
+FADES = (
+    "The persona is leaving what Moshi remembers: who it is and how it sounds may fade. "
+    "Begin anew, or with --keep-prompt, which keeps it"
+)
 
 Listener = Callable[[Event], None]
 
@@ -165,7 +171,9 @@ class TalkSession:
         engine = self._make_engine()
         took_s = time.monotonic() - start
         ready = Ready(
-            *(engine.name, engine.recipe, took_s, engine.mark, engine.revision, engine.adapter)
+            *(engine.name, engine.recipe, took_s, engine.mark, engine.revision, engine.adapter),
+            personas=engine.personas,
+            voices=engine.voices,
         )
         self.status = replace(
             self.status,
@@ -209,6 +217,8 @@ class TalkSession:
         )
         port.flush()
         self._emit(ConversationStarted(conversation.number, talk.seed, settings))
+        for note in talk.notes:
+            self._emit(Notice("persona", note))
         reason = "failed"
         try:
             try:
@@ -256,6 +266,8 @@ class TalkSession:
         notice = conversation.pace.add(done.step_ms, done.dropped_now_samples)
         if notice is not None:
             self._emit(notice)
+        if done.index == conversation.prompt_until:
+            self._emit(Notice("persona-fades", FADES))
 
 
 def _reason(command: object) -> str:

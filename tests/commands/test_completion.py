@@ -41,7 +41,9 @@ def test_bash_offers_commands_options_and_choices(script):
     assert offered(script, "moshi ch") == {"chat"}
     assert set(COMMANDS) <= offered(script, "moshi ")
     assert {"--model", "--mark"} & offered(script, "moshi chat --m") >= {"--model"}
-    assert offered(script, "moshi chat --voice ") == {"moshiko", "moshika"}
+    assert {"moshiko", "moshika", "NATF2"} < offered(script, "moshi chat --voice ")
+    assert {"clear", "list"} <= offered(script, "moshi prompts ")
+    assert "--json" in offered(script, "moshi voices --")
     assert {"pull", "show", "rm", "list"} <= offered(script, "moshi models ")
     assert {"report", "push", "app"} <= offered(script, "moshi quantize ")  # or a source: a folder
     assert {"--audio", "--html"} <= offered(script, "moshi quantize report --")

@@ -16,6 +16,7 @@ class FakeTalk:
     def __init__(self, engine, settings: Settings) -> None:
         self.engine, self.seed = engine, settings.seed or 0
         self.closed, self.encodes_ahead = False, engine.encodes_ahead
+        self.notes, self.prompt_until = engine.notes, engine.prompt_until
 
     def step(
         self, frame: np.ndarray, hold: bool = False, following: np.ndarray | None = None
@@ -34,6 +35,9 @@ class FakeEngine:
     name, recipe = "fake", "q4"
     mark, revision, adapter = "public key", "", ""
     encodes_ahead = False
+    personas, voices = False, ()
+    notes: tuple[str, ...] = ()
+    prompt_until: int | None = None
 
     def __init__(self, step_seconds=lambda: 0.0, sleep=time.sleep) -> None:
         self.step_seconds, self.sleep = step_seconds, sleep

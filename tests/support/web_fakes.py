@@ -29,6 +29,8 @@ class FakeTalk:
     """Says a word every third frame and echoes the user's loudness as a tone."""
 
     encodes_ahead = False
+    notes: tuple[str, ...] = ()
+    prompt_until: int | None = None
 
     def __init__(self, engine: "FakeEngine", settings: Settings) -> None:
         self.seed = settings.seed or 0
@@ -63,6 +65,8 @@ class FakeEngine:
     mark: str = "none"
     revision: str = ""
     adapter: str = ""
+    personas: bool = False
+    voices: tuple[str, ...] = ()
     step_s: float = 0.0
     raises: Exception | None = None
     talks: list[FakeTalk] = field(default_factory=list)

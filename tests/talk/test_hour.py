@@ -36,6 +36,7 @@ class PacedTalk:
     def __init__(self, talk: EngineTalk, port: VirtualPort) -> None:
         self._talk, self._port, self._rng, self.seed = talk, port, random.Random(4), talk.seed
         self.encodes_ahead = talk.encodes_ahead
+        self.notes, self.prompt_until = talk.notes, talk.prompt_until
 
     def step(
         self, frame: np.ndarray, hold: bool = False, following: np.ndarray | None = None
@@ -53,7 +54,7 @@ class PacedEngine:
         self._engine, self._port = engine, port
         self.name, self.recipe = engine.name, engine.recipe
         self.mark, self.revision = engine.mark, engine.revision
-        self.adapter = engine.adapter
+        self.adapter, self.personas, self.voices = engine.adapter, engine.personas, engine.voices
 
     def begin(self, settings: Settings) -> PacedTalk:
         return PacedTalk(self._engine.begin(settings), self._port)

@@ -89,6 +89,28 @@ def test_a_model_named_on_the_command_line_voids_what_the_file_prefers(
     assert (args.model, args.voice, args.bits) == left
 
 
+def test_a_persona_and_its_voice_are_preferences_of_their_model(tmp_path):
+    text = 'model = "plex"\nvoice = "NATF2"\npersona = "A sailor."\nkeep_prompt = true'
+    path = written(tmp_path, text)
+    args = parsed("--config", path)
+    assert (args.model, args.voice, args.persona, args.keep_prompt) == (
+        *("plex", "NATF2", "A sailor."),
+        True,
+    )
+    args = parsed("--config", path, "--voice", "NATM1")  # of the same model
+    assert (args.model, args.voice, args.persona) == ("plex", "NATM1", "A sailor.")
+    for given, model, voice in (
+        (["--voice", "moshika"], None, "moshika"),
+        (["--bits", "8"], None, None),
+        (["--model", "nano"], "nano", None),
+    ):
+        args = parsed("--config", path, *given)
+        assert (args.model, args.voice, args.persona, args.keep_prompt) == (
+            *(model, voice, None),
+            False,
+        )
+
+
 def test_what_belongs_to_the_preferred_model_goes_with_it(tmp_path):
     path = written(tmp_path, 'model = "./mine"\nlora = "pirate"\nmimi = "m"\nseed = 3')
     assert parsed("--config", path).lora == "pirate"
