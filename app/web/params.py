@@ -16,6 +16,7 @@ from .protocol import CODECS
 MAX_TEMPERATURE = 5.0
 MAX_TOP_K = 1_000_000  # larger than any vocabulary; the sampler clamps
 MAX_SEED = 2**63 - 1
+MAX_PERSONA = 1500  # characters: the query is part of one line of at most 8 kB
 
 # query name -> option of moshi.session(); the second spelling is Kyutai's
 TEMPERATURES = {"text_temperature": "text_temperature", "audio_temperature": "audio_temperature"}
@@ -32,6 +33,7 @@ NO_EFFECT: dict[str, float | None] = {  # None: any number, since the penalty be
     "repetition_penalty_context": None,
 }
 SWITCHES = ("takeover", "record")
+WHO = ("persona", "voice")
 
 
 class RefusedError(MoshiError):
@@ -47,6 +49,8 @@ class ChatQuery:
     sampling: dict[str, float | int] = field(default_factory=dict)
     takeover: bool = False
     record: bool = False
+    persona: str | None = None
+    voice: str | None = None  # a name, looked up among the model's own
 
 
 def parse(query: Mapping[str, str]) -> ChatQuery:
@@ -65,13 +69,23 @@ def parse(query: Mapping[str, str]) -> ChatQuery:
             refuse_effect(name, value)
         elif name in switches:
             switches[name] = switch(name, value)
-        elif name not in (*SEEDS, "codec", "token"):
+        elif name not in (*SEEDS, *WHO, "codec", "token"):
             raise RefusedError(f"unknown parameter {shown(name)}; known: {', '.join(known())}")
-    return ChatQuery(codec=codec, seed=seed_of(query), sampling=sampling, **switches)
+    persona, voice = (query.get(name) for name in WHO)
+    if persona is not None and len(persona) > MAX_PERSONA:
+        raise RefusedError(f"persona has {len(persona)} characters; {MAX_PERSONA} at the most")
+    return ChatQuery(
+        codec=codec,
+        seed=seed_of(query),
+        sampling=sampling,
+        persona=persona,
+        voice=voice or None,
+        **switches,
+    )
 
 
 def known() -> list[str]:
-    names = [*TEMPERATURES, *TOP_KS, *SEEDS, *SWITCHES, *NO_EFFECT, "codec"]
+    names = [*TEMPERATURES, *TOP_KS, *SEEDS, *SWITCHES, *NO_EFFECT, *WHO, "codec"]
     return sorted(names)
 
 

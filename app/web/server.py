@@ -190,13 +190,15 @@ class WebServer:
         return response
 
     async def _status(self, request: web.Request) -> web.Response:
-        status = self.line.session.status
+        status, model = self.line.session.status, self.line.model
         return web.json_response(
             {
                 "state": status.state,
                 "model": status.model,
                 "recipe": status.recipe,
                 "adapter": status.adapter,
+                "personas": model is not None and model.personas,
+                "voices": [] if model is None else list(model.voices),
                 "busy": self.line.busy(),
                 "can_take_over": self.line.can_take_over(),
             }
@@ -244,7 +246,8 @@ class WebServer:
     async def _converse(self, request: web.Request, socket: web.WebSocketResponse) -> LeftError:
         query = parse(request.query)
         await self.line.ready.wait()
-        visit = Visit(socket, query, self.settings, lambda: self.line.session.status)
+        status, model = lambda: self.line.session.status, self.line.model
+        visit = Visit(socket, query, self.settings, status, model)
         return await self.line.hold(visit)
 
     async def _shut(self, app: web.Application) -> None:

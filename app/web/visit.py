@@ -21,12 +21,13 @@ from ..events import (
     Event,
     FrameDone,
     Notice,
+    Ready,
     Settings,
     Status,
 )
 from . import protocol
 from .limits import InputLimit, Pacer
-from .params import ChatQuery
+from .params import WHO, ChatQuery, RefusedError, shown
 from .protocol import Kind, ProtocolError
 from .recordings import Recording
 
@@ -53,14 +54,20 @@ class Visit:
         query: ChatQuery,
         usual: Settings,
         status: Callable[[], Status],
+        model: Ready | None = None,
     ) -> None:
-        """`usual`: what holds where the query says nothing. Raises MoshiError without the codec."""
+        """`usual`: what holds where the query says nothing. Raises MoshiError without the codec,
+        RefusedError for a voice that isn't the model's: a visitor names no file of this machine."""
         self.query = query
         self.port = QueuePort(on_play=lambda pcm: None)  # replies come as FrameDone events
         self.codec = protocol.CODECS[query.codec]()
         self.talks_ours = query.codec == "pcm"  # our own page: metadata and timing are welcome
         seed = usual.seed if query.seed is None else query.seed
-        self.settings = replace(usual, seed=seed, **query.sampling)  # type: ignore[arg-type]
+        asked = {name: getattr(query, name) for name in WHO}
+        who = {name: value for name, value in asked.items() if value is not None}
+        if query.voice is not None and (model is None or query.voice not in model.voices):
+            raise RefusedError(f"the model has no voice {shown(query.voice)}")
+        self.settings = replace(usual, seed=seed, **who, **query.sampling)  # type: ignore[arg-type]
         self.dropped_replies = 0
         self.recording: Recording | None = None
         self._socket, self._status = socket, status
@@ -97,7 +104,7 @@ class Visit:
             self.tell(protocol.handshake())
             if self.talks_ours:
                 self.tell(protocol.metadata(self._started(event)))
-        elif self.talks_ours and isinstance(event, Notice):
+        elif self.talks_ours and isinstance(event, Notice) and event.kind != "persona":
             self.notice(event)
 
     def end_recording(self) -> None:

@@ -168,7 +168,7 @@ def test_an_engine_knows_how_long_a_persona_is_remembered(moshi):
     engine = MoshiEngine(moshi, "plex", "fp32")
     assert engine.personas and engine.voices == ("FAR", "WIDE")
     talk = engine.begin(Settings(persona=SAILOR))
-    frames = Personas(moshi).of(Settings(persona=SAILOR)).prompt.frames
+    frames = moshi.prompt(SAILOR).frames
     assert talk.prompt_until == CONTEXT - frames and talk.notes
     assert engine.begin(Settings(persona=SAILOR, keep_prompt=True)).prompt_until is None
     nano = MoshiEngine(moshi_mlx.load("nano"), "nano", "bf16")

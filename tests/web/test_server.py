@@ -74,6 +74,26 @@ async def test_the_page_is_told_the_models_adapter():
             assert (await answer.json())["adapter"] == "pirate"
 
 
+async def test_a_visitor_says_who_moshi_is_and_names_no_file_of_this_machine(tmp_path, monkeypatch):
+    (tmp_path / "secret").write_bytes(b"a file of the server's")
+    monkeypatch.chdir(tmp_path)
+    engine = FakeEngine(personas=True, voices=("NATF2", "NATM1"))
+    async with running(engine) as site:
+        async with site.http.get(f"{site.url}/api/status") as answer:
+            told = await answer.json()
+        assert told["personas"] is True and told["voices"] == ["NATF2", "NATM1"]
+        query = "?codec=pcm&persona=You+are+a+sailor.&voice=NATM1"
+        async with site.chat(query) as socket:
+            await receive(socket, Kind.METADATA)
+        settings = engine.settings[-1]
+        assert (settings.persona, settings.voice) == ("You are a sailor.", "NATM1")
+        for voice in ("secret", "../secret", f"{tmp_path}/secret", "NATF9"):
+            async with site.chat(f"?codec=pcm&voice={voice}") as socket:
+                assert (await close_of(socket))[0] == 4400
+        async with site.chat("?codec=pcm&persona=" + "x" * 1501) as socket:
+            assert (await close_of(socket))[0] == 4400
+
+
 async def test_our_page_gets_raw_sound_with_its_figures():
     async with running(FakeEngine(step_s=0.02)) as site, site.chat("?codec=pcm&seed=5") as socket:
         await receive(socket, Kind.HANDSHAKE)

@@ -116,6 +116,12 @@ async function ask() {
   }
 }
 
+// What the model takes is known once it is loaded.
+function offerVoices(status) {
+  settings.offer(status);
+  if (status.state === "loading") setTimeout(() => ask().then((now) => now && offerVoices(now)), 2000);
+}
+
 function model({ model, recipe, adapter }) {
   const names = [model?.split("/").pop(), recipe, adapter?.split("/").pop()];
   $("model").textContent = names.filter(Boolean).join(" · ");
@@ -219,6 +225,7 @@ if (problem) {
 ask().then((status) => {
   if (!status) return;
   model(status);
+  offerVoices(status);
   if (status.state === "loading") $("status").textContent = "The model is loading; you can press the button already";
   if (status.state === "failed") warn("The model has failed; see the terminal.");
 });

@@ -2,7 +2,7 @@
 
 import { devices } from "./audio.js";
 
-const KEPT = ["microphone", "speaker", "echo", "noise", "record", "theme", "seed-wish",
+const KEPT = ["microphone", "speaker", "echo", "noise", "record", "theme", "seed-wish", "persona", "persona-voice",
   "text_temperature", "text_top_k", "audio_temperature", "audio_top_k"];
 const STORE = "moshi-settings";
 const $ = (id) => document.getElementById(id);
@@ -53,6 +53,16 @@ export class Settings {
     }
   }
 
+  // Only a model that takes a persona is asked for one; its voices have names.
+  offer({ personas, voices }) {
+    $("who").hidden = !personas;
+    const select = $("persona-voice");
+    select.length = 1;
+    for (const voice of voices ?? []) select.add(new Option(voice, voice));
+    select.value = this.kept["persona-voice"] ?? "";
+    if (select.selectedIndex < 0) select.value = "";
+  }
+
   sound() {
     return { microphone: $("microphone").value, speaker: $("speaker").value,
       echo: $("echo").checked, noise: $("noise").checked };
@@ -63,6 +73,8 @@ export class Settings {
     for (const id of KEPT.slice(-4)) if ($(id).value !== "" && $(id).validity.valid) query[id] = $(id).value;
     if ($("seed-wish").value !== "" && $("seed-wish").validity.valid) query.seed = $("seed-wish").value;
     if ($("record").checked) query.record = "1";
+    if (!$("who").hidden && $("persona").value.trim() !== "") query.persona = $("persona").value.trim();
+    if (!$("who").hidden && $("persona-voice").value !== "") query.voice = $("persona-voice").value;
     return query;
   }
 }
