@@ -35,6 +35,7 @@ OPTIONS = {
     "mimi": None,
     "tokenizer": None,
     "lora": None,
+    "uncompiled": False,
     "kv_bits": 16,
 }
 
