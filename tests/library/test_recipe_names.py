@@ -1,7 +1,7 @@
 """One recipe, one name: in chat, bench, doctor, on the page and in recordings, wherever it lies."""
 
 import json
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,8 @@ import soundfile
 from app import cli
 from app.bench import subject
 from app.doctor.preflight import describe, preflight
-from app.options.model import engine_from
+from app.options.mark import add_mark_options
+from app.options.model import add_model_options, engine_from
 from moshi_mlx.config.presets import raw_preset
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.hub import NANO
@@ -25,19 +26,14 @@ from tests.support.recipe_models import cached, seven_b, small, without_provenan
 from tests.support.web_fakes import FakeEngine, running
 
 NAMES = ("q4", "q8", "bf16", "mxfp4", "mixed-4-6")
-OPTIONS = {
-    "voice": None,
-    "no_mark": True,
-    "bits": None,
-    "revision": None,
-    "offline": True,
-    "codec": "auto",
-    "mimi": None,
-    "tokenizer": None,
-    "lora": None,
-    "uncompiled": False,
-    "kv_bits": 16,
-}
+
+
+def options(model: str) -> Namespace:
+    """As a command's parser gives them."""
+    parser = ArgumentParser()
+    add_model_options(parser)
+    add_mark_options(parser)
+    return parser.parse_args(["--model", model, "--offline", "--no-mark"])
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +56,7 @@ def repositories(folders, tmp_path, monkeypatch) -> dict[str, str]:
 
 async def names_in_use(model: str, tmp_path: Path) -> dict[str, str]:
     """Chat's, the page's, bench's, the doctor's."""
-    engine = engine_from(Namespace(model=model, **OPTIONS))()
+    engine = engine_from(options(model))()
     async with (
         running(FakeEngine(recipe=engine.recipe)) as site,
         site.http.get(f"{site.url}/api/status") as answer,
@@ -69,7 +65,7 @@ async def names_in_use(model: str, tmp_path: Path) -> dict[str, str]:
     facts = replace(M4_MAX, models={model: "complete"})
     found = describe(model, facts)
     assert found is not None
-    measured = subject.from_model(Namespace(**OPTIONS), model, facts)
+    measured = subject.from_model(options(model), model, facts)
     return {
         "chat": engine.recipe, "page": page, "bench": measured.recipe, "doctor": found.recipe
     }  # fmt: skip
