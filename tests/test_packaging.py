@@ -55,12 +55,14 @@ class Clean:
     def bin(self) -> Path:
         return self.folder / "bin"
 
-    def run(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, command: str, *arguments: str, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
         # A path entry, unlike a site folder, brings no .pth files: not the editable checkout.
         borrowed = {"PYTHONPATH": sysconfig.get_paths()["purelib"], "HF_HUB_OFFLINE": "1"}
         return subprocess.run(
             [str(self.bin / command), *arguments],
-            **{"cwd": self.folder, "env": os.environ | borrowed, "timeout": 200},
+            **{"cwd": cwd or self.folder, "env": os.environ | borrowed, "timeout": 200},
             **{"capture_output": True, "text": True},
         )
 
@@ -111,6 +113,14 @@ def test_every_command_has_its_help(clean: Clean, command: str) -> None:
     done = clean.run("moshi", command, "--help")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"usage: moshi {command}")
+
+
+def test_the_doctor_and_the_selftest_find_mlx_from_within_a_checkout(clean: Clean) -> None:
+    """Where people are who have just installed it: a folder with a moshi_mlx of its own."""
+    done = clean.run("moshi", "selftest", "norms", "--json", cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["ok"] and document["machine"]["backend"] is not None
 
 
 def test_moshi_file_answers_with_the_model_in_the_wheel(clean: Clean) -> None:

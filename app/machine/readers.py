@@ -39,7 +39,8 @@ def child_command(*command: str, python: str = sys.executable) -> tuple[list[str
     if PACKAGE == "app":  # a checkout that isn't installed
         root = str(Path(__file__).resolve().parents[2])
         environment["PYTHONPATH"] = os.pathsep.join([root, environment.get("PYTHONPATH", "")])
-    return [python, "-m", f"{PACKAGE}.{module}", *arguments], environment
+    # -P: a checkout that it is started in has a moshi_mlx too, without the program
+    return [python, "-P", "-m", f"{PACKAGE}.{module}", *arguments], environment
 
 
 def ask_child(
