@@ -30,7 +30,7 @@ def table(ours: dict[str, int], theirs: dict[str, int]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--peer-python")
     args = parser.parse_args()
     peer, result = peer_python(args.peer_python), {}

@@ -14,7 +14,7 @@ import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.clock import FRAME_SAMPLES
-from moshi_mlx.codec.interface import CodecStream, LazyStream
+from moshi_mlx.codec.interface import CodecState, CodecStream, LazyStream
 from moshi_mlx.hub import NANO
 from moshi_mlx.lm.buffers import Buffers
 from moshi_mlx.lm.generator import Forced, LmGenerator, Step, Submitted
@@ -178,6 +178,9 @@ class WatchedStream:
     def decode(self, codes: np.ndarray) -> np.ndarray:
         self._waits.count += 1
         return self._inner.decode(codes)
+
+    def state(self) -> CodecState:
+        return self._inner.state()
 
 
 @dataclass(frozen=True)
