@@ -46,8 +46,9 @@ def layer_errors(
     found = []
     for entry in entries:
         found.append(_layer(original, entry, tensors, other))
-        for part in ("weight", "scales", "biases"):
-            tensors.pop(f"{entry.module}.{part}", None)  # frees it
+        parts = (f"{entry.module}.{part}" for part in ("scales", "biases"))
+        for name in (entry.name, *parts):
+            tensors.pop(name, None)  # frees it; a norm's weight and bias are entries of their own
         progress(found[-1].num_weights)
     return found
 
