@@ -17,8 +17,8 @@ import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS
-from moshi_mlx.codec.cpu_threads import Pcm
-from moshi_mlx.codec.interface import CodecStream
+from moshi_mlx.codec.cpu_threads import Ahead, Pcm
+from moshi_mlx.codec.interface import CodecState, CodecStream
 from moshi_mlx.lm.generator import Forced, LmGenerator, Step
 from moshi_mlx.moshi import Moshi, Session
 from moshi_mlx.session.codec_beside import CodecBeside
@@ -93,6 +93,9 @@ class TimedStream:
         with self._watch.stamp("decode"):
             return self._inner.decode(codes)
 
+    def state(self) -> CodecState:
+        return self._inner.state()
+
 
 class TimedGenerator:
     """A generator whose steps are stamped."""
@@ -137,6 +140,15 @@ class WatchedPath:
         self, frame: np.ndarray, forced: Forced | None, following: np.ndarray | None = None
     ) -> tuple[Step, Future[Pcm]]:
         return (self._parts if self._watch.on else self._plain).step_early(frame, forced)
+
+    def end_prompt(self, codes: np.ndarray) -> Step:
+        return self._plain.end_prompt(codes)
+
+    def rest(self) -> Ahead:
+        return self._plain.rest()
+
+    def restore(self, ahead: Ahead) -> None:
+        self._plain.restore(ahead)
 
     def close(self) -> None:
         self._plain.close()
