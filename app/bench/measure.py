@@ -154,7 +154,6 @@ def measure(subject: Subject, options: Options, gb_s: float, report: TellProgres
             recording.interrupted = True
         except RuntimeError as error:
             recording.failure = runner.first_line(error)
-        run.memory = runner.memory()  # with the closer looks
     return run
 
 

@@ -26,7 +26,6 @@ from ..doctor import checks, preflight
 from ..machine import verdict
 from ..machine.facts import Facts
 from ..machine.random_model import random_lm, random_mimi, recipe_of, shape_config
-from .memory import peak_bytes
 
 DEFAULT_SHAPE, DEFAULT_RECIPE = "moshi-7b", "q4"
 
@@ -39,7 +38,6 @@ class Subject:
     recipe: str
     random: bool
     build: Callable[[], Moshi]
-    expected_bytes: int | None = None  # of the device at most, as MLX counts; None: not foretold
 
 
 def from_random(shape: str, recipes: list[str], facts: Facts, kv_bits: int = 16) -> list[Subject]:
@@ -50,12 +48,10 @@ def from_random(shape: str, recipes: list[str], facts: Facts, kv_bits: int = 16)
     """
     config = speech_config(shape)
     check_kv_bits(kv_bits, config.transformer.head_dim, config.transformer.context or 0)
-    expected, dtype = {}, "float32" if facts.mlx.backend == "cpu" else "bfloat16"
+    needs = {}
     for recipe in recipes:
         recipe_of(recipe)
-        expected[recipe] = peak_bytes(config, recipe, dtype, mimi_config(shape), kv_bits)
-    # Beside it: Python, and what MLX keeps of freed buffers.
-    needs = {recipe: found + verdict.RUNTIME_BYTES for recipe, found in expected.items()}
+        needs[recipe] = verdict.memory_need_bytes(config, recipe)
     refused = {recipe: why for recipe in needs if (why := too_large(recipe, needs[recipe], facts))}
     if len(refused) == len(needs):
         raise MoshiError(next(iter(refused.values())))
@@ -64,11 +60,7 @@ def from_random(shape: str, recipes: list[str], facts: Facts, kv_bits: int = 16)
     name = shape if "/" not in shape else Path(shape).name  # no path of a person in a report
     return [
         Subject(
-            name,
-            recipe,
-            True,
-            lambda recipe=recipe: random_moshi(config, recipe, shape, kv_bits),
-            expected[recipe],
+            name, recipe, True, lambda recipe=recipe: random_moshi(config, recipe, shape, kv_bits)
         )
         for recipe in needs
         if recipe not in refused
