@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 from moshi_mlx.clock import FRAME_SECONDS
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.persona.choice import is_recording
+from moshi_mlx.persona.prompt import SILENCE, SINE
 from moshi_mlx.persona.voice_files import voices_in
 
 from ..events import Settings
@@ -41,7 +42,9 @@ class Personas:
         self._moshi = moshi
         self._made: dict[tuple, LmPrompt] = {}
         self._told = False  # of consent: once is enough
-        self.taken = moshi.config.model_type == PERSONAPLEX
+        # The published silence and sine are codes of Kyutai's Mimi; another's model takes none.
+        fits = moshi.config.card > max(*SILENCE, *SINE)
+        self.taken = moshi.config.model_type == PERSONAPLEX and fits
         self._voices: tuple[str, ...] | None = None
 
     @property

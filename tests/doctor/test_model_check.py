@@ -139,11 +139,11 @@ def test_a_model_that_is_not_here_is_never_fetched(monkeypatch, tmp_path):
 def test_the_command_shows_it_and_keeps_it_out_of_reports(model, capsys):
     spoil(model, "out_norm.alpha")
     args = parsed(doctor, "--quick", "--model", str(model))
-    assert doctor.run(args, lambda *_, **__: M4_MAX) == 0
+    assert doctor.run(args, lambda *_, **__: M4_MAX) == 1
     shown = " ".join(capsys.readouterr().out.split())
     assert "out_norm.alpha has 1 value that is not finite" in shown
     args = parsed(doctor, "--quick", "--json", "--model", str(model))
-    assert doctor.run(args, lambda *_, **__: M4_MAX) == 0
+    assert doctor.run(args, lambda *_, **__: M4_MAX) == 1
     said = capsys.readouterr().out
     report = json.loads(said)
     assert report["worst"] == PROBLEM
