@@ -9,7 +9,8 @@ import pytest
 
 from app.cli import main
 from moshi_mlx.helium.model import load_helium
-from tests.library.test_helium import GOLDEN, KYUTAI_CONFIG
+from tests.support.helium_goldens import KYUTAI_CONFIG
+from tests.support.lm_goldens import GOLDEN
 
 
 def golden(name):

@@ -11,8 +11,9 @@ from app.cli import main
 from moshi_mlx.helium.model import load_helium
 from moshi_mlx.weights.loading import load_lm
 from quantize.checkpoint import checkpoint as checkpoint_module
-from tests.library.test_helium import GOLDEN, KYUTAI_CONFIG
 from tests.support.fake_hub import COMMIT, serving
+from tests.support.helium_goldens import KYUTAI_CONFIG
+from tests.support.lm_goldens import GOLDEN
 from tests.support.quantize_models import write_model
 from tests.talk.test_file import QUESTION, expected_answer, text_of, transcript
 

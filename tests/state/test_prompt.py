@@ -10,8 +10,7 @@ import moshi_mlx
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.generator import Forced, LmGenerator
 from moshi_mlx.lm.model import Lm
-from tests.library.test_guidance import options as guided_options
-from tests.support.lm_goldens import GOLDEN, GREEDY, conditions, golden, model
+from tests.support.lm_goldens import GOLDEN, GREEDY, conditions, golden, guidance, model
 from tests.support.talks import fed, said, steps, user_codes
 
 BASE = GOLDEN / "persona" / "base"
@@ -87,7 +86,7 @@ def options_of(name: str) -> dict:
     if name == "lm_tts":
         return {"conditions": conditions(name, "voice")}
     if name.startswith("cfg"):
-        return {**guided_options(name), "cfg_coef": 2.0, "masked_until": 3}
+        return {**guidance(name), "cfg_coef": 2.0, "masked_until": 3}
     return {}
 
 

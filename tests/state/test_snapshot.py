@@ -19,8 +19,7 @@ from moshi_mlx.generator import LmGenerator
 from moshi_mlx.lm.model import Lm
 from moshi_mlx.lm.sampling import samplers
 from moshi_mlx.tensor_files.header import read_header
-from tests.library.test_guidance import options as guided_options
-from tests.support.lm_goldens import GOLDEN, GREEDY, conditions, model
+from tests.support.lm_goldens import GOLDEN, GREEDY, conditions, guidance, model
 from tests.support.lm_goldens import tensors as tensors_of
 from tests.support.talks import said, steps, user_codes
 
@@ -67,7 +66,7 @@ def test_with_conditions_guidance_and_without_a_depth_transformer(
 ) -> None:
     options = {"conditions": conditions(name, "voice")} if name == "lm_tts" else {}
     if name.startswith("cfg"):
-        options = {**guided_options(name), "cfg_coef": 2.0, "masked_until": 3}
+        options = {**guidance(name), "cfg_coef": 2.0, "masked_until": 3}
     for before in (4, 25):
         check_goes_on(model(name), before, tmp_path, seed=3, **options)
 
@@ -101,7 +100,7 @@ def test_a_conversation_leaves_a_batch_and_enters_another(guided: bool) -> None:
     name = "cfg_hibiki" if guided else "lm_moshi"
     lm, options = model(name), {}
     if guided:
-        options = {**guided_options(name), "cfg_coef": 2.0}
+        options = {**guidance(name), "cfg_coef": 2.0}
     user = user_codes(lm, 60)
     alone = said(steps(lm.generator(seed=11, **GREEDY, **options), user))
     batch = lm.generator(batch=3, seed=[1, 11, 2], **GREEDY, **options)

@@ -37,3 +37,13 @@ def conditions(name: str, voice: str) -> dict | None:
     if name != "lm_tts":
         return None
     return {"mood": "glad", "voice": (golden(name)[voice], [1, 1, 1, 0])}
+
+
+def guidance(name: str) -> dict:
+    """Conditions and negatives that the goldens of guidance were made with."""
+    if name == "cfg_hibiki":
+        words = [{"description": word} for word in ("very_good", "very_bad")]
+        return {"conditions": words[0], "negatives": words[1]}
+    want = golden(name)
+    voice = (want["cond.speaker_wavs"], want["cond.speaker_mask"][0])
+    return {"conditions": {"control": "ok", "speaker_wavs": voice}}

@@ -24,14 +24,10 @@ from moshi_mlx.errors import ConfigError, MoshiError, WeightsError
 from moshi_mlx.helium.config import parse_helium_config
 from moshi_mlx.helium.model import Helium, load_helium
 from moshi_mlx.text.tokenizer import load_tokenizer
+from tests.support.helium_goldens import KYUTAI_CONFIG
+from tests.support.lm_goldens import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 MODELS = ("helium", "helium_grouped", "kyutai", "kyutai_config")
-KYUTAI_CONFIG = {
-    **{"dim": 32, "num_heads": 4, "num_layers": 2, "text_card": 96, "hidden_scale": 4.125},
-    **{"n_q": 0, "dep_q": 0, "card": 2048, "delays": [0], "context": 4096, "max_period": 100_000},
-    **{"norm": "rms_norm_f32", "gating": "silu", "positional_embedding": "rope"},
-}
 PROSE = ["the cat sat on the mat and saw a very old dog", "a dog ran to the old cat, and sat"] * 9
 
 

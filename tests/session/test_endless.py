@@ -7,7 +7,6 @@ The short forms run always, the long ones (20,000 frames are 27 minutes of talk)
 import gc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
@@ -19,6 +18,7 @@ from moshi_mlx.errors import MoshiError
 from moshi_mlx.moshi import Moshi, Reply
 from tests.support.lm_goldens import GREEDY, golden, model
 from tests.support.mimi_goldens import TINY, full_size_file, snr_db, speech
+from tests.support.process_memory import resident_bytes
 from tests.support.tiny_moshi import tiny_moshi
 
 FRAME = 1920
@@ -34,12 +34,6 @@ def sound(frames: int, seed: int = 0) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(seed)
     for _ in range(frames):
         yield rng.normal(0, rng.uniform(0.01, 0.3), FRAME).astype(np.float32)
-
-
-def resident_bytes() -> int | None:
-    """What the system counts for this process (Linux), None elsewhere."""
-    statm = Path("/proc/self/statm")
-    return int(statm.read_text().split()[1]) * 4096 if statm.exists() else None
 
 
 def talk(moshi: Moshi, frames: int, marks: tuple[int, ...]) -> tuple[list[int], list[int]]:

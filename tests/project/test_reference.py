@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.house.test_rooms import PUBLIC
+from tests.support.public_names import PUBLIC
 from tools.api_reference import MODULES, main
 
 

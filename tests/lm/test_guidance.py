@@ -10,7 +10,7 @@ from moshi_mlx.config.presets import raw_preset
 from moshi_mlx.config.reading import parse_config
 from moshi_mlx.errors import ConfigError, MoshiError
 from moshi_mlx.generator import Forced
-from tests.support.lm_goldens import GREEDY, golden, model
+from tests.support.lm_goldens import GREEDY, golden, guidance, model
 
 
 class Looks:
@@ -24,16 +24,6 @@ class Looks:
     def __call__(self, logits: mx.array, temperature: mx.array, noise: mx.array) -> mx.array:
         self.seen.append(np.array(logits)[0])
         return mx.argmax(logits, axis=-1)
-
-
-def options(name: str) -> dict:
-    """Conditions and negatives as the goldens had them."""
-    if name == "cfg_hibiki":
-        words = [{"description": word} for word in ("very_good", "very_bad")]
-        return {"conditions": words[0], "negatives": words[1]}
-    want = golden(name)
-    voice = (want["cond.speaker_wavs"], want["cond.speaker_mask"][0])
-    return {"conditions": {"control": "ok", "speaker_wavs": voice}}
 
 
 RUNS = [
@@ -52,7 +42,7 @@ def strength(run: str) -> dict:
 @pytest.mark.parametrize(("name", "run"), RUNS)
 def test_logits_and_tokens_are_pytorchs(name: str, run: str) -> None:
     want, text, audio = golden(name), Looks(), Looks()
-    chosen = {**options(name), **strength(run)}
+    chosen = {**guidance(name), **strength(run)}
     looked = model(name).generator(draws=(text, audio), compiled=False, **chosen)
     plain = model(name).generator(**GREEDY, **chosen)
     steps, forced = want["user_codes"].shape[2], want.get("forced_text")
@@ -76,7 +66,7 @@ def test_logits_and_tokens_are_pytorchs(name: str, run: str) -> None:
 @pytest.mark.parametrize("name", ["cfg_hibiki", "cfg_tts"])
 def test_guided_conversations_of_a_batch_are_those_alone(name: str) -> None:
     """Each with a strength of its own, and one that joins later."""
-    lm, chosen = model(name), options(name)
+    lm, chosen = model(name), guidance(name)
     chosen["cfg_is_no_text"] = name == "cfg_tts"
     rng, coefs = np.random.default_rng(0), [2.0, 3.0, 1.5]
     batch = lm.generator(batch=3, seed=0, cfg_coef=coefs, **GREEDY, **chosen)
@@ -120,7 +110,7 @@ def test_a_config_may_ask_for_guidance() -> None:
 
 def test_the_configs_guidance_holds_where_nothing_else_is_said() -> None:
     lm = model("cfg_hibiki")
-    chosen, user = options("cfg_hibiki"), np.zeros(lm.config.user_q, np.int32)
+    chosen, user = guidance("cfg_hibiki"), np.zeros(lm.config.user_q, np.int32)
     plain_config = lm.config
     try:
         lm.config = dataclasses.replace(plain_config, cfg_coef=3.0)
