@@ -95,18 +95,6 @@ def test_the_sound_is_that_of_the_codes(with_mimi):
     assert speech.word_times[0] == ("Hello.", speech.words[0][1] / FRAME_RATE_HZ)
 
 
-def test_one_wait_a_frame(with_mimi, monkeypatch):
-    stream, waits, evaluate = with_mimi.stream(**GREEDY), [], mx.eval
-    stream.say("Hello, this is it.")
-    stream.end()
-    frames = stream.frames()
-    for _ in range(3):
-        next(frames)
-    monkeypatch.setattr(mx, "eval", lambda *a: waits.append(1) or evaluate(*a))
-    steps = sum(1 for _ in frames)
-    assert len(waits) == steps
-
-
 def test_silent_steps_do_not_run_the_depth_transformer(speakers):
     """Nothing but the text token is drawn there: the graph of a frame of no codebooks."""
     speaker = moshi_mlx.load_tts(GOLDEN / "dsm_tts", dtype="float32")

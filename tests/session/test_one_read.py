@@ -1,6 +1,5 @@
 """What a frame waits for: one read of the device, codec and language model in one evaluation."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import mlx.core as mx
@@ -17,50 +16,11 @@ from moshi_mlx.lm.sampling import override, samplers
 from moshi_mlx.moshi import Moshi, Session
 from moshi_mlx.session.codec_beside import CodecBeside
 from moshi_mlx.session.path import FramePath, MakePath, path_for
+from tests.support.device_reads import Reads, leaves
 from tests.support.loaded import nano as shared_nano
 from tests.support.tiny_moshi import tiny_moshi
 
 FRAME = 1920
-BLOCKING = ("item", "tolist", "__int__", "__float__", "__bool__")
-
-
-class Reads:
-    """Counts every way by which the host waits for the device.
-
-    `mx.eval` is one; so is any conversion of an array that wasn't part of an `eval` before.
-    """
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.count, self._there = 0, []
-        evaluate = mx.eval
-
-        def counted(*trees: Any) -> None:
-            self.count += 1
-            self._there += [a for a in leaves(trees) if isinstance(a, mx.array)]
-            evaluate(*trees)
-
-        patch.setattr(mx, "eval", counted)
-        for name in ("array", "asarray", "ascontiguousarray", "stack", "concatenate"):
-            patch.setattr(np, name, self._watched(getattr(np, name)))
-        for name in BLOCKING:
-            patch.setattr(mx.array, name, self._watched(getattr(mx.array, name)))
-
-    def _watched(self, convert: Any) -> Any:
-        def read(*args: Any, **kwargs: Any) -> Any:
-            for array in leaves(args[:1]):
-                if isinstance(array, mx.array) and not any(array is a for a in self._there):
-                    self.count += 1
-            return convert(*args, **kwargs)
-
-        return read
-
-
-def leaves(tree: Any) -> Iterator[Any]:
-    if isinstance(tree, list | tuple):
-        for branch in tree:
-            yield from leaves(branch)
-    else:
-        yield tree
 
 
 @pytest.fixture(scope="module")
