@@ -29,7 +29,7 @@ from ..web.server import WebServer
 from .signals import Signals, leave
 
 if TYPE_CHECKING:
-    from ..web.tls_option import Tls
+    from ..web.certificates.option import Tls
 
 PORT = 8998  # Kyutai's
 STOP_S = 0.5  # for the model's last step
@@ -100,7 +100,7 @@ def place_from(args: argparse.Namespace) -> Place:
         raise UsageError("--host is empty: give an address, 127.0.0.1 for this machine only")
     tls = None
     if args.tls:
-        from ..web.tls_option import parse_option
+        from ..web.certificates.option import parse_option
 
         tls = parse_option(args.tls, args.host, certificates())
     scheme = "https" if tls else "http"
@@ -194,7 +194,7 @@ class Host:
     def _address(self, port: int) -> str:
         place, name = self._place, self._place.host
         if name in ("0.0.0.0", "::"):
-            from ..web.tls import bonjour_name, local_addresses
+            from ..web.certificates.tls import bonjour_name, local_addresses
 
             name = next((a for a in local_addresses() if not is_loopback(a)), "localhost")
             if place.tls is not None and place.tls.authority is not None:

@@ -14,14 +14,15 @@ from cryptography.x509 import verification
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.web import security, tls
+from app.web import security
 from app.web import server as web_server
-from app.web.authority import general_name, sign
+from app.web.certificates import tls
+from app.web.certificates.authority import general_name, sign
+from app.web.certificates.option import parse_option
+from app.web.certificates.self_made import self_made, still_good
+from app.web.certificates.tls import LOOPBACK
 from app.web.protocol import Kind
 from app.web.security import Guard
-from app.web.self_made import self_made, still_good
-from app.web.tls import LOOPBACK
-from app.web.tls_option import parse_option
 from moshi_mlx.errors import MoshiError
 from tests.support.web_fakes import close_of, receive, running
 
