@@ -1,4 +1,4 @@
-"""The one line to the model: who is talking, who has to wait, and when it is free again.
+"""The one line to the model: who is talking, who waits, and when it is free again.
 
 A conversation holds the line from `enter` until the session has said that it ended, so the next
 one always starts from clean state. Runs on the server's event loop; only `_from_session` is
@@ -15,11 +15,14 @@ from moshi_mlx.errors import AudioError, MoshiError
 from ..audio.keep_awake import KeepAwake
 from ..events import ConversationEnded, Event, Failed, Notice, Ready, Refused, Stopped
 from ..talk.session import TalkSession
+from . import protocol
 from .recordings import Recordings
 from .visit import LeftError, Visit
 
 RECORD_S = 5.0  # the longest that a disk may take to begin a recording
 QUIET_S = 3.0  # a visitor who sends nothing for so long may be taken over from
+MOST_WAITING = 8
+LOOK_EVERY_S = 0.2  # at the line, for those who wait
 CLOSE_BUSY = 4409
 CLOSE_REFUSED = 4400
 CLOSE_FAILED = 4500
@@ -50,6 +53,7 @@ class Line:
         self._loop = asyncio.get_running_loop()
         self._holder: Visit | None = None
         self._leaving = False
+        self._queue: list[Visit] = []  # the first one is next
         self._free = asyncio.Event()
         self._free.set()
         session.subscribe(self._from_session)
@@ -57,12 +61,21 @@ class Line:
     def busy(self) -> bool:
         return self._holder is not None and not self._leaving
 
+    @property
+    def waiting(self) -> int:
+        """How many visitors wait."""
+        return len(self._queue)
+
     def can_take_over(self) -> bool:
         return self._holder is None or self._leaving or self._holder.quiet_s() >= QUIET_S
 
     async def hold(self, visit: Visit) -> LeftError:
-        """The whole stay of one visitor. Raises BusyError at once when someone else talks."""
-        await self._enter(visit)
+        """The whole stay of one visitor, in the queue too, if they want to wait. Raises BusyError
+        at once when someone else talks, or all places in the queue are taken."""
+        try:
+            await self._enter(visit)
+        except LeftError as left:
+            return left
         begun = False
         self._awake.start()
         try:
@@ -82,19 +95,65 @@ class Line:
                 self._awake.stop()
 
     async def _enter(self, visit: Visit) -> None:
-        while self._holder is not None:
-            if not self._leaving:
-                if not (visit.query.takeover and self.can_take_over()):
-                    raise BusyError("the line is busy: someone else is talking with Moshi")
-                self._holder.send_away(LeftError("another visitor took over", CLOSE_BUSY))
-            await self._free.wait() if self._leaving else await asyncio.sleep(0.01)
+        takes_over = visit.query.takeover and self.can_take_over()
+        if visit.query.wait and not takes_over:
+            await self._queue_up(visit)
+        else:
+            await self._send_holder_away(visit, takes_over)
         if self.failed.done():
             raise MoshiError(self.failed.result())
         self._holder, self._leaving = visit, False
         self._free.clear()
 
+    async def _send_holder_away(self, visit: Visit, takes_over: bool) -> None:
+        """Until nobody talks: raises BusyError where that is not for this visitor to say."""
+        while self._holder is not None or (self._queue and not takes_over):
+            if self._queue and not takes_over:
+                raise BusyError("the line is busy: others are waiting for Moshi")
+            if self._holder is not None and not self._leaving:
+                if not (visit.query.takeover and self.can_take_over()):
+                    raise BusyError("the line is busy: someone else is talking with Moshi")
+                self._holder.send_away(LeftError("another visitor took over", CLOSE_BUSY))
+            await self._free.wait() if self._leaving else await asyncio.sleep(0.01)
+
+    async def _queue_up(self, visit: Visit) -> None:
+        """Until nobody talks and nobody has waited longer. Raises BusyError, LeftError."""
+        if len(self._queue) >= MOST_WAITING:
+            raise BusyError(f"the line is busy, and {MOST_WAITING} others are waiting for it")
+        self._queue.append(visit)
+        try:
+            while not self._is_next(visit):  # asked again without an await before the line is taken
+                await self._stand_in_queue(visit)
+        finally:
+            self._queue.remove(visit)
+
+    def _is_next(self, visit: Visit) -> bool:
+        return self._holder is None and self._queue[0] is visit
+
+    async def _stand_in_queue(self, visit: Visit) -> None:
+        """Tell the visitor their place until it is their turn. Raises LeftError."""
+        leaves = asyncio.create_task(visit.leaves())
+        told: tuple[int, bool] | None = None
+        try:
+            while not self._is_next(visit):
+                now = self._queue.index(visit), self.busy() and self.can_take_over()
+                if now != told and visit.talks_ours:
+                    await visit.say(protocol.waiting(*now))
+                told = now
+                ends = (visit.sent_away, leaves)
+                done, _ = await asyncio.wait(
+                    ends, timeout=LOOK_EVERY_S, return_when=asyncio.FIRST_COMPLETED
+                )
+                for end in done:
+                    raise end.result()
+        finally:
+            leaves.cancel()
+            await asyncio.gather(leaves, return_exceptions=True)
+
     def send_all_away(self, why: str) -> None:
         """The server stops."""
+        for visit in self._queue:
+            visit.send_away(LeftError(why, WSCloseCode.GOING_AWAY))
         if self._holder is not None:
             self._holder.send_away(LeftError(why, WSCloseCode.GOING_AWAY))
 
@@ -146,8 +205,9 @@ class Line:
         if not self.failed.done():
             self.failed.set_result(message)
         self.ready.set()
-        if self._holder is not None:
-            self._holder.send_away(LeftError(message, CLOSE_FAILED))
+        for visit in [self._holder, *self._queue]:
+            if visit is not None:
+                visit.send_away(LeftError(message, CLOSE_FAILED))
 
     def _release(self) -> None:
         if self._holder is not None:

@@ -32,7 +32,7 @@ NO_EFFECT: dict[str, float | None] = {  # None: any number, since the penalty be
     "repetition_penalty": 1.0,
     "repetition_penalty_context": None,
 }
-SWITCHES = ("takeover", "record")
+SWITCHES = ("takeover", "record", "wait")
 WHO = ("persona", "voice")
 
 
@@ -49,6 +49,7 @@ class ChatQuery:
     sampling: dict[str, float | int] = field(default_factory=dict)
     takeover: bool = False
     record: bool = False
+    wait: bool = False  # for the line, when somebody else has it
     persona: str | None = None
     voice: str | None = None  # a name, looked up among the model's own
 

@@ -53,6 +53,11 @@ def error(message: str) -> bytes:
     return bytes([Kind.ERROR]) + message.encode()
 
 
+def waiting(ahead: int, can_take_over: bool) -> bytes:
+    """For who waits for the line: how many others do so before them."""
+    return metadata({"type": "waiting", "ahead": ahead, "can_take_over": can_take_over})
+
+
 def metadata(data: dict) -> bytes:
     return bytes([Kind.METADATA]) + json.dumps(data).encode()
 

@@ -201,6 +201,7 @@ class WebServer:
                 "voices": [] if model is None else list(model.voices),
                 "busy": self.line.busy(),
                 "can_take_over": self.line.can_take_over(),
+                "waiting": self.line.waiting,
             }
         )
 

@@ -30,6 +30,7 @@ from .limits import InputLimit, Pacer
 from .params import WHO, ChatQuery, RefusedError, shown
 from .protocol import Kind, ProtocolError
 from .recordings import Recording
+from .wording import for_visitor
 
 MAX_QUEUED_FRAMES = 25  # 2 s of replies
 SEND_TIMEOUT_S = 5.0  # a client that takes nothing for so long has gone
@@ -46,7 +47,7 @@ class LeftError(MoshiError):
 
 
 class Visit:
-    """A connected client. `port` is its side of the session."""
+    """A connected client. `port` is its side of the session, `sent_away` the end from outside."""
 
     def __init__(
         self,
@@ -76,7 +77,7 @@ class Visit:
         self._wake = asyncio.Event()
         self._heard_s = time.monotonic()
         self._complaints = 0
-        self._sent_away: asyncio.Future[LeftError] = asyncio.get_running_loop().create_future()
+        self.sent_away: asyncio.Future[LeftError] = asyncio.get_running_loop().create_future()
 
     def quiet_s(self) -> float:
         """Seconds since the client's last message."""
@@ -84,13 +85,32 @@ class Visit:
 
     def send_away(self, why: LeftError) -> None:
         """End `converse` from outside: the next visitor takes over, the server stops."""
-        if not self._sent_away.done():
-            self._sent_away.set_result(why)
+        if not self.sent_away.done():
+            self.sent_away.set_result(why)
 
     def tell(self, message: bytes) -> None:
         """Queue a whole message."""
         self._out.append(message)
         self._wake.set()
+
+    async def say(self, message: bytes) -> None:
+        """Send it now, while nobody converses. Raises LeftError when the client has gone."""
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await self._socket.send_bytes(message)
+        except (TimeoutError, ConnectionError):
+            raise LeftError("the connection is lost") from None
+
+    async def leaves(self) -> LeftError:
+        """While the visitor waits for the line: read and forget, until they go."""
+        async for message in self._socket:
+            self._heard_s = time.monotonic()
+            if not self._limit.allows(len(message.data or b""), self._heard_s):
+                return LeftError("too many messages at once", WSCloseCode.POLICY_VIOLATION)
+            if message.type is WSMsgType.PING and self._limit.answers(self._heard_s):
+                await self._socket.pong(message.data)
+            await asyncio.sleep(0)
+        return LeftError("left the queue", WSCloseCode.OK)
 
     def on_event(self, event: Event) -> None:
         """A session event of this visitor's conversation, on the event loop."""
@@ -104,7 +124,7 @@ class Visit:
             self.tell(protocol.handshake())
             if self.talks_ours:
                 self.tell(protocol.metadata(self._started(event)))
-        elif self.talks_ours and isinstance(event, Notice) and event.kind != "persona":
+        elif self.talks_ours and isinstance(event, Notice):
             self.notice(event)
 
     def end_recording(self) -> None:
@@ -115,8 +135,10 @@ class Visit:
 
     def notice(self, notice: Notice) -> None:
         """Only for clients of ours."""
-        told = {"type": "notice", "kind": notice.kind, "message": notice.message}
-        self.tell(protocol.metadata(told))
+        message = for_visitor(notice)
+        if message is not None:
+            told = {"type": "notice", "kind": notice.kind, "message": message}
+            self.tell(protocol.metadata(told))
 
     def _started(self, event: ConversationStarted) -> dict:
         status = self._status()
@@ -160,10 +182,10 @@ class Visit:
         """Read and write until the client goes or is sent away; says why it ended."""
         tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]
         try:
-            waiting = [*tasks, self._sent_away]
+            waiting = [*tasks, self.sent_away]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if self._sent_away.done():
-                return self._sent_away.result()
+            if self.sent_away.done():
+                return self.sent_away.result()
             return next(task.result() for task in tasks if task.done())
         finally:
             for task in tasks:

@@ -154,22 +154,33 @@ def test_a_spoken_question_is_answered_on_the_page(server, new_page, tmp_path, m
     assert added_ms <= most_ms
 
 
+def in_the_queue(page, server) -> int:
+    return page.request.get(f"{server.url}api/status").json()["waiting"]
+
+
 @pytest.mark.timeout(400)
-def test_a_second_visitor_is_told_that_the_line_is_busy(server, new_page):
+def test_a_second_visitor_waits_for_the_line_or_leaves_it(server, new_page):
     first, second = new_page(browser.PHONE), new_page(browser.PHONE)
     first.goto(server.url)
     first.click("#talk")
     wait_for_state(first, "talking")
     second.goto(server.url)
     second.click("#talk")
-    second.wait_for_selector("#alert:not([hidden])", timeout=PATIENCE_MS)
-    assert "busy" in second.inner_text("#alert-text")
-    second.screenshot(path=OUT / "phone-busy.png")
-    assert first.locator("body").get_attribute("data-state") == "talking"
-    first.close()  # gone without a word: the line is free within a second
-    wait_until(second, lambda: not second.request.get(f"{server.url}api/status").json()["busy"])
+    wait_for_state(second, "waiting")
+    assert "Someone else is talking" in second.inner_text("#alert-text")
+    assert "you are next" in second.inner_text("#status")
+    second.screenshot(path=OUT / "phone-waiting.png")
+    assert in_the_queue(second, server) == 1
+    second.get_by_role("button", name="Stop waiting").first.click()
+    wait_for_state(second, "idle")
+    assert second.locator("#alert").is_hidden()
+    wait_until(second, lambda: in_the_queue(second, server) == 0)
     second.click("#talk")
+    wait_for_state(second, "waiting")
+    assert first.locator("body").get_attribute("data-state") == "talking"
+    first.close()  # gone without a word: the line goes to the next within a second
     wait_for_state(second, "talking")
+    assert second.locator("#alert").is_hidden()
 
 
 @pytest.mark.timeout(400)

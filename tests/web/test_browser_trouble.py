@@ -54,7 +54,8 @@ def test_a_refused_microphone(server, chromium):
 def test_a_page_without_https_says_so(server, chromium):
     page = chromium.new_page(viewport=browser.PHONE)
     page.goto(address(server, NAME))
-    assert "--tls self" in alert(page)
+    assert "Ask whoever runs Moshi for its https address" in alert(page)
+    page.screenshot(path=OUT / "phone-no-https.png")
     assert page.get_by_role("button", name="Talk", exact=True).is_disabled()
     page.close()
 
@@ -99,6 +100,14 @@ def test_sound_that_the_system_takes_away_is_told_and_taken_back(server, chromiu
     page.wait_for_selector("#alert", state="hidden", timeout=15_000)
     assert page.evaluate("window.context.state") == "running"
     assert page.locator("body").get_attribute("data-state") == "talking"
+    page.evaluate("window.context.suspend()")
+    assert "taken the sound away" in alert(page)
+    page.get_by_role("button", name="Hang up").click()  # what was said of the talk goes with it
+    page.wait_for_selector("#alert", state="hidden", timeout=15_000)
+    page.goto(address(server, "localhost").partition("?")[0])
+    context.clear_cookies()
+    page.reload()
+    assert "not complete" in alert(page)
     context.close()
 
 

@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
-STYLE = (Path(__file__).parents[2] / "app" / "web" / "page" / "style.css").read_text()
+from app.events import Notice
+from app.web.wording import for_visitor
+
+PAGE = Path(__file__).parents[2] / "app" / "web" / "page"
+STYLE = (PAGE / "style.css").read_text()
 LEAST_CONTRAST = 4.5  # WCAG 2.2, 1.4.3
 LEAST_TOUCH_REM = 2.75  # 44 px
 
@@ -38,3 +42,16 @@ def test_the_models_chip_can_be_read(theme: str) -> None:
 @pytest.mark.parametrize("selector", [".plain", ".small", "#trust button", "#take-over"])
 def test_buttons_are_large_enough_for_a_finger(selector: str) -> None:
     assert float(rule(selector)["min-height"].removesuffix("rem")) >= LEAST_TOUCH_REM
+
+
+@pytest.mark.parametrize("path", sorted(PAGE.glob("*.js")), ids=lambda path: path.name)
+def test_nothing_on_the_page_is_said_to_a_terminal(path: Path) -> None:
+    said = " ".join(re.findall(r'"((?:[^"\\]|\\.)*)"', path.read_text()))
+    assert not re.search(r"\s--\w|\bmoshi (web|chat|doctor|quantize)|terminal", said)
+
+
+@pytest.mark.parametrize("kind", ["too-slow", "persona-fades", "recording-failed", "persona"])
+def test_a_visitor_is_told_what_helps_a_visitor(kind: str) -> None:
+    message = for_visitor(Notice(kind, "slow; see `moshi doctor`, or moshi chat --bits 4"))
+    assert message is None or "moshi " not in message
+    assert for_visitor(Notice("other", "it rains")) == "it rains"

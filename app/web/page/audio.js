@@ -3,9 +3,9 @@
 // Why there can be no talk here, or "" if there can.
 export function obstacle() {
   if (!window.isSecureContext || !navigator.mediaDevices)
-    return "Browsers give the microphone to https or localhost only. Open this page at "
-      + "http://localhost on the computer itself, or start it with: moshi web --tls self";
-  if (!window.AudioWorkletNode) return "This browser is too old: it has no AudioWorklet.";
+    return "Browsers give the microphone only to pages that come over https, and this one came over http. Ask whoever "
+      + "runs Moshi for its https address; on the computer that runs it, localhost works too.";
+  if (!window.AudioWorkletNode) return "This browser is too old to talk with Moshi. A newer one, or another, will do.";
   return "";
 }
 

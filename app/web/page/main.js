@@ -1,7 +1,7 @@
 // The page: buttons, keys and figures around one Talk.
 
 import { explain, obstacle } from "./audio.js";
-import { CLOSE_BUSY } from "./protocol.js";
+import { CLOSE_FAILED } from "./protocol.js";
 import { Settings } from "./settings.js";
 import { Stage } from "./stage.js";
 import { Talk } from "./talk.js";
@@ -11,24 +11,30 @@ const $ = (id) => document.getElementById(id);
 const stage = new Stage($("voices"));
 const transcript = new Transcript($("transcript"));
 const settings = new Settings(changed);
-const lost = "The connection to the server is lost. Is moshi web still running?";
+const LOST = "The connection to Moshi is lost. Its computer may have been switched off, or this device may have left its network.";
+const FAILED = "Moshi has stopped working. Whoever runs it sees the reason on its computer.";
+const KEYLESS = "This address is not complete. Open the whole address that you were given, to its last letter.";
+const SILENCED = "The system has taken the sound away, for a call perhaps. The talk goes on when it gives it back; "
+  + "touch the page if it doesn't.";
 const REFUSED = 1006; // as browsers say of a socket that never opened
-let talk = null, muted = false, begunMs = 0, shownMs = 0, recording = "", tooBusy = null;
+let talk = null, muted = false, begunMs = 0, shownMs = 0, recording = "";
 
 const SAID = { idle: "Ready when you are", connecting: "Connecting", talking: "Moshi is listening" };
+const TALK_DOES = { idle: "Talk", connecting: "Hang up", waiting: "Stop waiting", talking: "Hang up" };
 
 function show(state, said = SAID[state]) {
   document.body.dataset.state = state;
   $("status").textContent = said;
-  $("talk").setAttribute("aria-label", state === "idle" ? "Talk" : "Hang up");
+  $("talk").setAttribute("aria-label", TALK_DOES[state]);
   $("mute").disabled = $("hold").disabled = state !== "talking";
   $("clock").hidden = state !== "talking";
 }
 
-function warn(text, canTakeOver = false) {
+function warn(text) {
   $("alert-text").textContent = text;
-  $("take-over").hidden = !canTakeOver;
   $("alert").hidden = !text;
+  $("take-over").hidden = $("leave").hidden = true;
+  $("alert-close").hidden = false;
 }
 
 async function start(options = {}) {
@@ -36,11 +42,10 @@ async function start(options = {}) {
   if (problem) return warn(problem);
   warn("");
   $("trust").hidden = true;
-  clearInterval(tooBusy);
   show("connecting");
-  const mine = talk = new Talk({ started, word, level, heard, figures, notice: warn, ended });
+  const mine = talk = new Talk({ waiting, started, word, level, heard, figures, notice: warn, silenced, ended });
   try {
-    await mine.start(settings.sound(), { ...settings.query(), ...options });
+    await mine.start(settings.sound(), { ...settings.query(), wait: "1", ...options });
     settings.listDevices();
   } catch (error) {
     mine.hangUp();
@@ -48,9 +53,22 @@ async function start(options = {}) {
   }
 }
 
+// Someone else talks: the server keeps a place, which is given up by leaving.
+function waiting({ ahead, can_take_over: canTakeOver }) {
+  const before = ahead === 1 ? "one other before you" : `${ahead} others before you`;
+  show("waiting", ahead ? `Waiting, with ${before}` : "Waiting: you are next");
+  warn(canTakeOver ? "The other visitor has gone quiet: you may take over."
+    : "Someone else is talking with Moshi. Your talk begins when it is your turn.");
+  $("take-over").hidden = !canTakeOver;
+  $("leave").hidden = false;
+  $("alert-close").hidden = true;
+}
+
 function started(facts) {
+  warn("");
   transcript.clear();
   $("welcome").hidden = true;
+  transcript.note("You are talking with a machine: Moshi is an AI.");
   $("downloads").hidden = true;
   recording = facts.recording;
   begunMs = performance.now();
@@ -69,9 +87,11 @@ function ended(code, why) {
   talk = null;
   level("moshi", 0, 0);
   level("you", 0, 0);
-  show("idle", code === CLOSE_BUSY ? "Waiting for the line" : begunMs ? "The conversation has ended" : SAID.idle);
-  if (code === CLOSE_BUSY) waitForLine(why && why[0].toUpperCase() + why.slice(1));
-  else if (code !== 1000) refused ? explainRefusal() : warn(why || lost);
+  show("idle", begunMs ? "The conversation has ended" : SAID.idle);
+  warn("");
+  if (refused) explainRefusal();
+  else if (code === CLOSE_FAILED) warn(FAILED);
+  else if (code !== 1000) warn(why ? sentence(why) : LOST);
   if (recording) offer(recording);
   begunMs = 0;
 }
@@ -79,7 +99,7 @@ function ended(code, why) {
 // A websocket that never opened though the page came from the same place: Safari takes a certificate for a page
 // after a warning, and never for a socket.
 async function explainRefusal() {
-  if (location.protocol !== "https:" || !(await ask())) return warn(lost);
+  if (location.protocol !== "https:" || !(await ask())) return warn(LOST);
   const authority = await fetch("/moshi-ca.crt", { method: "HEAD" }).catch(() => null);
   if (authority?.ok) $("trust").hidden = false;
   else warn("The browser refuses the connection: it doesn't trust the server's certificate.");
@@ -92,28 +112,25 @@ function offer(id) {
   recording = "";
 }
 
-// Someone else talks: say so, offer to take over when they have gone, call out when the line is free.
-function waitForLine(why) {
-  warn(`${why}.`);
-  clearInterval(tooBusy);
-  tooBusy = setInterval(async () => {
-    const status = await ask();
-    if (!status || talk) return;
-    if (status.busy) return warn(status.can_take_over ? "The other visitor has gone quiet." : `${why}.`, status.can_take_over);
-    clearInterval(tooBusy);
-    warn("");
-    show("idle", "The line is free");
-  }, 1500);
-}
-
 async function ask() {
   try {
     const answer = await fetch("/api/status");
-    if (!answer.ok) return warn(await answer.text());
-    return await answer.json();
+    if (answer.ok) return await answer.json();
+    warn(answer.status === 403 ? KEYLESS : sentence(await answer.text()));
   } catch {
-    return warn(lost);
+    warn(LOST);
   }
+}
+
+// A line of the server's, as it is read by people.
+function sentence(line) {
+  const text = line.trim();
+  return text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+}
+
+function silenced(isSilent) {
+  if (isSilent) warn(SILENCED);
+  else if ($("alert-text").textContent === SILENCED) warn("");
 }
 
 // What the model takes is known once it is loaded.
@@ -184,12 +201,14 @@ function changed(id) {
       () => { if (talk) $("mic-facts").textContent = talk.audio.facts(); }, (error) => warn(explain(error)));
 }
 
-$("talk").addEventListener("click", () => (talk ? talk.hangUp() : start()));
+for (const id of ["talk", "leave"]) $(id).addEventListener("click", () => (talk ? talk.hangUp() : start()));
 $("mute").addEventListener("click", () => setMuted(!muted));
-$("take-over").addEventListener("click", () => start({ takeover: "1" }));
+$("take-over").addEventListener("click", () => {
+  talk?.hangUp();
+  start({ takeover: "1" });
+});
 $("trust-reload").addEventListener("click", () => location.reload());
 $("alert-close").addEventListener("click", () => {
-  clearInterval(tooBusy);
   warn("");
   if (!talk) show("idle");
 });
@@ -227,5 +246,5 @@ ask().then((status) => {
   model(status);
   offerVoices(status);
   if (status.state === "loading") $("status").textContent = "The model is loading; you can press the button already";
-  if (status.state === "failed") warn("The model has failed; see the terminal.");
+  if (status.state === "failed") warn(FAILED);
 });

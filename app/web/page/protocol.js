@@ -1,7 +1,7 @@
 // Messages of `/api/chat?codec=pcm`: one byte of type, then the payload (see app/web/protocol.py).
 
 export const HANDSHAKE = 0, TEXT = 2, METADATA = 4, ERROR = 5, PING = 6, PCM = 16;
-export const CLOSE_BUSY = 4409;
+export const CLOSE_FAILED = 4500;
 const PCM_HEADER_BYTES = 12;
 const decoder = new TextDecoder();
 

@@ -6,12 +6,10 @@ import * as wire from "./protocol.js";
 
 const FRAME_S = 0.08, BLOCK_S = 0.02, PING_EVERY_MS = 1000;
 const MOST_UNSENT_BYTES = 48000; // a second of sound: older is useless to the model
-const SILENCED = "The system has taken the sound away, for a call perhaps. The talk goes on when it gives it back; "
-  + "touch the page if it doesn't.";
 
 export class Talk {
   constructor(on) {
-    this.on = on; // {started, word, level, heard, figures, notice, ended}
+    this.on = on; // {waiting, started, word, level, heard, figures, notice, silenced, ended}
     this.audio = new Audio();
     this.meter = new LatencyMeter();
     this.figures = { underruns: 0, skippedMs: 0, bufferMs: 0, unsent: 0 };
@@ -24,7 +22,7 @@ export class Talk {
   async start(sound, query) {
     await this.audio.open(sound);
     if (this.over) return this.audio.close();
-    this.audio.watch((stopped) => this.on.notice(stopped ? SILENCED : ""));
+    this.audio.watch(this.on.silenced);
     this.audio.capture.port.onmessage = ({ data }) => this.fromMicrophone(data);
     this.audio.playback.port.onmessage = ({ data }) => this.fromSpeaker(data);
     this.socket = new WebSocket(wire.chatUrl(query));
@@ -57,6 +55,8 @@ export class Talk {
       this.pings = setInterval(() => this.ping(), PING_EVERY_MS);
       this.ping();
       this.on.started(data);
+    } else if (data.type === "waiting") {
+      this.on.waiting(data);
     } else if (data.type === "status") {
       this.figures.stepMs = data.step_ms_p50;
       this.figures.droppedFrames = data.dropped_frames;

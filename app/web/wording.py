@@ -1,0 +1,19 @@
+"""What a session tells, in words for a visitor of the page: who may be far from the terminal that
+the server runs in, and can start nothing there."""
+
+from ..events import Notice
+
+# kind of a notice -> what a visitor reads; None: nothing that would help
+FOR_VISITORS = {
+    "too-slow": "This computer is too slow for this model: Moshi answers late, and misses some "
+    "of what you say.",
+    "persona-fades": "Moshi is about to forget who it was told to be, and how to sound. Hang up "
+    "and begin anew to have it back.",
+    "recording-failed": "No more of this conversation can be recorded; the talk itself goes on.",
+    "persona": None,
+}
+
+
+def for_visitor(notice: Notice) -> str | None:
+    """One or two sentences, or None where a visitor is told nothing."""
+    return FOR_VISITORS.get(notice.kind, notice.message)
