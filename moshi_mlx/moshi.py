@@ -34,6 +34,7 @@ from .mimi import load_mimi
 from .persona.choice import chosen_voice
 from .persona.prompt import SILENCE, SINE, tagged
 from .provenance import Marker
+from .provenance.marker import marker_of
 from .session.answering import ANSWER_TAIL_MAX_S, ANSWER_TAIL_S, Answer, answer_recording
 from .session.kept import SessionState, read_session, session_facts
 from .session.marked import MarkedPath
@@ -249,7 +250,7 @@ class Session:
         else:
             self._generator, self._stream = lm.resume(state.lm), moshi.codec.resume(state.codec)
         self._path: FramePath | None = make_path(self._generator, self._stream, config.user_q)
-        self._marker = (Marker() if mark else None) if isinstance(mark, bool) else mark
+        self._marker = marker_of(mark)
         if self._marker is not None:
             self._path = MarkedPath(self._path, self._marker)
         self._text = moshi.tokenizer.stream((config.text_padding_id, config.text_end_padding_id))

@@ -39,15 +39,20 @@ class Signals:
         self.interrupt_s = DEADLINE_S  # what Ctrl-C leaves; bench writes its report in that time
         self._terminal, self._heed_nohup = terminal, heed_nohup
         self._on_signal: Callable[[], object] | None = None
+        self._again: Callable[[], object] | None = None
         self._interrupts, self._raised = 0, False
         self._before: dict[signal.Signals, Any] = {}
         self._left = threading.Event()
         self._read_end = self._write_end = self._other_wakeup = -1
         self._thread = threading.Thread(target=self._watch, name="moshi-signals", daemon=True)
 
-    def call(self, on_signal: Callable[[], object]) -> None:
-        """What a signal does, from now on, on a thread of its own; at once when one has come."""
-        self._on_signal = on_signal
+    def call(
+        self, on_signal: Callable[[], object], again: Callable[[], object] | None = None
+    ) -> None:
+        """What a signal does, from now on, on a thread of its own; at once when one has come.
+
+        again: what a second Ctrl-C does, where the first one leaves time (`interrupt_s`)."""
+        self._on_signal, self._again = on_signal, again
         if self._first is not None:
             self._wake(self._first)
 
@@ -133,6 +138,8 @@ class Signals:
                 called = self._on_signal
                 assert called is not None
                 threading.Thread(target=called, name="moshi-ending", daemon=True).start()
+            if self._interrupts > 1 and self._again is not None:
+                self._again()
             with contextlib.suppress(BlockingIOError):
                 if number == signal.SIGINT and set(os.read(self._read_end, 64)) & set(ENDING[1:]):
                     deadline_s = min(deadline_s, time.monotonic() + DEADLINE_S)

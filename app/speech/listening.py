@@ -10,10 +10,10 @@ from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.stt import Transcript, TranscriptStream, Word
 
 from ..audio.stream.port import EndOfInput, Port
+from .lateness import Lateness
 from .turn_text import TurnText
 
 WAIT_S = 0.2  # for a frame, between two looks whether to stop
-LATE_S = 1.0  # sound that waits: more, and the machine is told to be too slow
 SAVE_EVERY_S = 30.0
 
 
@@ -32,10 +32,10 @@ class Listening:
         """show: text as it comes, turns end with a new line; tell: what goes wrong, a line each;
         save: the transcript so far, at ends of turns."""
         self._port, self._stream = port, stream
-        self._show, self._tell, self._save, self._clock = show, tell, save, clock
+        self._show, self._save, self._clock = show, save, clock
+        self._lateness = Lateness(tell)
         self._turn = TurnText()
         self._saved_s = clock()
-        self._late = False
 
     def run(self, stop: threading.Event) -> Transcript:
         """What was said, once nobody listens any more."""
@@ -44,7 +44,7 @@ class Listening:
             while not stop.is_set():
                 capture = self._port.read(WAIT_S)
                 if capture is not None:
-                    self._check_pace(len(capture.mic) / SAMPLE_RATE_HZ)
+                    self._lateness.check(len(capture.mic) / SAMPLE_RATE_HZ)
                     self._hear(capture.mic)
         except EndOfInput:
             pass
@@ -67,11 +67,3 @@ class Listening:
         text = self._turn.end(words)
         if text or begun:
             self._show(f"{text}\n")
-
-    def _check_pace(self, waited_s: float) -> None:
-        if waited_s > LATE_S and not self._late:
-            self._tell(
-                f"too slow: {waited_s:.1f} s of sound had to wait, and what waits too long is "
-                "lost; take a smaller or quantized model (`moshi quantize`)"
-            )
-        self._late = waited_s > LATE_S

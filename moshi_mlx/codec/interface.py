@@ -86,7 +86,7 @@ class Codec(Protocol):
 
 def checked_pcm(pcm: np.ndarray) -> np.ndarray:
     """float32 [samples]. Raises MoshiError for another shape, integers, NaN or infinity."""
-    pcm = _one_channel(pcm)
+    pcm = one_channel(pcm)
     if not (good := np.isfinite(pcm)).all():
         where = int(np.argmin(good)) / SAMPLE_RATE_HZ
         raise MoshiError(
@@ -100,13 +100,14 @@ def checked_frame(frame: np.ndarray, frame_samples: int) -> np.ndarray:
 
     Raises MoshiError for another shape or for integers.
     """
-    frame = _one_channel(frame)
+    frame = one_channel(frame)
     if len(frame) != frame_samples:
         raise MoshiError(f"a frame has {frame_samples} samples, not {len(frame)}; cut or pad it")
     return finite(frame)
 
 
-def _one_channel(pcm: np.ndarray) -> np.ndarray:
+def one_channel(pcm: np.ndarray) -> np.ndarray:
+    """float32 [n] of it. Raises MoshiError for another shape and for integers."""
     pcm = np.asarray(pcm)
     if pcm.ndim != 1:
         raise MoshiError(

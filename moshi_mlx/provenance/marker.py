@@ -64,6 +64,12 @@ class Marker:
         return marked.astype(np.float32)
 
 
+def marker_of(mark: Marker | bool | None) -> Marker | None:
+    """What `mark=` of a stream of generated sound means: True the package's own, a Marker itself,
+    False or None none."""
+    return (Marker() if mark else None) if isinstance(mark, bool) else mark
+
+
 def mark(pcm: np.ndarray, key: bytes | None = None, payload: int | None = None) -> np.ndarray:
     """A whole recording, float [n] at 24 kHz -> float32 [n]: `Marker` frame after frame."""
     marker, frames = Marker(key, payload), -(-len(pcm) // FRAME_SAMPLES)

@@ -7,31 +7,28 @@ Source: PyTorch `moshi/run_inference.py` and `moshi/models/loaders.py`.
 Shapes: K codebooks, T frames.
 """
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Unpack
 
-import mlx.core as mx
 import numpy as np
 
-from ..clock import FRAME_SAMPLES
 from ..codec.interface import checked_pcm
 from ..errors import ConfigError, MoshiError
-from ..lm.generator import LmGenerator, Step
+from ..lm.generator import LmGenerator
 from ..lm.model import Lm
 from ..loading.model_folder import LoadOptions, ModelFolder
-from ..mimi import Mimi, MimiStream
+from ..mimi import Mimi
+from ..provenance import Marker
+from ..provenance.marker import marker_of
 from ..stt import Transcript
-from ..stt.words import WordReader
 from ..text.tokenizer import TextTokenizer
+from .said import EOS, EPAD, PAD, Said
+from .stream import TranslationStream
 
-EOS, PAD, EPAD = 2, 3, 0
 CONDITION, GOOD, BAD = "description", "very_good", "very_bad"
 USUAL_COEF = 3.0  # of guidance, where the model has the condition for it
-LONGEST_END_S = 60.0  # that the model may go on for after the source has ended
-FRAME_RATE_HZ = 12.5
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Translation:
 
     tokens: int32 [calls], text tokens as sampled; codes: int32 [K, T], realigned; text: their
     pieces, control tokens included; end_output: the frame that said EOS, None where the limit
-    came first; pcm: float32 [T * 1920] where sound was asked for.
+    came first; pcm: float32 [T * 1920], marked, where sound was asked for.
     """
 
     tokens: np.ndarray
@@ -91,29 +88,57 @@ class Translator:
                 raise MoshiError(f"codes must be [{K}, frames], not {list(np.shape(codes))}")
         end = np.full((K, 1), self.lm.config.card)
         heard = chain(np.transpose(source_codes), end.T, np.transpose(silence_codes))
-        run = _Run(self.generator(cfg_coef, **options), np.shape(source_codes)[1])
-        for codes in heard:
-            step = run.hear(codes)
-            if step is not None and run.take(step):
+        generator, said = self.generator(cfg_coef, **options), Said(self.tokenizer)
+        for i, codes in enumerate(heard):
+            if not i:
+                said.first(generator.step(codes).text_token)
+            said.source_ended = i >= np.shape(source_codes)[1]
+            said.take(generator.step(codes))
+            if said.end_output is not None:
                 break
-        return self._translation(run, None)
+        return self._translation(said, None)
 
     def translate(
-        self, pcm: np.ndarray, cfg_coef: float | None = None, **options: Any
+        self,
+        pcm: np.ndarray,
+        cfg_coef: float | None = None,
+        *,
+        mark: Marker | bool | None = True,
+        **options: Any,
     ) -> Translation:
-        """A recording, float32 [n] at 24 kHz in [-1, 1], to sound and text."""
-        pcm = checked_pcm(pcm)
-        frames = np.pad(pcm, (0, -len(pcm) % FRAME_SAMPLES)).reshape(-1, FRAME_SAMPLES)
-        run = _Run(self.generator(cfg_coef, **options), len(frames))
-        said = list(run.speak(self.mimi.stream(), frames, self.lm.config.card))
-        return self._translation(run, np.concatenate(said) if said else np.zeros(0, np.float32))
+        """A recording, float32 [n] at 24 kHz in [-1, 1], to sound and text.
+
+        mark: as in `Moshi.session`. Raises MoshiError for what is no sound.
+        """
+        stream = self.stream(cfg_coef, mark=mark, **options)
+        made = [*stream.push(checked_pcm(pcm)), *stream.finish()]
+        return self._translation(
+            stream.said, np.concatenate([np.zeros(0, np.float32), *(f.pcm for f in made)])
+        )
+
+    def stream(
+        self,
+        cfg_coef: float | None = None,
+        *,
+        mark: Marker | bool | None = True,
+        keep: bool = True,
+        **options: Any,
+    ) -> TranslationStream:
+        """Speech that is translated while it is spoken, without an end.
+
+        mark: as in `Moshi.session`; keep: False forgets codes once they were given, for hours of
+        speech; the rest as in `translate_codes`. Raises MoshiError for a model without a Mimi.
+        """
+        generator, said = self.generator(cfg_coef, **options), Said(self.tokenizer, keep)
+        return TranslationStream(generator, self.mimi.stream(), said, marker_of(mark))
 
     def transcript(self, made: Translation) -> Transcript:
         """The words of a translation, with their times in its sound."""
-        reader = WordReader(self.tokenizer, 0.0, PAD, EPAD)
-        said = made.tokens[: made.codes.shape[1]].tolist()
-        words = [word for token in said for word in reader.push(token if token != EOS else PAD)]
-        return Transcript(made.tokens, (*words, *reader.finish()), reader.leading, None)
+        said = Said(self.tokenizer)
+        for token in made.tokens[: made.codes.shape[1]].tolist():
+            said.read(token)
+        said.finish()
+        return Transcript(made.tokens, tuple(said.words), said.leading, None)
 
     def generator(self, cfg_coef: float | None = None, **options: Any) -> LmGenerator:
         """A conversation, conditioned as the model was trained. Raises MoshiError."""
@@ -126,71 +151,16 @@ class Translator:
             options |= {"cfg_coef": coef, "negatives": {CONDITION: BAD}}
         return self.lm.generator(**options)
 
-    def _translation(self, run: "_Run", pcm: np.ndarray | None) -> Translation:
+    def _translation(self, said: Said, pcm: np.ndarray | None) -> Translation:
+        tokens, frames = said.tokens, len(said.codes)
+        pieces = [token for token in tokens[:frames].tolist() if token not in (PAD, EPAD)]
         return Translation(
-            np.array(run.tokens, np.int32),
-            np.array(run.codes, np.int32).reshape(len(run.codes), -1).T,
-            self.tokenizer.pieces([t for t in run.said if t not in (PAD, EPAD)]),
-            run.end_output,
+            tokens,
+            np.array(said.codes, np.int32).reshape(frames, -1).T,
+            self.tokenizer.pieces(pieces),
+            said.end_output,
             pcm,
         )
-
-
-class _Run:
-    """One translation as far as it has come."""
-
-    def __init__(self, generator: LmGenerator, source_frames: int) -> None:
-        self._generator, self._source_frames = generator, source_frames
-        self._heard = 0
-        self.tokens: list[int] = []  # as sampled
-        self.said: list[int] = []  # realigned with the codes
-        self.codes: list[np.ndarray] = []
-        self.end_output: int | None = None
-
-    def hear(self, codes: np.ndarray) -> Step:
-        """One frame of the source, the first one twice."""
-        if not self._heard:
-            self.tokens.append(self._generator.step(codes).text_token)
-        self._heard += 1
-        return self._generator.step(codes)
-
-    def take(self, step: Step) -> bool:
-        """Keep what a step brought; True at the EOS that ends the translation."""
-        self.tokens.append(step.text_token)
-        if step.codes is None:
-            return False
-        text = self.tokens[len(self.codes)]
-        self.said.append(text)
-        self.codes.append(step.codes)
-        if text == EOS and self._heard > self._source_frames:
-            self.end_output = len(self.codes) - 1
-        return self.end_output is not None
-
-    def speak(self, mimi: MimiStream, frames: np.ndarray, card: int) -> Iterator[np.ndarray]:
-        """Sound in, sound out, float32 [1920] each: codec and model in one evaluation a frame."""
-        user = self._generator.lm.config.user_q
-        end = mx.full((user,), card, mx.int32)
-        silence = (np.zeros(FRAME_SAMPLES, np.float32) for _ in range(_end_frames()))
-        heard: Iterable[np.ndarray | None] = chain(frames, [None], silence)
-        for frame in heard:
-            codes = end if frame is None else mimi.encode_lazy(mx.array(frame))[:user]
-            if not self._heard:
-                first = self._generator.finish(self._generator.submit(codes), mimi.arrays)
-                self.tokens.append(first.text_token)
-            self._heard += 1
-            submitted = self._generator.submit(codes)
-            complete = submitted.codes()
-            pcm = None if complete is None else mimi.decode_lazy(complete)
-            others = [*mimi.arrays, *([] if pcm is None else [pcm])]
-            ended = self.take(self._generator.finish(submitted, others))
-            if pcm is not None:
-                yield np.array(pcm)
-            if ended:
-                return
-
-
-def _end_frames() -> int:
-    return int(LONGEST_END_S * FRAME_RATE_HZ)
 
 
 def load_translator(

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 import moshi_mlx
+from moshi_mlx import provenance
 from moshi_mlx.errors import ConfigError, MoshiError
 from moshi_mlx.lm.layers.embedding import TokenEmbedding
+from moshi_mlx.provenance import Marker
 from tests.support.small_speaker import with_codec
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -58,7 +60,7 @@ def with_mimi(tmp_path_factory):
 def test_sound_is_translated_as_its_codes_are(with_mimi):
     """The same stream of the codec goes on into the silence; the sound is that of the codes."""
     pcm = np.random.default_rng(0).standard_normal(20_000).astype(np.float32) * 0.1
-    made = with_mimi.translate(pcm, seed=0, **GREEDY)
+    made = with_mimi.translate(pcm, seed=0, mark=None, **GREEDY)
     frames = -(-len(pcm) // 1920)
     padded = np.zeros((frames + 300) * 1920, np.float32)
     padded[: len(pcm)] = pcm
@@ -68,6 +70,60 @@ def test_sound_is_translated_as_its_codes_are(with_mimi):
     assert np.array_equal(made.codes, by_codes.codes)
     assert np.allclose(made.pcm, with_mimi.mimi.decode(made.codes), atol=1e-5)
     assert len(made.pcm) == 1920 * made.codes.shape[1]
+
+
+def noise(samples):
+    return np.random.default_rng(1).standard_normal(samples).astype(np.float32) * 0.1
+
+
+@pytest.mark.parametrize("mark", [True, None])
+def test_a_stream_of_blocks_of_any_length_is_the_recording(with_mimi, mark):
+    pcm, made = noise(40_000), []
+    whole = with_mimi.translate(pcm, seed=0, mark=mark, **GREEDY)
+    stream = with_mimi.stream(seed=0, mark=mark, **GREEDY)
+    for block in np.split(pcm, [1, 700, 9_000, 9_001, 30_000]):
+        made += stream.push(block)
+    heard = len(pcm) // 1920
+    assert len(made) == heard - 1 and not stream.ended  # the first one went in twice
+    made += stream.finish()
+    assert stream.ended and np.array_equal(np.concatenate([f.pcm for f in made]), whole.pcm)
+    assert np.array_equal(np.stack([f.codes for f in made], 1), whole.codes)
+    assert stream.transcript().words == with_mimi.transcript(whole).words
+    words = "".join(frame.text for frame in made).split()
+    assert words == stream.transcript().text.split() and len(words) > 1
+
+
+def test_sound_is_marked_unless_it_is_asked_not_to_be(with_mimi):
+    pcm = noise(120_000)
+    plain, marked, keyed = (
+        with_mimi.translate(pcm, seed=0, mark=mark, **GREEDY).pcm
+        for mark in (None, True, Marker(payload=9))
+    )
+    assert np.array_equal(plain, with_mimi.translate(pcm, seed=0, mark=False, **GREEDY).pcm)
+    assert np.array_equal(marked, provenance.mark(plain))
+    assert np.array_equal(keyed, provenance.mark(plain, payload=9))
+
+
+def test_an_end_that_is_not_waited_for_ends_the_stream(with_mimi):
+    stream = with_mimi.stream(seed=0, keep=False, **GREEDY)
+    stream.push(noise(20_000))
+    next(stream.finish())
+    with pytest.raises(MoshiError, match="this stream has ended"):
+        stream.push(noise(10))
+    assert list(stream.finish()) == [] and not stream.said.codes
+
+
+@pytest.mark.parametrize("pcm", [np.zeros((2, 10), np.float32), np.zeros(10, np.int16)])
+def test_what_is_no_sound_is_refused(with_mimi, pcm):
+    with pytest.raises(MoshiError, match="the codec takes"):
+        with_mimi.stream().push(pcm)
+
+
+def test_numbers_that_are_none_are_silence(with_mimi):
+    broken, silenced = noise(20_000), noise(20_000)
+    broken[5_000:6_000], silenced[5_000:6_000] = np.nan, 0
+    heard = [with_mimi.stream(seed=0, **GREEDY).push(pcm) for pcm in (broken, silenced)]
+    assert all(np.array_equal(a.pcm, b.pcm) for a, b in zip(*heard, strict=True))
 
 
 @pytest.mark.parametrize("quantized", [False, True])
