@@ -89,7 +89,7 @@ def make_engine(load: str) -> Any:
         from app.talk.moshi_engine import MoshiEngine
 
         return MoshiEngine(moshi_mlx.load("nano"), "nano", "bf16")
-    from tests.support.fake_engine import FakeEngine
+    from tests.support.fakes.fake_engine import FakeEngine
 
     return FakeEngine(lambda: 0.04)
 
@@ -157,7 +157,7 @@ def run(env: dict[str, str], load: str, seconds: float) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--loads", nargs="+", choices=LOADS, default=LOADS)
@@ -170,7 +170,7 @@ def main() -> None:
     if args.child:
         print(json.dumps(child(args.child, args.seconds)), flush=True)
         os._exit(0)  # a thread that holds the lock would keep us
-    from tests.support.pulse import Pulse
+    from tests.support.processes.pulse import Pulse
 
     pulse = Pulse()
     try:

@@ -23,6 +23,7 @@ import time
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import cast
 
 import numpy as np
 
@@ -35,6 +36,7 @@ from app.talk.engine import EngineReply
 from app.talk.session import TalkSession
 from moshi_mlx.clock import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE_HZ
 from moshi_mlx.codec.cpu_threads import DecodeBehind
+from moshi_mlx.codec.interface import CodecStream
 
 CLICK, HEARD = 0.5, 0.1
 PATIENCE_FRAMES = 25  # 2 s without a click: it was lost, begin again
@@ -45,7 +47,10 @@ class ClickModel:
     """Engine and talk in one: answers clicks, takes its time."""
 
     name, recipe, seed, encodes_ahead = "click", "fp32", 0, False
-    mark, revision = "none", ""
+    mark, revision, adapter = "none", "", ""
+    personas, voices = False, ()
+    notes: tuple[str, ...] = ()
+    prompt_until: int | None = None
 
     def __init__(self, step_ms: float) -> None:
         self._rng, self._step_ms, self._quiet = random.Random(1), step_ms, 0
@@ -87,7 +92,7 @@ class BesideModel(ClickModel):
         self, frame: np.ndarray, hold: bool = False, following: np.ndarray | None = None
     ) -> EngineReply:
         reply = super().step(frame, hold, following)
-        return EngineReply(None, later=self._behind.begin(self, reply.pcm))
+        return EngineReply(None, later=self._behind.begin(cast(CodecStream, self), reply.pcm))
 
     def decode(self, pcm: np.ndarray) -> np.ndarray:
         time.sleep(DECODE_MS / 1000)
@@ -166,7 +171,9 @@ def kyutais(step_ms: float, seconds: float) -> Ear:
                 frame = heard.get(block=False)
             except queue.Empty:
                 continue
-            said.put_nowait(model.step(frame).pcm)
+            reply = model.step(frame).pcm
+            assert reply is not None  # decoded at once
+            said.put_nowait(reply)
 
     worker = threading.Thread(target=work)
     common = {"samplerate": SAMPLE_RATE_HZ, "channels": 1, "blocksize": FRAME_SAMPLES}
@@ -188,7 +195,7 @@ def measure(
     seconds: float, rounds: int, step_ms: float, other: str = "kyutais"
 ) -> dict[str, float]:
     """Ours and another by turns on one daemon, each in its own process -> medians in ms."""
-    from tests.support.pulse import Pulse
+    from tests.support.processes.pulse import Pulse
 
     trips: dict[str, list[float]] = {"ours": [], other: []}
     pulse = Pulse(loopback=True)
@@ -211,7 +218,7 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--step-ms", type=float, default=50.0)

@@ -35,8 +35,8 @@ from moshi_mlx.moshi import EarlyReply, Moshi, Session
 from moshi_mlx.session.codec_beside import CodecBeside
 from moshi_mlx.session.path import MakePath, path_for
 from moshi_mlx.text.tokenizer import TextTokenizer
-from tests.support.bench_shapes import SMALL
-from tests.support.mimi_goldens import full_size_file
+from tests.support.models.bench_shapes import SMALL
+from tests.support.models.mimi_goldens import full_size_file
 
 FRAME = 1920
 TURN, SETTLE = 12, 4  # frames of a way until the next one's turn; of these untimed

@@ -14,7 +14,7 @@ from app.audio.devices import coreaudio
 from app.audio.devices.coreaudio import Fingerprint, Hardware, hardware, with_hardware
 from app.audio.devices.device import Device
 from app.audio.permission import AvFoundation
-from tests.support.c_stub import build, needs_compiler
+from tests.support.fakes.c_stub import build, needs_compiler
 
 PODS = "Anna’s AirPods"
 

@@ -14,7 +14,7 @@ from app.audio.device_sound import DeviceSound
 from app.audio.devices.device import Device
 from app.audio.stream.port import EndOfInput
 from moshi_mlx.errors import AudioError
-from tests.support.sound_fakes import Card
+from tests.support.fakes.sound_fakes import Card
 
 FOR_EVER_S = 600.0  # longer than a test may take
 MIC = Device("Studio Mic", 0, 1, 0, 48_000.0)

@@ -6,7 +6,7 @@ import pytest
 from app.audio.devices.device import Device
 from app.audio.loudspeaker import Loudspeaker
 from moshi_mlx.errors import AudioError
-from tests.support.sound_fakes import Card
+from tests.support.fakes.sound_fakes import Card
 
 SPEAKERS = Device("Speakers", 1, 0, 2, 48_000.0, default_output=True)
 AIRPLAY = Device("Kitchen", 2, 0, 2, 44_100.0, default_output=True, transport="airplay")

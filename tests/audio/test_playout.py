@@ -1,7 +1,6 @@
 """Playout, lag and drift on a virtual clock: what the session adds, what is lost, what is told."""
 
 import random
-import resource
 import threading
 from pathlib import Path
 
@@ -14,23 +13,12 @@ from app.events import ConversationEnded, FrameDone, Notice, Settings
 from app.talk.pace import PaceWatch, advice
 from app.talk.session import TalkSession
 from moshi_mlx.clock import FRAME_SAMPLES, SAMPLE_RATE_HZ
-from tests.support.fake_engine import FakeEngine
+from tests.support.fakes.fake_engine import FakeEngine
+from tests.support.process_memory import resident_bytes
+from tests.support.talks.numbered import Numbers
 
 BLOCK = 480
 PROBE = 2 * FADE_SAMPLES  # offset in a frame that no fade touches
-
-
-class Numbers:
-    """A microphone whose every sample is its own number, exact in float32 up to 11 minutes."""
-
-    def __init__(self, seconds, modulus=1 << 24):
-        self.total, self.at, self.modulus = round(seconds * SAMPLE_RATE_HZ), 0, modulus
-
-    def __call__(self, n):
-        if self.at >= self.total:
-            return None
-        self.at += n
-        return (np.arange(self.at - n, self.at) % self.modulus + 1).astype(np.float32)
 
 
 class Run:
@@ -171,11 +159,6 @@ def test_who_drops_nothing_keeps_up():
     assert not any(watch.add(100.0, 0) for _ in range(100)), "encoding beside the model makes up"
     assert watch.add(100.0, 480).kind == "too-slow"
     assert not any(watch.add(100.0, n % 2) for n in range(100)), "told once"
-
-
-def resident_bytes():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")

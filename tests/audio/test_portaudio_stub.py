@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from app.audio.device_sound import DeviceSound
-from tests.support.c_stub import build, needs_compiler
-from tests.support.chat_process import ChatProcess
+from tests.support.fakes.c_stub import build, needs_compiler
+from tests.support.processes.chat_process import ChatProcess
 
 pytestmark = [
     needs_compiler,

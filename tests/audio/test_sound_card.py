@@ -11,8 +11,8 @@ import pytest
 import soundfile
 
 from moshi_mlx.hub import NANO
-from tests.support.chat_process import ChatProcess, check_take, takes_in
-from tests.support.pulse import Pulse, needs_pulse
+from tests.support.processes.chat_process import ChatProcess, check_take, takes_in
+from tests.support.processes.pulse import Pulse, needs_pulse
 
 pytestmark = needs_pulse
 QUESTION = NANO / "samples" / "four_plus_three.wav"

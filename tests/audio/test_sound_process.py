@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from moshi_mlx.clock import SAMPLE_RATE_HZ
-from tests.support import sound_attack
-from tests.support.chat_process import ChatProcess, check_take, takes_in
-from tests.support.pulse import Pulse, needs_pulse
+from tests.support.processes import sound_attack
+from tests.support.processes.chat_process import ChatProcess, check_take, takes_in
+from tests.support.processes.pulse import Pulse, needs_pulse
 
 pytestmark = needs_pulse
 KILL_S, STOP_S = 0.2, 0.3  # how soon the talk goes on

@@ -15,8 +15,8 @@ import pytest
 
 from app.machine.random_model import random_lm, random_mimi
 from moshi_mlx.config.reading import parse_config
-from tests.support.bench_shapes import SMALL
-from tests.support.mimi_shapes import narrow_config
+from tests.support.models.bench_shapes import SMALL
+from tests.support.models.mimi_shapes import narrow_config
 
 Strides = tuple[int, ...]
 

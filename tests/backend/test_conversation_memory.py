@@ -13,8 +13,8 @@ from app.machine.random_model import random_lm
 from benchmarks.graph import COPY, as_on_metal, kernels
 from moshi_mlx.config.reading import parse_config
 from moshi_mlx.moshi import Moshi
-from tests.support.bench_shapes import SMALL
-from tests.support.cpu_codec import CpuCodec, moshi_with
+from tests.support.fakes.cpu_codec import CpuCodec, moshi_with
+from tests.support.models.bench_shapes import SMALL
 
 FRAME = np.zeros(1920, np.float32)
 CODECS: dict[str, Callable[[], Moshi]] = {

@@ -11,9 +11,9 @@ from app.machine.random_model import random_mimi
 from benchmarks.graph import COPY, Node, nodes_of
 from benchmarks.step_graph import Frame, frame_of, spoken
 from moshi_mlx.lm.model import Lm
-from tests.support.frames import narrow
-from tests.support.metal_table import MLX_VERSION, problems
-from tests.support.mimi_shapes import narrow_config
+from tests.support.fakes.metal_table import MLX_VERSION, problems
+from tests.support.models.frames import narrow
+from tests.support.models.mimi_shapes import narrow_config
 
 RECIPES = ("fp32", "bf16", "q3", "q4", "q6", "q8", "mxfp4", "nvfp4", "mxfp8")
 

@@ -12,7 +12,7 @@ from mlx.utils import tree_flatten
 import moshi_mlx
 from moshi_mlx.hub import NANO
 from moshi_mlx.mimi.loading import config_beside, load_mlx_mimi
-from tests.support.mimi_goldens import ALL, TINY
+from tests.support.models.mimi_goldens import ALL, TINY
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NODE = re.compile(r'\[label ="([^"]+)", shape=rectangle\]')

@@ -14,8 +14,8 @@ from benchmarks.graph import as_on_metal, kernels
 from moshi_mlx.backend.device import on_gpu
 from moshi_mlx.mimi import Mimi, MimiConfig
 from moshi_mlx.mimi.loading import config_beside, load_mlx_mimi
-from tests.support.mimi_goldens import ALL, TINY, frames_of, golden
-from tests.support.mimi_shapes import narrow_config
+from tests.support.models.mimi_goldens import ALL, TINY, frames_of, golden
+from tests.support.models.mimi_shapes import narrow_config
 
 FRAME = 1920
 MADE_ANEW = {"Load", "RandomBits"}  # weights read or drawn within a frame

@@ -13,9 +13,9 @@ from app import cli
 from app.bench import runner
 from app.bench.runner import Plan
 from moshi_mlx.moshi import Moshi
-from tests.support.bench_process import ROOT, assert_one_line, moshi
-from tests.support.bench_shapes import small_shape
-from tests.support.loaded import nano as shared_nano
+from tests.support.models.bench_shapes import small_shape
+from tests.support.models.loaded import nano as shared_nano
+from tests.support.processes.bench_process import ROOT, assert_one_line, moshi
 
 FRAMES = 30
 

@@ -8,7 +8,7 @@ import pytest
 from app.commands.before_mlx import prepare
 from moshi_mlx.backend.command_buffers import CommandBuffers
 from moshi_mlx.errors import UsageError
-from tests.support.bench_process import ROOT, assert_one_line
+from tests.support.processes.bench_process import ROOT, assert_one_line
 
 OPERATIONS, MEGABYTES = "MLX_MAX_OPS_PER_BUFFER", "MLX_MAX_MB_PER_BUFFER"
 

@@ -12,8 +12,8 @@ from app.bench.runner import WARM_FRAMES, Plan
 from app.bench.subject import Subject
 from app.commands.bench import exit_status, measure_all
 from moshi_mlx.moshi import Moshi
-from tests.support.cpu_codec import CpuCodec, CpuStream, moshi_with
-from tests.support.doctor_machines import LINUX
+from tests.support.fakes.cpu_codec import CpuCodec, CpuStream, moshi_with
+from tests.support.fakes.doctor_machines import LINUX
 
 OUT_OF_MEMORY = (
     "[METAL] Command buffer execution failed: Insufficient Memory "

@@ -8,9 +8,9 @@ import pytest
 
 from app.commands import bench
 from moshi_mlx.errors import MoshiError, UsageError
-from tests.support.bench_process import assert_one_line, moshi
-from tests.support.commands import parsed
-from tests.support.doctor_machines import LINUX, M1_8GB, M4_MAX, ROSETTA, VM_WITHOUT_METAL
+from tests.support.fakes.commands import parsed
+from tests.support.fakes.doctor_machines import LINUX, M1_8GB, M4_MAX, ROSETTA, VM_WITHOUT_METAL
+from tests.support.processes.bench_process import assert_one_line, moshi
 
 
 def refused(facts, *argv: str) -> MoshiError:

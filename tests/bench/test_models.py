@@ -18,8 +18,8 @@ from moshi_mlx.errors import MoshiError
 from moshi_mlx.weights import frame_cost
 from moshi_mlx.weights.loading import load_lm
 from moshi_mlx.weights.recipes import RECIPES
-from tests.support.bench_shapes import SMALL, small_shape
-from tests.support.doctor_machines import ALL, LINUX, M1_8GB, M2_AIR, M4_MAX
+from tests.support.fakes.doctor_machines import ALL, LINUX, M1_8GB, M2_AIR, M4_MAX
+from tests.support.models.bench_shapes import SMALL, small_shape
 
 CONFIG = parse_config(SMALL)
 ARGS = Namespace(

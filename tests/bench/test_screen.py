@@ -15,7 +15,7 @@ from app.bench.split import Split
 from app.bench.stats import FrameTime, RunTimes, TimerCheck
 from app.bench.subject import Subject
 from app.commands import bench
-from tests.support.doctor_machines import ALL, LINUX, M4_MAX
+from tests.support.fakes.doctor_machines import ALL, LINUX, M4_MAX
 
 
 def made_up(recipe: str, p50: float, floor_ms: float, extra: float = 3.0) -> Run:

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from app.cli import main
-from tests.support.small_speaker import with_codec
+from tests.support.models.small_speaker import with_codec
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 VOICE = str(GOLDEN / "dsm_tts" / "ada.wav.1e68beda@240.safetensors")

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from app.cli import main
-from tests.support.small_speaker import with_codec
+from tests.support.models.small_speaker import with_codec
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GREEDY = ["--text-temperature", "0", "--audio-temperature", "0", "--seed", "0"]

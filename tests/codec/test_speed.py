@@ -17,10 +17,10 @@ from moshi_mlx.config.reading import parse_config
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.moshi import Moshi
 from moshi_mlx.text.tokenizer import TextTokenizer
-from tests.support.bench_shapes import SMALL
-from tests.support.cpu_codec import SIXTEEN
-from tests.support.loaded import nano as shared_nano
-from tests.support.mimi_goldens import full_size_file, speech
+from tests.support.fakes.cpu_codec import SIXTEEN
+from tests.support.models.bench_shapes import SMALL
+from tests.support.models.loaded import nano as shared_nano
+from tests.support.models.mimi_goldens import full_size_file, speech
 
 FRAME = 1920
 NANO = Path(moshi_mlx.__file__).parent / "nano"
@@ -118,7 +118,7 @@ def test_a_codec_in_mlx_has_no_use_for_the_following_frame() -> None:
 SPEAK = """
 import numpy as np, moshi_mlx
 from moshi_mlx.backend.compiler import can_compile
-from tests.support.loaded import nano as shared_nano
+from tests.support.models.loaded import nano as shared_nano
 with moshi_mlx.load("nano", codec="mlx").session(seed=0) as session:
     print(can_compile(), [session.step(np.zeros(1920, np.float32)).text_token for _ in range(4)])
 """

@@ -8,8 +8,8 @@ import pytest
 
 from app import cli
 from moshi_mlx import hub
-from tests.support import fake_hub
-from tests.support.recipe_models import cached, small
+from tests.support.fakes import fake_hub
+from tests.support.models.recipe_models import cached, small
 
 NAME = "kyutai/moshi-test"
 

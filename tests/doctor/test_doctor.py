@@ -13,8 +13,8 @@ from app.doctor.checks import OK, PROBLEM, WARNING, Finding, check
 from app.doctor.report import as_json, conclusion, show, speed_line
 from app.doctor.speed import TIMEOUT_S, Speed, time_parts
 from app.machine.facts import GATHER_TIMEOUT_S, Audio
-from tests.support.commands import parsed
-from tests.support.doctor_machines import (
+from tests.support.fakes.commands import parsed
+from tests.support.fakes.doctor_machines import (
     AIRPODS,
     ALL,
     CUDA,

@@ -14,9 +14,9 @@ from app.doctor.model_check import SHOWN, check_model
 from moshi_mlx.errors import UsageError
 from moshi_mlx.hub import NANO
 from moshi_mlx.weights.finite import BLOCK_ITEMS, Damage, damaged
-from tests.support.commands import parsed
-from tests.support.doctor_machines import M4_MAX
-from tests.support.fake_hub import serving
+from tests.support.fakes.commands import parsed
+from tests.support.fakes.doctor_machines import M4_MAX
+from tests.support.fakes.fake_hub import serving
 
 
 @pytest.fixture

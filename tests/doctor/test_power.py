@@ -9,8 +9,8 @@ from app.doctor.checks import check
 from app.machine.chips import bandwidth_gb_s
 from app.machine.power import Power, brakes, parse_pmset
 from app.machine.process_info import low_power_and_heat
-from tests.support.c_stub import build, needs_compiler
-from tests.support.doctor_machines import M2_AIR
+from tests.support.fakes.c_stub import build, needs_compiler
+from tests.support.fakes.doctor_machines import M2_AIR
 
 AIR = """System-wide power settings:
 Currently in use:

@@ -8,7 +8,7 @@ import pytest
 from app.doctor.preflight import preflight
 from app.options.model import announce_download
 from moshi_mlx import hub
-from tests.support.doctor_machines import (
+from tests.support.fakes.doctor_machines import (
     LINUX,
     M1_8GB,
     M1_MAX,
@@ -17,7 +17,7 @@ from tests.support.doctor_machines import (
     ROSETTA,
     VM_WITHOUT_METAL,
 )
-from tests.support.recipe_models import seven_b
+from tests.support.models.recipe_models import seven_b
 
 
 @pytest.mark.parametrize(

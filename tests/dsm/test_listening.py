@@ -13,9 +13,9 @@ from moshi_mlx.errors import MoshiError
 from moshi_mlx.stt import Prompt, TranscriptStream
 from moshi_mlx.stt.turns import EndOfTurn
 from moshi_mlx.stt.watch import PATIENCE_FRAMES, REPLAY_FRAMES, SpeechWatch
-from tests.support import lm_goldens
-from tests.support.falls_silent import FallsSilent
-from tests.support.heard_words import DELAY_S, WORD, heard_words
+from tests.support.fakes.falls_silent import FallsSilent
+from tests.support.fakes.heard_words import DELAY_S, WORD, heard_words
+from tests.support.models import lm_goldens
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "dsm_stt"
 RUN = json.loads((GOLDEN / "golden.json").read_text())

@@ -7,8 +7,8 @@ import moshi_mlx
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.stt.batch import Desk
 from moshi_mlx.stt.watch import SpeechWatch
-from tests.support.falls_silent import FallsSilent
-from tests.support.heard_words import GOLDEN, heard_words
+from tests.support.fakes.falls_silent import FallsSilent
+from tests.support.fakes.heard_words import GOLDEN, heard_words
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import moshi_mlx
 from moshi_mlx.stt import Prompt
 from moshi_mlx.tts import Speaker
 from tests.support.device_reads import Reads
-from tests.support.heard_words import GOLDEN as LISTENING
-from tests.support.small_speaker import GOLDEN, with_codec
+from tests.support.fakes.heard_words import GOLDEN as LISTENING
+from tests.support.models.small_speaker import GOLDEN, with_codec
 
 FRAME = 1920
 GREEDY: Any = {"text_temperature": 0.0, "audio_temperature": 0.0}

@@ -13,7 +13,7 @@ import pytest
 import moshi_mlx
 from moshi_mlx.errors import ConfigError, MoshiError
 from moshi_mlx.tts.script import FRAME_RATE_HZ
-from tests.support.small_speaker import with_codec
+from tests.support.models.small_speaker import with_codec
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FOLDERS = ("dsm_tts", "dsm_tts_cfg", "dsm_tts_prefix")

@@ -17,7 +17,7 @@ from moshi_mlx.tts.machine import NEW_WORD, PAD, Pace, TextMachine
 from moshi_mlx.tts.script import ScriptReader, entries_of
 from moshi_mlx.tts.speaker import ENTRIES_MAX
 from moshi_mlx.tts.writing import LONGEST_WORD, ScriptWriter
-from tests.support.small_speaker import with_codec
+from tests.support.models.small_speaker import with_codec
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TOKENIZER = TextTokenizer(GOLDEN / "dsm_tts" / "tokenizer_spm_8k_en_fr_audio.model")

@@ -11,7 +11,7 @@ import pytest
 import moshi_mlx
 from moshi_mlx.errors import ConfigError, MoshiError, WeightsError
 from moshi_mlx.loading.model_folder import ModelFolder, check_codec
-from tests.support.lm_goldens import golden
+from tests.support.models.lm_goldens import golden
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "dsm_stt"
 RUN = json.loads((GOLDEN / "golden.json").read_text())["aligned"]

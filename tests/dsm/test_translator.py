@@ -13,7 +13,7 @@ from moshi_mlx import provenance
 from moshi_mlx.errors import ConfigError, MoshiError
 from moshi_mlx.lm.layers.embedding import TokenEmbedding
 from moshi_mlx.provenance import Marker
-from tests.support.small_speaker import with_codec
+from tests.support.models.small_speaker import with_codec
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GREEDY = {"text_temperature": 0.0, "audio_temperature": 0.0}

@@ -16,7 +16,7 @@ from app.echo.choice import canceller, make_clean
 from app.echo.measure import Found, advice, measure
 from moshi_mlx.errors import AudioError, MoshiError
 from tests.support.estoi import estoi
-from tests.support.pulse import Pulse, needs_pulse
+from tests.support.processes.pulse import Pulse, needs_pulse
 from tests.support.rooms import (
     active_rms,
     echo_of,

@@ -24,8 +24,8 @@ from moshi_mlx.errors import ConfigError, MoshiError, WeightsError
 from moshi_mlx.helium.config import parse_helium_config
 from moshi_mlx.helium.model import Helium, load_helium
 from moshi_mlx.text.tokenizer import load_tokenizer
-from tests.support.helium_goldens import KYUTAI_CONFIG
-from tests.support.lm_goldens import GOLDEN
+from tests.support.models.helium_goldens import KYUTAI_CONFIG
+from tests.support.models.lm_goldens import GOLDEN
 
 MODELS = ("helium", "helium_grouped", "kyutai", "kyutai_config")
 PROSE = ["the cat sat on the mat and saw a very old dog", "a dog ran to the old cat, and sat"] * 9

@@ -37,6 +37,19 @@ def names_of(node: ast.stmt) -> list[str]:
     return []
 
 
+def imported(path: Path) -> set[str]:
+    """Modules that the statements at the top of a file take names from."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return {node.module or "" for node in body if isinstance(node, ast.ImportFrom)}
+
+
+def test_no_test_file_imports_another() -> None:
+    """What two of them need lies in tests/support."""
+    files = (ROOT / "tests").rglob("test_*.py")
+    from_tests = {(p.name, m) for p in files for m in imported(p) if m.startswith("tests.")}
+    assert {(p, m) for p, m in from_tests if not m.startswith("tests.support")} == set()
+
+
 def test_one_class_name_has_one_meaning() -> None:
     several = {name: at for name, at in classes().items() if len(at) > 1}
     assert several == {}
@@ -50,7 +63,7 @@ def test_few_files_lie_directly_in_a_part(folder: str, most: int) -> None:
 
 def test_a_room_holds_few_files() -> None:
     """`app/commands/` has one for each command that is typed; benchmarks and tools are scripts."""
-    rooms = {p.parent for part in PARTS for p in (ROOT / part).rglob("*.py")}
+    rooms = {p.parent for part in (*PARTS, "tests") for p in (ROOT / part).rglob("*.py")}
     rooms.discard(ROOT / "app" / "commands")
     counts = {str(room.relative_to(ROOT)): len(list(room.glob("*.py"))) for room in rooms}
     assert {room: n for room, n in counts.items() if n > 16} == {}

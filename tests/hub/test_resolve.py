@@ -8,7 +8,7 @@ import pytest
 from moshi_mlx import hub
 from moshi_mlx.config.model_files import file_names
 from moshi_mlx.errors import DownloadError, UsageError
-from tests.support.fake_hub import COMMIT, MODEL, WEIGHTS, serving
+from tests.support.fakes.fake_hub import COMMIT, MODEL, WEIGHTS, serving
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from moshi_mlx import hub
 from moshi_mlx.errors import DownloadError
-from tests.support.fake_hub import COMMIT, MODEL, serving
+from tests.support.fakes.fake_hub import COMMIT, MODEL, serving
 from tests.support.tree import tree_digest
 
 NAME = "kyutai/moshi-test"

@@ -9,7 +9,7 @@ import moshi_mlx
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.generator import Forced, Step
 from moshi_mlx.lm.model import Lm
-from tests.support.lm_goldens import GREEDY, golden, model
+from tests.support.models.lm_goldens import GREEDY, golden, model
 
 
 @dataclass

@@ -10,7 +10,7 @@ from moshi_mlx.config.presets import raw_preset
 from moshi_mlx.config.reading import parse_config
 from moshi_mlx.errors import ConfigError, MoshiError
 from moshi_mlx.generator import Forced
-from tests.support.lm_goldens import GREEDY, golden, guidance, model
+from tests.support.models.lm_goldens import GREEDY, golden, guidance, model
 
 
 class Looks:

@@ -9,7 +9,7 @@ from app.machine.random_model import random_lm
 from moshi_mlx.config.reading import parse_config
 from moshi_mlx.lm.layers.joined_rows import JoinedRows
 from moshi_mlx.weights.loading import save_lm
-from tests.support.bench_shapes import SMALL
+from tests.support.models.bench_shapes import SMALL
 
 AFFINE = [(bits, group, "affine") for bits in (2, 3, 4, 5, 6, 8) for group in (32, 64)]
 BYTES = [(4, 32, "mxfp4"), (4, 16, "nvfp4"), (8, 32, "mxfp8")]

@@ -23,7 +23,7 @@ from moshi_mlx.lm.layers.kv_ring import Position, attend, bits_per_number, new_r
 from moshi_mlx.lm.model import Lm
 from moshi_mlx.lm.sampling import Sampler, samplers
 from moshi_mlx.weights import frame_cost
-from tests.support.lm_goldens import GOLDEN, GREEDY
+from tests.support.models.lm_goldens import GOLDEN, GREEDY
 
 KL_NATS = 1e-3
 GREEDY_SAMPLER = Sampler(greedy=True, top_k=0, top_p=0.0)

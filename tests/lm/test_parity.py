@@ -8,7 +8,7 @@ import moshi_mlx
 from moshi_mlx.lm.generator import Forced
 from moshi_mlx.lm.model import Lm
 from moshi_mlx.lm.sampling import Sampler
-from tests.support.lm_goldens import GOLDEN, GREEDY, MODELS, conditions, golden, model
+from tests.support.models.lm_goldens import GOLDEN, GREEDY, MODELS, conditions, golden, model
 
 TOLERANCE = 1e-4
 

@@ -14,7 +14,7 @@ from app.machine.random_model import random_lm
 from moshi_mlx.config.reading import parse_config
 from moshi_mlx.lm.generator import LmGenerator
 from moshi_mlx.lm.model import Lm
-from tests.support.bench_shapes import SMALL
+from tests.support.models.bench_shapes import SMALL
 from tests.support.process_memory import resident_bytes
 
 CONTEXT = 500

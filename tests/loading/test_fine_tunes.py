@@ -14,8 +14,8 @@ from moshi_mlx import hub
 from moshi_mlx.config.model_files import file_names
 from moshi_mlx.errors import ConfigError, DownloadError, WeightsError
 from moshi_mlx.hub import NANO, mimi_file, tokenizer_file
-from tests.support.fake_hub import COMMIT, serving
-from tests.support.loaded import nano
+from tests.support.fakes.fake_hub import COMMIT, serving
+from tests.support.models.loaded import nano
 from tests.support.tree import tree_digest
 
 QUESTION = NANO / "samples" / "who_made_you.wav"

@@ -10,7 +10,7 @@ import pytest
 import moshi_mlx
 from moshi_mlx.clock import FRAME_SAMPLES
 from moshi_mlx.codec.rust import RustCodec
-from tests.support.mimi_goldens import full_size_file, snr_db, speech
+from tests.support.models.mimi_goldens import full_size_file, snr_db, speech
 
 pytest.importorskip("rustymimi", reason="rustymimi has no wheel for this Python")
 

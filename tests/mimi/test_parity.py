@@ -6,7 +6,7 @@ import pytest
 import moshi_mlx
 from moshi_mlx.errors import ConfigError, MoshiError, WeightsError
 from moshi_mlx.mimi import MimiConfig
-from tests.support.mimi_goldens import ALL, TINY, frames_of, golden, snr_db, tiny
+from tests.support.models.mimi_goldens import ALL, TINY, frames_of, golden, snr_db, tiny
 
 EQUAL_CODES = 0.995
 DECODE_DB = 80.0

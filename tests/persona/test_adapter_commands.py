@@ -18,7 +18,7 @@ from app.provenance.asking import credentials_of
 from app.provenance.credentials import available
 from benchmarks.random_adapter import random_adapter
 from moshi_mlx.config import load_config
-from tests.support.talking_folder import PERSONA, talking_folder
+from tests.support.models.talking_folder import PERSONA, talking_folder
 
 LORA_Q = PERSONA / "lora_q"
 GOLDEN = PERSONA.parent

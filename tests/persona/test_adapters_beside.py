@@ -20,8 +20,8 @@ from moshi_mlx.weights.layers import formats_of
 from moshi_mlx.weights.loading import lm_from_files
 from moshi_mlx.weights.lora import read_adapter
 from moshi_mlx.weights.packing import model_names, unpack
-from tests.support.bench_shapes import SMALL
-from tests.support.talking_folder import PERSONA, talking_folder
+from tests.support.models.bench_shapes import SMALL
+from tests.support.models.talking_folder import PERSONA, talking_folder
 
 GREEDY = {"seed": 0, "text_temperature": 0.0, "audio_temperature": 0.0}
 LORA_Q = PERSONA / "lora_q"

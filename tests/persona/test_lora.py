@@ -13,7 +13,7 @@ from moshi_mlx.config import load_config
 from moshi_mlx.errors import DownloadError, MoshiError, WeightsError
 from moshi_mlx.tensor_files.reading import read_safetensors
 from moshi_mlx.weights.lora import read_adapter
-from tests.support.fake_hub import serving
+from tests.support.fakes.fake_hub import serving
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "persona"
 LORA = GOLDEN / "lora" / "lora.safetensors"

@@ -13,9 +13,9 @@ import moshi_mlx
 from moshi_mlx.errors import MoshiError, WeightsError
 from moshi_mlx.lm.model import Lm
 from moshi_mlx.persona.prompt import SILENCE, SINE, tagged
-from tests.support.lm_goldens import GOLDEN, GREEDY, model, tensors
-from tests.support.personaplex import ARRAYS, CONSTANTS, FOLDER, TEXT, small_personaplex
-from tests.support.talks import said, steps
+from tests.support.models.lm_goldens import GOLDEN, GREEDY, model, tensors
+from tests.support.models.personaplex import ARRAYS, CONSTANTS, FOLDER, TEXT, small_personaplex
+from tests.support.talks.lm_talks import said, steps
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,9 @@ from moshi_mlx.persona.voice_files import voices_in
 from moshi_mlx.weights.tensor_names import expected
 from quantize.checkpoint.checkpoint import open_checkpoint, plan_of
 from quantize.recipe.recipes import RECIPES
-from tests.support.doctor_machines import M2_AIR
-from tests.support.fake_hub import serving
-from tests.support.talking_folder import PERSONA, talking_folder
+from tests.support.fakes.doctor_machines import M2_AIR
+from tests.support.fakes.fake_hub import serving
+from tests.support.models.talking_folder import PERSONA, talking_folder
 
 PUBLISHED = {"model_type": "personaplex", "version": "7b-v1"}
 NON_COMMERCIAL = "cc-by-nc-4.0"

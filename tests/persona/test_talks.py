@@ -17,10 +17,10 @@ from app.talk.personas import CONSENT, USUAL, Personas
 from moshi_mlx.audio.file import read_mono
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.lm.state.prompt_cache import PromptCache
-from tests.support.fake_engine import FakeEngine
-from tests.support.speaking_persona import CONTEXT, speaking_persona
-from tests.support.talking_folder import PERSONA
-from tests.talk.test_session import Talking, wait_for
+from tests.support.fakes.fake_engine import FakeEngine
+from tests.support.models.speaking_persona import CONTEXT, speaking_persona
+from tests.support.models.talking_folder import PERSONA
+from tests.support.talks.talking import Talking, wait_for
 
 RATE = 24_000
 GREEDY = ["--text-temperature", "0", "--audio-temperature", "0", "--seed", "0"]

@@ -10,8 +10,8 @@ from moshi_mlx.errors import AudioError, MoshiError, WeightsError
 from moshi_mlx.lm.state.prompt_cache import PromptCache
 from moshi_mlx.persona.choice import chosen_voice, is_recording
 from moshi_mlx.persona.recording import LONGEST_S, at_loudness, codes_of_recording
-from tests.support.speaking_persona import speaking_persona
-from tests.support.talking_folder import PERSONA
+from tests.support.models.speaking_persona import speaking_persona
+from tests.support.models.talking_folder import PERSONA
 
 SPEECH = PERSONA.parent / "voice_rms.flac"
 RATE = 24_000

@@ -18,8 +18,8 @@ from moshi_mlx.persona import voice_files
 from moshi_mlx.persona.torch_file import read_torch_file
 from moshi_mlx.persona.voice import read_voice
 from moshi_mlx.persona.voice_files import archived, find_voice, voices_in
-from tests.support.fake_hub import serving
-from tests.support.talking_folder import PERSONA
+from tests.support.fakes.fake_hub import serving
+from tests.support.models.talking_folder import PERSONA
 
 VOICE = PERSONA / "personaplex" / "voice.pt"
 OTHER = PERSONA / "personaplex" / "voice_bf16.pt"

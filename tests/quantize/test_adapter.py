@@ -15,7 +15,7 @@ from quantize.checkpoint.checkpoint import fingerprint, open_checkpoint
 from quantize.checkpoint.entries import entries_of
 from quantize.push.push import model_card
 from quantize.report.report import FILE, from_json
-from tests.support.talking_folder import PERSONA, talking_folder
+from tests.support.models.talking_folder import PERSONA, talking_folder
 
 LORA_Q, LORA = PERSONA / "lora_q", PERSONA / "lora"
 SCALING = 2.0

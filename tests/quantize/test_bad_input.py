@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.cli import main
-from tests.support.quantize_models import write_model
+from tests.support.models.quantize_models import write_model
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from quantize.calibrated.gptq import dequantized_arrays, gptq, inverse_factor, p
 from quantize.calibrated.streamed_lm import StreamedLm, Tokens
 from quantize.checkpoint.checkpoint import open_checkpoint
 from quantize.checkpoint.entries import entries_of
-from tests.support.lm_goldens import GOLDEN, MODELS, golden
-from tests.support.nano_talks import held_out_kl, kept, nano, talked, write_codes
-from tests.support.quantize_models import write_model
+from tests.support.models.lm_goldens import GOLDEN, MODELS, golden
+from tests.support.models.quantize_models import write_model
+from tests.support.talks.nano_talks import held_out_kl, kept, nano, talked, write_codes
 
 
 def quantize(*args):

@@ -15,7 +15,12 @@ from quantize.checkpoint import target as target_module
 from quantize.checkpoint.checkpoint import open_checkpoint
 from quantize.checkpoint.target import make_target
 from quantize.recipe.recipes import RECIPES
-from tests.support.quantize_models import RAW_CONFIG, nn_quantized, random_weights, write_model
+from tests.support.models.quantize_models import (
+    RAW_CONFIG,
+    nn_quantized,
+    random_weights,
+    write_model,
+)
 
 SETTINGS = {"q4": (4, 32), "q8": (8, 64)}
 

@@ -15,7 +15,7 @@ from app.cli import main
 from moshi_mlx.config.presets import raw_preset
 from moshi_mlx.lm.model import Lm
 from moshi_mlx.weights.loading import save_lm
-from tests.support.frames import NARROW, narrow
+from tests.support.models.frames import NARROW, narrow
 
 MODELS = ("stt-1b", "stt-2.6b", "tts-1.6b", "tts-0.75b", "hibiki-1b", "hibiki-2b", "hibiki-zero")
 # Recipe -> mean error of the text logits at most, as a share of their spread.

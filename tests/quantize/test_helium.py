@@ -9,8 +9,8 @@ import pytest
 
 from app.cli import main
 from moshi_mlx.helium.model import load_helium
-from tests.support.helium_goldens import KYUTAI_CONFIG
-from tests.support.lm_goldens import GOLDEN
+from tests.support.models.helium_goldens import KYUTAI_CONFIG
+from tests.support.models.lm_goldens import GOLDEN
 
 
 def golden(name):

@@ -13,7 +13,7 @@ from quantize.checkpoint.place import LOCK
 from quantize.checkpoint.target import make_target
 from quantize.recipe.recipes import RECIPES
 from quantize.report.report import FILE
-from tests.support.quantize_models import write_model
+from tests.support.models.quantize_models import write_model
 from tests.support.tree import tree_digest
 
 

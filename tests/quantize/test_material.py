@@ -10,7 +10,7 @@ import soundfile
 from moshi_mlx.audio.file import read_mono
 from moshi_mlx.errors import MoshiError
 from quantize.calibrated.material import MIN_FRAMES, read_material, talk
-from tests.support.loaded import nano as shared_nano
+from tests.support.models.loaded import nano as shared_nano
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from app.cli import main
-from tests.support.quantize_models import RAW_CONFIG, write_model
+from tests.support.models.quantize_models import RAW_CONFIG, write_model
 
 PEER = os.environ.get("PEER_PYTHON")
 pytestmark = [

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import quantize as benchmark
-from tests.support.quantize_models import RAW_CONFIG, write_model
+from tests.support.models.quantize_models import RAW_CONFIG, write_model
 
 ROOT = Path(__file__).parents[2]
 # Slow enough to be met in the middle, whatever the machine.

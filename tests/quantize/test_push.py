@@ -13,7 +13,7 @@ import pytest
 
 from app.cli import main
 from quantize.push.push import model_card, read_report
-from tests.support.quantize_models import write_model
+from tests.support.models.quantize_models import write_model
 
 
 class Hub(ThreadingHTTPServer):

@@ -13,7 +13,7 @@ from moshi_mlx.weights.loading import load_lm
 from quantize.report.repetition import longest_loop, repetition
 from quantize.report.report import from_json, to_json
 from quantize.report.tables import judgement
-from tests.support.quantize_models import RAW_CONFIG, write_model
+from tests.support.models.quantize_models import RAW_CONFIG, write_model
 
 FRAMES = 12
 

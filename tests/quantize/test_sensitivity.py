@@ -20,8 +20,8 @@ from quantize.mixed.choice import choose
 from quantize.mixed.divergence import kl_divergence
 from quantize.mixed.sensitivity import Case, measure
 from quantize.mixed.units import CHOICES, Unit, units_of
-from tests.support.nano_talks import calibration_codes, held_out_kl, nano
-from tests.support.quantize_models import write_model
+from tests.support.models.quantize_models import write_model
+from tests.support.talks.nano_talks import calibration_codes, held_out_kl, nano
 
 
 def quantize(*args):

@@ -11,11 +11,11 @@ from app.cli import main
 from moshi_mlx.helium.model import load_helium
 from moshi_mlx.weights.loading import load_lm
 from quantize.checkpoint import checkpoint as checkpoint_module
-from tests.support.fake_hub import COMMIT, serving
-from tests.support.helium_goldens import KYUTAI_CONFIG
-from tests.support.lm_goldens import GOLDEN
-from tests.support.quantize_models import write_model
-from tests.talk.test_file import QUESTION, expected_answer, text_of, transcript
+from tests.support.fakes.fake_hub import COMMIT, serving
+from tests.support.models.helium_goldens import KYUTAI_CONFIG
+from tests.support.models.lm_goldens import GOLDEN
+from tests.support.models.quantize_models import write_model
+from tests.support.talks.nano_answers import QUESTION, expected_answer, text_of, transcript
 
 GREEDY = ["--text-temperature", "0", "--audio-temperature", "0", "--seed", "0"]
 
@@ -45,7 +45,7 @@ def repository(tmp_path, monkeypatch):
 def test_a_repository_is_fetched_and_named_with_its_commit(repository, tmp_path, monkeypatch):
     target = tmp_path / "out"
     monkeypatch.setattr(
-        "tests.support.fake_hub.MODEL", {}
+        "tests.support.fakes.fake_hub.MODEL", {}
     )  # sums of these files, not of the hub test's
     assert main(["quantize", "owner/tiny", str(target), "--revision", "v1"]) == 0
     made = json.loads((target / "config.json").read_text())["quantization"]

@@ -22,7 +22,7 @@ from moshi_mlx.lm.generator import LmGenerator
 from moshi_mlx.session.codec_beside import CodecBeside
 from moshi_mlx.session.one_graph import OneGraph
 from moshi_mlx.session.path import FramePath
-from tests.support.doctor_machines import M2_AIR
+from tests.support.fakes.doctor_machines import M2_AIR
 
 GIB = 2**30
 FEW = 60  # frames

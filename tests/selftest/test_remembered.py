@@ -23,7 +23,7 @@ from app.selftest.remembered import (
     recall,
     remember,
 )
-from tests.support.commands import parsed
+from tests.support.fakes.commands import parsed
 
 KEY = {"system": "Darwin 15.5", "chip": "Apple M2", "mlx": "0.32.4", "moshi_local": "0.1.0"}
 CODEC, CACHE = WrongPart("Mimi encodes", RUST), WrongPart("KV cache in 8 bit", KV_16)
@@ -170,7 +170,7 @@ def test_the_doctor_has_a_line_of_it(outcome, level: str, says: str) -> None:
 
 
 def test_a_whole_run_is_kept_and_a_part_of_it_is_not(tmp_path: Path, capsys) -> None:
-    from tests.support.doctor_machines import M2_AIR
+    from tests.support.fakes.doctor_machines import M2_AIR
 
     path = tmp_path / "selftest.json"
     wrong = PartResult("Mimi encodes", "off", 1.0, fallback=RUST)

@@ -29,8 +29,8 @@ from app.selftest.part import (
 from app.selftest.run import Runner
 from app.selftest.table import parts
 from moshi_mlx.errors import MoshiError, UsageError
-from tests.support.commands import parsed
-from tests.support.doctor_machines import M2_AIR, VM_WITHOUT_METAL
+from tests.support.fakes.commands import parsed
+from tests.support.fakes.doctor_machines import M2_AIR, VM_WITHOUT_METAL
 
 GOOD = PartResult("rotary positions", OK, 0.5, Deviation("step 7", 1e-6, 1e-4), fallback=NONE)
 WRONG = PartResult("KV cache in 8 bit", OFF, 0.5, Deviation("step 7", 0.5, 1e-4), fallback=KV_16)

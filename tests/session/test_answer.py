@@ -14,7 +14,7 @@ import moshi_mlx
 from moshi_mlx.errors import AudioError, ConfigError, DownloadError, MoshiError, WeightsError
 from moshi_mlx.hub import NANO
 from moshi_mlx.text.word import SpokenWords, Word
-from tests.support.loaded import nano as shared_nano
+from tests.support.models.loaded import nano as shared_nano
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 QUESTION = NANO / "samples" / "four_plus_three.wav"

@@ -17,9 +17,9 @@ from moshi_mlx.config.lm_config import SamplingConfig
 from moshi_mlx.errors import ConfigError, MoshiError
 from moshi_mlx.mimi import MimiConfig
 from moshi_mlx.moshi import Reply
-from tests.support.lm_goldens import GREEDY, golden, model
-from tests.support.loaded import nano as shared_nano
-from tests.support.mimi_goldens import TINY
+from tests.support.models.lm_goldens import GREEDY, golden, model
+from tests.support.models.loaded import nano as shared_nano
+from tests.support.models.mimi_goldens import TINY
 from tools.goldens.mimi_weights import random_mimi, save
 
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,8 @@ from moshi_mlx.errors import MoshiError
 from moshi_mlx.lm.generator import Forced, LmGenerator, Step
 from moshi_mlx.moshi import EarlyReply, Moshi, Reply, Session
 from moshi_mlx.session.codec_beside import CodecBeside
-from tests.support.cpu_codec import FRAME, SLOW_S, CpuCodec, moshi_with, overlaps
-from tests.support.loaded import nano as shared_nano
+from tests.support.fakes.cpu_codec import FRAME, SLOW_S, CpuCodec, moshi_with, overlaps
+from tests.support.models.loaded import nano as shared_nano
 
 
 def sound(frames: int) -> np.ndarray:

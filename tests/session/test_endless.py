@@ -16,10 +16,10 @@ import moshi_mlx
 from moshi_mlx.codec.rust import OVERLAP_FRAMES, RustCodec, rust_available
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.moshi import Moshi, Reply
-from tests.support.lm_goldens import GREEDY, golden, model
-from tests.support.mimi_goldens import TINY, full_size_file, snr_db, speech
+from tests.support.models.lm_goldens import GREEDY, golden, model
+from tests.support.models.mimi_goldens import TINY, full_size_file, snr_db, speech
+from tests.support.models.tiny_moshi import tiny_moshi
 from tests.support.process_memory import resident_bytes
-from tests.support.tiny_moshi import tiny_moshi
 
 FRAME = 1920
 WOBBLE_BYTES = 50_000  # what a step holds while it runs; an array a frame would be far more

@@ -8,7 +8,7 @@ from moshi_mlx.audio.file import read_mono
 from moshi_mlx.hub import NANO
 from moshi_mlx.moshi import Moshi
 from moshi_mlx.provenance import Marker
-from tests.support.cpu_codec import CpuCodec, moshi_with
+from tests.support.fakes.cpu_codec import CpuCodec, moshi_with
 
 FRAME = 1920
 QUESTION = NANO / "samples" / "four_plus_three.wav"

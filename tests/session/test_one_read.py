@@ -17,8 +17,8 @@ from moshi_mlx.moshi import Moshi, Session
 from moshi_mlx.session.codec_beside import CodecBeside
 from moshi_mlx.session.path import FramePath, MakePath, path_for
 from tests.support.device_reads import Reads, leaves
-from tests.support.loaded import nano as shared_nano
-from tests.support.tiny_moshi import tiny_moshi
+from tests.support.models.loaded import nano as shared_nano
+from tests.support.models.tiny_moshi import tiny_moshi
 
 FRAME = 1920
 

@@ -11,8 +11,8 @@ from app.audio.stream.port import Capture, EndOfInput
 from app.audio.virtual_port import ArraySource, VirtualPort
 from app.cli import main
 from app.speech.listening import Listening
-from tests.support.endings import Command, until
-from tests.support.heard_words import GOLDEN, WORD, heard_words
+from tests.support.fakes.heard_words import GOLDEN, WORD, heard_words
+from tests.support.processes.endings import Command, until
 
 FRAME = 1920
 

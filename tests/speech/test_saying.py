@@ -12,8 +12,8 @@ from app.audio.loudspeaker import AHEAD_S, Loudspeaker
 from app.speech.saying import READY_FRAMES, Saying, written
 from moshi_mlx.errors import AudioError, MoshiError
 from moshi_mlx.provenance import Marker, mark
-from tests.support.small_speaker import with_codec
-from tests.support.sound_fakes import Card
+from tests.support.fakes.sound_fakes import Card
+from tests.support.models.small_speaker import with_codec
 
 GREEDY: Any = {"text_temperature": 0.0, "audio_temperature": 0.0}
 TEXT = "Do you hear me? Yes, I do!"

@@ -14,8 +14,8 @@ from app.audio.stream.port import Capture, EndOfInput
 from app.audio.virtual_port import ArraySource, VirtualPort
 from app.cli import main
 from app.speech.translating import Translating
-from tests.support.endings import Command, until
-from tests.support.small_speaker import with_codec
+from tests.support.models.small_speaker import with_codec
+from tests.support.processes.endings import Command, until
 
 FRAME = 1920
 GREEDY = {"text_temperature": 0.0, "audio_temperature": 0.0, "seed": 0}

@@ -10,8 +10,8 @@ import moshi_mlx
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.generator import Forced, LmGenerator
 from moshi_mlx.lm.model import Lm
-from tests.support.lm_goldens import GOLDEN, GREEDY, conditions, golden, guidance, model
-from tests.support.talks import fed, said, steps, user_codes
+from tests.support.models.lm_goldens import GOLDEN, GREEDY, conditions, golden, guidance, model
+from tests.support.talks.lm_talks import fed, said, steps, user_codes
 
 BASE = GOLDEN / "persona" / "base"
 ARRAYS = golden("persona/prompt")

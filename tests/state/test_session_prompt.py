@@ -13,10 +13,10 @@ from moshi_mlx.lm.state.prompt_cache import ENDING, PromptCache, prompts_folder
 from moshi_mlx.moshi import Moshi
 from moshi_mlx.session.codec_beside import CodecBeside
 from moshi_mlx.session.path import MakePath, path_for
-from tests.support.lm_goldens import GREEDY
-from tests.support.personaplex import ARRAYS, CONSTANTS, FOLDER, small_personaplex
-from tests.support.talks import fed, steps, user_codes
-from tests.support.tiny_moshi import tiny_moshi
+from tests.support.models.lm_goldens import GREEDY
+from tests.support.models.personaplex import ARRAYS, CONSTANTS, FOLDER, small_personaplex
+from tests.support.models.tiny_moshi import tiny_moshi
+from tests.support.talks.lm_talks import fed, steps, user_codes
 
 FRAME = 1920
 

@@ -12,9 +12,9 @@ from moshi_mlx.moshi import Moshi, Reply, Session
 from moshi_mlx.session.codec_beside import CodecBeside
 from moshi_mlx.session.kept import session_facts
 from moshi_mlx.session.path import path_for
-from tests.support.cpu_codec import CpuCodec, moshi_with
-from tests.support.mimi_goldens import full_size_file
-from tests.support.tiny_moshi import tiny_moshi
+from tests.support.fakes.cpu_codec import CpuCodec, moshi_with
+from tests.support.models.mimi_goldens import full_size_file
+from tests.support.models.tiny_moshi import tiny_moshi
 
 FRAME = 1920
 OPTIONS = {"text_temperature": 0.8, "audio_top_k": 20}

@@ -19,9 +19,9 @@ from moshi_mlx.generator import LmGenerator
 from moshi_mlx.lm.model import Lm
 from moshi_mlx.lm.sampling import samplers
 from moshi_mlx.tensor_files.header import read_header
-from tests.support.lm_goldens import GOLDEN, GREEDY, conditions, guidance, model
-from tests.support.lm_goldens import tensors as tensors_of
-from tests.support.talks import said, steps, user_codes
+from tests.support.models.lm_goldens import GOLDEN, GREEDY, conditions, guidance, model
+from tests.support.models.lm_goldens import tensors as tensors_of
+from tests.support.talks.lm_talks import said, steps, user_codes
 
 ROOT = Path(__file__).parents[2]
 PERSONA = GOLDEN / "persona"
@@ -138,7 +138,7 @@ def test_a_warm_up_after_resuming_changes_nothing() -> None:
 PROCESS = """
 import sys
 import moshi_mlx
-from tests.support.talks import said, steps, user_codes
+from tests.support.talks.lm_talks import said, steps, user_codes
 lm = moshi_mlx.load_lm(sys.argv[1], dtype="float32")
 print(said(steps(lm.resume(sys.argv[2]), user_codes(lm, 60)[20:])).tolist())
 """

@@ -1,9 +1,12 @@
 """What the system counts for this process, beside what MLX counts."""
 
+import os
 from pathlib import Path
 
 
 def resident_bytes() -> int | None:
     """Linux's count, None elsewhere."""
     statm = Path("/proc/self/statm")
-    return int(statm.read_text().split()[1]) * 4096 if statm.exists() else None
+    if not statm.exists():
+        return None
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

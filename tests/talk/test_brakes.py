@@ -15,8 +15,8 @@ from app.talk.chat import Chat, ChatOptions
 from app.talk.moshi_engine import MoshiEngine
 from moshi_mlx.clock import FRAME_SAMPLES
 from moshi_mlx.errors import MoshiError
-from tests.support.endings import until
-from tests.support.fake_engine import FakeEngine
+from tests.support.fakes.fake_engine import FakeEngine
+from tests.support.processes.endings import until
 
 
 class FedSound(QueuePort):

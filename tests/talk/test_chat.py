@@ -7,7 +7,7 @@ import sys
 import soundfile
 
 from moshi_mlx.hub import NANO
-from tests.support.chat_process import check_answer
+from tests.support.processes.chat_process import check_answer
 
 GREEDY = ["--seed", "0", "--text-temperature", "0", "--audio-temperature", "0"]
 

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from moshi_mlx.hub import NANO
-from tests.support.chat_process import CHAT, ChatProcess, check_take, takes_in
+from tests.support.processes.chat_process import CHAT, ChatProcess, check_take, takes_in
 
 QUESTION = str(NANO / "samples" / "four_plus_three.wav")
 ENDLESS = ("--virtual-input", QUESTION, "--tail", "600")
@@ -81,7 +81,7 @@ def test_a_model_or_codec_that_raises(tmp_path, module, where, error, line):
 DECODER_ON_THE_CPU = """
 import numpy as np
 import moshi_mlx.moshi as moshi
-from tests.support.cpu_codec import CpuCodec, CpuStream
+from tests.support.fakes.cpu_codec import CpuCodec, CpuStream
 class Panics(CpuStream):
     def encode(self, frame):
         return np.zeros(8, np.int32)

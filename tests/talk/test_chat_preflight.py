@@ -10,8 +10,8 @@ import threading
 import pytest
 
 from moshi_mlx.hub import NANO
-from tests.support import fake_hub
-from tests.support.chat_process import ChatProcess, check_answer
+from tests.support.fakes import fake_hub
+from tests.support.processes.chat_process import ChatProcess, check_answer
 
 NAME = "kyutai/moshiko-mlx-q4"
 QUESTION = str(NANO / "samples" / "four_plus_three.wav")

@@ -15,9 +15,9 @@ import soundfile
 from moshi_mlx.audio.file import read_mono
 from moshi_mlx.clock import FRAME_SAMPLES
 from moshi_mlx.hub import NANO
-from tests.support.chat_process import check_take, takes_in
-from tests.support.loaded import nano as shared_nano
-from tests.support.pulse import Pulse, needs_pulse
+from tests.support.models.loaded import nano as shared_nano
+from tests.support.processes.chat_process import check_take, takes_in
+from tests.support.processes.pulse import Pulse, needs_pulse
 
 MAX_BYTES = 10_000_000
 SEVEN = "Four plus three is seven."

@@ -16,10 +16,10 @@ from app.audio.virtual_port import ArraySource, RealtimePort
 from app.talk.chat import Chat, ChatOptions
 from moshi_mlx.hub import NANO
 from quantize.checkpoint.place import LOCK
-from tests.support.chat_process import GREEDY, check_take, takes_in
-from tests.support.endings import CLOSED, STATUS, Command, until
-from tests.support.fake_engine import FakeEngine
-from tests.support.quantize_models import RAW_CONFIG, write_model
+from tests.support.fakes.fake_engine import FakeEngine
+from tests.support.models.quantize_models import RAW_CONFIG, write_model
+from tests.support.processes.chat_process import GREEDY, check_take, takes_in
+from tests.support.processes.endings import CLOSED, STATUS, Command, until
 
 QUESTION = NANO / "samples" / "four_plus_three.wav"
 SOON_S = 60.0  # on a busy machine; the program's own deadline is 2 s, tested on an idle one

@@ -1,6 +1,5 @@
 """`moshi file`: any sound file in, both sides out in step, and every bad input in one line."""
 
-import json
 import os
 import re
 import resource
@@ -25,29 +24,16 @@ from moshi_mlx.moshi import Moshi, Session
 from moshi_mlx.output.whole_file import OutputError
 from moshi_mlx.session.answering import Answer
 from moshi_mlx.text.word import Word
-from tests.support.cpu_codec import SLOW_S, CpuCodec, moshi_with
+from tests.support.fakes.cpu_codec import SLOW_S, CpuCodec, moshi_with
+from tests.support.talks.nano_answers import QUESTION, expected_answer, text_of, transcript
 
 NANO = Path(moshi_mlx.__file__).parent / "nano"
-QUESTION = NANO / "samples" / "four_plus_three.wav"
 GREEDY = ["--text-temperature", "0", "--audio-temperature", "0", "--seed", "0"]
 RATE = 24_000
 
 
 def moshi_file(*arguments: object) -> int:
     return main(["file", *map(str, arguments), "--model", "nano"])
-
-
-def transcript(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def text_of(rows: list[dict]) -> str:
-    return " ".join(row["text"] for row in rows)
-
-
-def expected_answer() -> str:
-    answers = json.loads((NANO / "questions.json").read_text(encoding="utf-8"))["answers"]
-    return next(a["answer"] for a in answers if "four plus three" in a["questions"])
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from app.talk.moshi_engine import MoshiEngine, MoshiTalk
 from app.talk.session import TalkSession
 from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.hub import NANO
-from tests.support.loaded import nano as shared_nano
-from tests.support.tiny_moshi import tiny_moshi
+from tests.support.models.loaded import nano as shared_nano
+from tests.support.models.tiny_moshi import tiny_moshi
 
 PAD = 3
 GREEDY = Settings(seed=0, text_temperature=0.0, audio_temperature=0.0)

@@ -5,7 +5,6 @@ the model's replies, sample for sample. Half a minute always, the hour with `mak
 """
 
 import gc
-import os
 import random
 import threading
 from collections import deque
@@ -22,7 +21,8 @@ from app.talk.engine import Engine, EngineReply, EngineTalk
 from app.talk.moshi_engine import MoshiEngine
 from app.talk.session import TalkSession
 from moshi_mlx.clock import FRAME_SAMPLES, SAMPLE_RATE_HZ
-from tests.support.tiny_moshi import tiny_moshi
+from tests.support.models.tiny_moshi import tiny_moshi
+from tests.support.process_memory import resident_bytes
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
 MODULUS = 1 << 24  # integers below it, times 2**-25, are exact in float32
@@ -123,10 +123,6 @@ class Hour:
 
 def numbers(first: int, n: int) -> np.ndarray:
     return ((np.arange(first, first + n) % MODULUS) / (2 * MODULUS)).astype(np.float32)
-
-
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def system_threads() -> int:

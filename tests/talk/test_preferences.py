@@ -14,7 +14,7 @@ from app.commands import chat
 from app.options.preferences import default_path, read
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.hub import NANO
-from tests.support.chat_process import ChatProcess, check_answer, takes_in
+from tests.support.processes.chat_process import ChatProcess, check_answer, takes_in
 
 QUESTION = str(NANO / "samples" / "four_plus_three.wav")
 

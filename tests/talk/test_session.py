@@ -21,28 +21,8 @@ from app.talk.conversation import splice
 from app.talk.session import TalkSession
 from moshi_mlx.clock import FRAME_SAMPLES
 from moshi_mlx.errors import MoshiError
-from tests.support.fake_engine import FakeEngine
-
-
-def wait_for(condition, timeout_s=60.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.002)
-
-
-class Talking:
-    """A started session on a QueuePort whose events and replies are kept."""
-
-    def __init__(self, engine=None):
-        self.events, self.replies = [], []
-        self.session = TalkSession(lambda: engine or FakeEngine())
-        self.session.subscribe(self.events.append)
-        self.port = QueuePort(self.replies.append)
-        self.session.start()
-
-    def of(self, kind):
-        return [event for event in self.events if isinstance(event, kind)]
+from tests.support.fakes.fake_engine import FakeEngine
+from tests.support.talks.talking import Talking, frame, wait_for
 
 
 @pytest.fixture
@@ -57,10 +37,6 @@ def talking():
     for one in made:
         assert one.session.stop()
     assert not [t for t in threading.enumerate() if t.name == "moshi-model"]
-
-
-def frame(value):
-    return np.full(FRAME_SAMPLES, value, np.float32)
 
 
 def test_every_frame_in_comes_back_as_its_own_reply(talking):

@@ -15,11 +15,11 @@ from app.recording.recorder import Recorder
 from app.talk.engine import EngineReply
 from app.talk.session import TalkSession
 from moshi_mlx.clock import FRAME_SAMPLES
-from tests.audio.test_playout import Numbers
-from tests.support.chat_process import check_take
-from tests.support.cpu_codec import overlaps
-from tests.support.fake_engine import BehindEngine, FakeEngine, FakeTalk
-from tests.talk.test_session import frame, wait_for
+from tests.support.fakes.cpu_codec import overlaps
+from tests.support.fakes.fake_engine import BehindEngine, FakeEngine, FakeTalk
+from tests.support.processes.chat_process import check_take
+from tests.support.talks.numbered import Numbers
+from tests.support.talks.talking import frame, wait_for
 
 SLOW_S = 0.05
 

@@ -13,7 +13,7 @@ from app.talk.chat import Snapshot
 from app.talk.ending import counted_frames, ending
 from app.talk.session import TalkSession
 from moshi_mlx.clock import FRAME_SAMPLES
-from tests.support.fake_engine import FakeEngine
+from tests.support.fakes.fake_engine import FakeEngine
 
 FRAMES = 12
 TALKED = Status(frames=525, seed=7)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,13 +10,12 @@ import pytest
 import soundfile
 
 from moshi_mlx.hub import NANO
-from tests.support import browser
-from tests.support.web_process import moshi_web
+from tests.support.processes import browser
+from tests.support.processes.browser import OUT, PATIENCE_MS
+from tests.support.processes.web_process import moshi_web
 
-OUT = Path(__file__).parents[2] / "out" / "web"  # screenshots, kept as CI output
 ANSWER = "Four plus three is seven."
 LEAD_S = 2.0
-PATIENCE_MS = 90_000.0  # for what takes a second on an idle machine
 
 pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support import browser
-from tests.support.web_process import moshi_web
-from tests.web.test_browser import OUT, PATIENCE_MS
+from tests.support.processes import browser
+from tests.support.processes.browser import OUT, PATIENCE_MS
+from tests.support.processes.web_process import moshi_web
 
 SMALL_PHONE = {"width": 360, "height": 740}
 LEAST_TOUCH_PX = 44  # WCAG 2.2, 2.5.5

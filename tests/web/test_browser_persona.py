@@ -3,9 +3,9 @@
 import pytest
 
 from moshi_mlx.hub import NANO
-from tests.support import browser
-from tests.support.speaking_persona import speaking_persona
-from tests.support.web_process import moshi_web
+from tests.support.models.speaking_persona import speaking_persona
+from tests.support.processes import browser
+from tests.support.processes.web_process import moshi_web
 
 PATIENCE_MS = 90_000.0
 

@@ -4,9 +4,9 @@ import urllib.parse
 
 import pytest
 
-from tests.support import browser
-from tests.support.web_process import moshi_web
-from tests.web.test_browser import OUT, PATIENCE_MS
+from tests.support.processes import browser
+from tests.support.processes.browser import OUT, PATIENCE_MS
+from tests.support.processes.web_process import moshi_web
 
 pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
 NAME = "moshi.test"  # not localhost: http gives no microphone there

@@ -13,7 +13,7 @@ import pytest
 from app.cli import main
 from app.commands import web
 from app.web import params
-from tests.support.web_process import moshi_web
+from tests.support.processes.web_process import moshi_web
 
 
 def refused(capsys, *args: str) -> str:

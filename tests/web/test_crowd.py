@@ -13,8 +13,8 @@ import pytest
 
 from app.web.door import MAX_PER_ADDRESS, Door
 from app.web.protocol import Kind
-from tests.support.web_fakes import pcm_message, receive, running
-from tests.support.web_process import moshi_web
+from tests.support.fakes.web_fakes import pcm_message, receive, running
+from tests.support.processes.web_process import moshi_web
 
 HALF = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Half: "
 SILENCE = pcm_message(np.zeros(1920, np.float32))

@@ -15,8 +15,8 @@ import pytest
 import sphn
 
 from app.web.protocol import Kind
-from tests.support.web_fakes import pcm_message, receive
-from tests.support.web_process import moshi_web
+from tests.support.fakes.web_fakes import pcm_message, receive
+from tests.support.processes.web_process import moshi_web
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc tells what a process holds")
 BLOCK = np.full(1920, 0.1, np.float32)

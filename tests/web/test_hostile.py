@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from app.web.line import CLOSE_BUSY
 from app.web.protocol import Kind
-from tests.support.web_fakes import Running, pcm_message, receive, running
+from tests.support.fakes.web_fakes import Running, pcm_message, receive, running
 
 BLOCK = np.full(1920, 0.1, np.float32)
 MESSAGES = 20  # in one example

@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 from moshi_mlx.hub import NANO
-from tests.support.pulse import Pulse, needs_pulse
-from tests.support.web_process import moshi_web
+from tests.support.processes.pulse import Pulse, needs_pulse
+from tests.support.processes.web_process import moshi_web
 
 PEER = os.environ.get("PEER_PYTHON")
 # Their package's __init__ imports torch, which the client doesn't need.

@@ -8,7 +8,14 @@ import pytest
 from app.web import line as web_line
 from app.web.protocol import Kind
 from moshi_mlx.errors import MoshiError
-from tests.support.web_fakes import FakeEngine, Running, close_of, eventually, receive, running
+from tests.support.fakes.web_fakes import (
+    FakeEngine,
+    Running,
+    close_of,
+    eventually,
+    receive,
+    running,
+)
 
 WAIT = "?codec=pcm&wait=1"
 

@@ -24,7 +24,7 @@ from app.web.certificates.tls import LOOPBACK
 from app.web.protocol import Kind
 from app.web.security import Guard
 from moshi_mlx.errors import MoshiError
-from tests.support.web_fakes import close_of, receive, running
+from tests.support.fakes.web_fakes import close_of, receive, running
 
 HEADERS = ("Host", "Origin", "Sec-Fetch-Site")
 

@@ -22,8 +22,8 @@ from app.web.protocol import Kind
 from app.web.recordings import Recordings
 from app.web.server import WebServer
 from moshi_mlx.errors import AudioError
-from tests.support.fake_engine import BehindEngine
-from tests.support.web_fakes import (
+from tests.support.fakes.fake_engine import BehindEngine
+from tests.support.fakes.web_fakes import (
     PATIENCE_S,
     FakeEngine,
     close_of,

@@ -9,8 +9,8 @@ import urllib.request
 
 import pytest
 
-from tests.support import browser
-from tests.support.web_process import moshi_web
+from tests.support.processes import browser
+from tests.support.processes.web_process import moshi_web
 
 pytestmark = [
     pytest.mark.skipif(bool(browser.missing()), reason=browser.missing()),

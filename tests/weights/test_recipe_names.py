@@ -21,9 +21,9 @@ from moshi_mlx.weights.recipes import RECIPES, name_of, smaller_than
 from quantize.checkpoint.checkpoint import open_checkpoint
 from quantize.checkpoint.target import make_target
 from quantize.recipe.recipes import find_recipe
-from tests.support.doctor_machines import M1_8GB, M1_MAX, M2_AIR, M4_MAX
-from tests.support.recipe_models import cached, seven_b, small, without_provenance
-from tests.support.web_fakes import FakeEngine, running
+from tests.support.fakes.doctor_machines import M1_8GB, M1_MAX, M2_AIR, M4_MAX
+from tests.support.fakes.web_fakes import FakeEngine, running
+from tests.support.models.recipe_models import cached, seven_b, small, without_provenance
 
 NAMES = ("q4", "q8", "bf16", "mxfp4", "mixed-4-6")
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+OUT = Path(__file__).parents[3] / "out" / "web"  # screenshots, kept as CI output
+PATIENCE_MS = 90_000.0  # for what takes a second on an idle machine
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1200, "height": 780}

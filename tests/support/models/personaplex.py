@@ -6,7 +6,7 @@ from typing import Any
 
 import moshi_mlx
 from moshi_mlx.lm.model import Lm
-from tests.support.lm_goldens import GOLDEN, golden
+from tests.support.models.lm_goldens import GOLDEN, golden
 
 FOLDER = GOLDEN / "persona" / "personaplex"
 ARRAYS = golden("persona/personaplex")

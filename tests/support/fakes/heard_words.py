@@ -16,7 +16,7 @@ import numpy as np
 import moshi_mlx
 from moshi_mlx.stt import Transcriber
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "dsm_stt"
+GOLDEN = Path(__file__).parents[2] / "golden" / "dsm_stt"
 FRAME, PERIOD = 1920, 25
 WORD, PAD, EPAD = "a", 3, 0
 DELAY_S = json.loads((GOLDEN / "config.json").read_text())["stt_config"]["audio_delay_seconds"]

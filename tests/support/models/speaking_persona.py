@@ -12,7 +12,7 @@ from moshi_mlx.config.reading import parse_config
 from moshi_mlx.hub import NANO
 from moshi_mlx.text.tokenizer import TextTokenizer
 from moshi_mlx.weights.loading import save_lm
-from tests.support.mimi_goldens import TINY
+from tests.support.models.mimi_goldens import TINY
 from tools.goldens.mimi_weights import random_mimi, save
 
 CONTEXT = 200

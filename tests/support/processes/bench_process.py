@@ -6,7 +6,7 @@ from pathlib import Path
 
 from app import cli
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def moshi(*argv: str, **options) -> subprocess.Popen:

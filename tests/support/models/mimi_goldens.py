@@ -17,7 +17,7 @@ from moshi_mlx.mimi import Mimi
 from moshi_mlx.mimi.config import CONFIG_NAME
 from tools.goldens.mimi_weights import KYUTAI, random_mimi, save
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 TINY = GOLDEN / "tiny_mimi" / "model.safetensors"
 ALL = 6  # codebooks of the tiny one
 FULL_SIZE = KYUTAI | {"quantizer": KYUTAI["quantizer"] | {"n_q": 8}}

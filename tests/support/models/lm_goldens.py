@@ -10,7 +10,7 @@ import numpy as np
 import moshi_mlx
 from moshi_mlx.lm.model import Lm
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 MODELS = ("lm_moshi", "lm_stt", "lm_tts")
 GREEDY: dict[str, Any] = {"text_temperature": 0.0, "audio_temperature": 0.0}
 

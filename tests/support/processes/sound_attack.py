@@ -1,6 +1,6 @@
 """Holds a talk over the sound card in its environment and attacks its sound process.
 
-    python tests/support/sound_attack.py TIMES SIGNAL
+    python tests/support/processes/sound_attack.py TIMES SIGNAL
 
 Prints one line of JSON: what was lost each time, and whether all the samples are in their places.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from app.audio.device_sound import DeviceSound
 from moshi_mlx.clock import SAMPLE_RATE_HZ

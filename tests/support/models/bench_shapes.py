@@ -33,7 +33,7 @@ SMALL = {
 
 def small_shape(folder: Path, **changes) -> Path:
     """A `config.json` with nano's codec beside it, as a person would hand it in."""
-    nano = Path(__file__).parents[2] / "moshi_mlx" / "nano"
+    nano = Path(__file__).parents[3] / "moshi_mlx" / "nano"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "mimi_config.json").write_bytes((nano / "mimi_config.json").read_bytes())
     path = folder / "config.json"

@@ -5,10 +5,10 @@ import shutil
 from pathlib import Path
 
 from moshi_mlx.hub import NANO
-from tests.support.mimi_goldens import TINY
+from tests.support.models.mimi_goldens import TINY
 from tools.goldens.mimi_weights import random_mimi, save
 
-PERSONA = Path(__file__).parents[1] / "golden" / "persona"
+PERSONA = Path(__file__).parents[2] / "golden" / "persona"
 
 
 def talking_folder(

@@ -11,7 +11,7 @@ from moshi_mlx.errors import MoshiError
 from moshi_mlx.hub import NANO
 from moshi_mlx.moshi import Moshi
 from moshi_mlx.text.tokenizer import TextTokenizer
-from tests.support.bench_shapes import SMALL
+from tests.support.models.bench_shapes import SMALL
 
 FRAME = 1920
 SIXTEEN = {"n_q": 16, "dep_q": 8, "delays": [0, *[0, *[1] * 7] * 2]}  # Kyutai's 8 + 8 codebooks

@@ -8,8 +8,8 @@ from moshi_mlx.hub import NANO
 from moshi_mlx.lm.model import Lm
 from moshi_mlx.moshi import Moshi
 from moshi_mlx.text.tokenizer import TextTokenizer
-from tests.support.lm_goldens import model
-from tests.support.mimi_goldens import TINY
+from tests.support.models.lm_goldens import model
+from tests.support.models.mimi_goldens import TINY
 from tools.goldens.mimi_weights import random_mimi, save
 
 

@@ -9,9 +9,9 @@ import moshi_mlx
 from moshi_mlx.audio.file import read_mono
 from quantize.calibrated.material import read_material, talk
 from quantize.mixed.divergence import kl_divergence
-from tests.support.loaded import nano
+from tests.support.models.loaded import nano
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 QUESTIONS = GOLDEN / "questions.flac"  # 27 s of other voices
 KEPT = GOLDEN / "nano_talks.npz"  # what `talked` gave once: a talk of 75 s costs its time
 
@@ -29,7 +29,7 @@ def talked() -> dict[str, np.ndarray]:
 
 @cache
 def kept() -> dict[str, np.ndarray]:
-    """`talked`, as it was when `python -m tests.support.nano_talks` was last run."""
+    """`talked`, as it was when `python -m tests.support.talks.nano_talks` was last run."""
     with np.load(KEPT) as found:
         return {name: found[name].astype(np.int32) for name in found.files}
 

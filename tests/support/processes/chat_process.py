@@ -9,7 +9,7 @@ from pathlib import Path
 
 import soundfile
 
-from tests.support.endings import nothing_ignored
+from tests.support.processes.endings import nothing_ignored
 
 GREEDY = ("--seed", "0", "--text-temperature", "0", "--audio-temperature", "0")
 CHAT = ("chat", "--model", "nano", "--plain", *GREEDY)

@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CLOSED = "terminal closed"  # beside the signals, a way to end
 STATUS = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143, CLOSED: 129}
 

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 
 
 def with_codec(folder: Path, model: str = "dsm_tts") -> Path:

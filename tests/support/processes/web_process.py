@@ -8,8 +8,8 @@ import threading
 import time
 from collections.abc import Iterator
 
-from tests.support.chat_process import both
-from tests.support.endings import nothing_ignored
+from tests.support.processes.chat_process import both
+from tests.support.processes.endings import nothing_ignored
 
 
 class WebProcess:
