@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # An environment of its own with Kyutai's packages from PyPI, as peers: tools/peer_env.sh .venv-peer
-# Without torch: their Python client and moshi_mlx don't need it, so dependencies are named here.
+# Their dependencies are named here: what their Python client, moshi_mlx and the language models of
+# `moshi` need, and no more. torch comes through pip, which knows where this machine has its wheels
+# for the CPU; where it knows of none, Linux gets the gigabytes of those for CUDA.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv-peer}
@@ -16,5 +18,6 @@ mlx=mlx
 [ "$(uname -s)" = Linux ] && mlx='mlx[cpu]'
 "${install[@]}" "$mlx" numpy safetensors sentencepiece huggingface_hub sounddevice aiohttp tqdm \
     'sphn>=0.2,<0.3' 'rustymimi>=0.4.1'
+"$venv/bin/python" -m pip install -q --disable-pip-version-check torch==2.13.0 einops
 "${install[@]}" --no-deps moshi_mlx==0.3.0 moshi==0.2.13
 touch "$venv/.installed"

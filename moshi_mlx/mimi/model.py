@@ -226,6 +226,13 @@ class MimiStream:
         mx.eval(pcm, self.decoder_state)
         return np.array(pcm)
 
+    def follow(self, codes: np.ndarray) -> None:
+        """Go on as if int [K, frames] had been decoded: many frames at a time, and no sound."""
+        for start in range(0, codes.shape[1], CHUNK_FRAMES):
+            chunk = mx.array(codes[None, :, start : start + CHUNK_FRAMES])
+            _, self.decoder_state = self._mimi._decode_frames(chunk, self.decoder_state)
+            mx.eval(self.decoder_state)
+
     def encode_lazy(self, frame: mx.array) -> mx.array:
         """float [frame_samples] -> int32 [K], nothing evaluated or checked."""
         codes, self.encoder_state = self._mimi._encode_frames(frame[None], self.encoder_state)

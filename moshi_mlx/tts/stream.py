@@ -88,6 +88,8 @@ class SpeechStream:
         )
         self._line, self._made = DelayLine(config), _Made()
         self._codec = None if speaker.mimi is None else speaker.mimi.stream()
+        if self._codec is not None:  # its sound is what the voice goes on from
+            self._codec.follow(self._prefix[: self.n_q])
         self._complete, self._told = False, 0
 
     @property

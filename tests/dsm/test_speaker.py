@@ -95,6 +95,19 @@ def test_the_sound_is_that_of_the_codes(with_mimi):
     assert speech.word_times[0] == ("Hello.", speech.words[0][1] / FRAME_RATE_HZ)
 
 
+@pytest.mark.parametrize("n_q", [8, 3])
+def test_the_sound_goes_on_from_the_voice_that_was_heard_first(tmp_path, n_q):
+    """Its decoder has heard it too, over more frames than go through it at once."""
+    folder = with_codec(tmp_path / "model", "dsm_tts_prefix")
+    speaker = moshi_mlx.load_tts(folder, dtype="float32")
+    voice = np.random.default_rng(0).integers(0, 48, (8, 20))
+    speech = speaker.speak("Hello.", **GREEDY, prefix=voice, n_q=n_q)
+    said = speech.codes[:, speaker.delay_steps :]
+    assert np.array_equal(said[:, :20], voice[:n_q]) and speech.pcm is not None
+    whole = np.clip(speaker.mimi.decode(said), -1, 1)
+    assert np.allclose(speech.pcm, whole[20 * 1920 :], atol=1e-5)
+
+
 def test_silent_steps_do_not_run_the_depth_transformer(speakers):
     """Nothing but the text token is drawn there: the graph of a frame of no codebooks."""
     speaker = moshi_mlx.load_tts(GOLDEN / "dsm_tts", dtype="float32")
