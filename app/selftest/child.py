@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from moshi_mlx.backend.precision import exact_float32
+
 from .part import Deviation, Fallback, PartResult
 
 
@@ -32,6 +34,7 @@ def from_json(row: dict[str, Any]) -> PartResult:
 
 def main(names: Sequence[str]) -> None:
     """Every part of these names, in the order of the table."""
+    exact_float32()  # for this process and those that parts start
     from .examine import examine
     from .site import Site
     from .table import parts

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from moshi_mlx.backend.compiler import can_compile
+from moshi_mlx.backend.compiler import can_compile, uncompiled
 from moshi_mlx.backend.device import on_gpu
 
 DTYPES = {"fp32": mx.float32, "fp16": mx.float16, "bf16": mx.bfloat16}
@@ -34,13 +34,8 @@ class Site:
     @contextmanager
     def judge(self) -> Iterator[None]:
         """On the CPU and op by op: no C++ compiler is called, which a Mac may not have."""
-        mx.disable_compile()
-        try:
-            with mx.stream(mx.cpu):
-                yield
-        finally:
-            if self.compiles:
-                mx.enable_compile()
+        with uncompiled(self.compiles), mx.stream(mx.cpu):
+            yield
 
 
 def host(array: mx.array) -> np.ndarray:

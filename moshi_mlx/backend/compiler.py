@@ -2,19 +2,32 @@
 
 MLX's CPU backend calls a C++ compiler for compiled functions, mlx.nn's activations among them. It
 only asks whether `g++ --version` runs: a compiler that is there and fails would end a frame, so
-that one is tried out first, and without it everything runs uncompiled.
+that one is tried out first, and without it everything runs uncompiled. On a Mac without Apple's
+developer tools /usr/bin/g++ is there all the same: it opens a window that offers to install them.
 """
 
 import subprocess
+import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
 import mlx.core as mx
 
+DEVELOPER_TOOLS = ("/usr/bin/xcode-select", "-p")  # where they are; opens no window
+QUIET = {"capture_output": True, "timeout": 60.0}
+RunProgram = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+_uncompiled = ContextVar("uncompiled", default=False)
+
 
 def can_compile() -> bool:
     """Always on a GPU, on the CPU with a C++ compiler that works; if not, MLX is told so too."""
+    if _uncompiled.get():
+        return False
     if mx.default_device() != mx.Device(mx.cpu):
         return True
     if not compiler_works():
@@ -23,15 +36,32 @@ def can_compile() -> bool:
     return True
 
 
+@contextmanager
+def uncompiled(compiles: bool) -> Iterator[None]:
+    """Operation by operation while this holds, and no compiler is looked for.
+
+    compiles: whether MLX compiles otherwise; it can't be asked.
+    """
+    mx.disable_compile()
+    before = _uncompiled.set(True)
+    try:
+        yield
+    finally:
+        _uncompiled.reset(before)
+        if compiles:
+            mx.enable_compile()
+
+
 @cache
-def compiler_works() -> bool:
+def compiler_works(system: str = sys.platform, run: RunProgram = subprocess.run) -> bool:
     """Whether g++ makes a shared library."""
     with tempfile.TemporaryDirectory() as name:
         source, library = Path(name, "probe.cpp"), Path(name, "probe.so")
-        source.write_text("#include <cmath>\ndouble probe(double x) { return std::exp(x); }\n")
+        source.write_text("#include <cmath>\\ndouble probe(double x) { return std::exp(x); }\\n")
         command = ["g++", "-std=c++17", "-fPIC", "-shared", str(source), "-o", str(library)]
         try:
-            run = subprocess.run(command, capture_output=True, timeout=60)
+            if system == "darwin" and run(DEVELOPER_TOOLS, **QUIET).returncode != 0:
+                return False
+            return run(command, **QUIET).returncode == 0 and library.exists()
         except (OSError, subprocess.SubprocessError):
             return False
-        return run.returncode == 0 and library.exists()

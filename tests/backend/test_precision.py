@@ -11,6 +11,7 @@ from moshi_mlx.backend.precision import VARIABLE, exact_float32
 PARTS = {
     "a language model": "moshi_mlx.load_lm('nano')",
     "a codec": "moshi_mlx.load_mimi(NANO / 'mimi.safetensors')",
+    "a part of the self-test": "child.main(['products'])",
     "quantize": "main(['quantize', '/nowhere/at-all', '/tmp/x'])",
 }
 SCRIPT = """
@@ -18,6 +19,7 @@ import os, sys
 import mlx.core as mx
 import moshi_mlx
 from app.cli import main
+from app.selftest import child
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.hub import NANO
 first = []

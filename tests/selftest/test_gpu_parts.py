@@ -1,5 +1,6 @@
 """What only a GPU shows, run both ways on the CPU, and its faults."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -11,11 +12,15 @@ import pytest
 
 from app.bench.floor import Bandwidth
 from app.doctor.speed import Speed
+from app.selftest import probe
 from app.selftest.examine import examine
+from app.selftest.models import RIGHT
 from app.selftest.part import FAILED, NOT_HERE, OFF, OK
 from app.selftest.parts.device import LimitCheck, SpeedCheck
-from app.selftest.parts.frames import InPlaceCheck, WaitCheck, WarmUpCheck, pending
+from app.selftest.parts.frames import RING, InPlaceCheck, WaitCheck, WarmUpCheck, pending
 from app.selftest.site import Site
+from benchmarks.graph import UPDATES, is_view
+from benchmarks.step_graph import frame_of
 from moshi_mlx.backend.compiler import can_compile
 from moshi_mlx.codec.interface import CodecStream
 from moshi_mlx.lm.generator import LmGenerator
@@ -25,6 +30,7 @@ from moshi_mlx.session.path import FramePath
 from tests.support.fakes.doctor_machines import M2_AIR
 
 GIB = 2**30
+PAGE_BYTES = 16_384  # of an Apple GPU's memory
 FEW = 60  # frames
 compiling = pytest.mark.skipif(not can_compile(), reason="there is no C++ compiler that works")
 WAYS = [
@@ -130,6 +136,21 @@ def test_a_copy_of_a_ring_is_found() -> None:
     result = examine(InPlaceCheck(held=lambda buffers: buffers.arrays(), frames=FEW), site(False))
     assert result.status == OFF
     assert result.worst is not None and "within a frame" in result.worst.what
+
+
+def test_a_ring_is_far_more_than_what_a_frame_may_hold_on_metal() -> None:
+    """All that a frame's kernels write at once, in whole pages: no copy of a ring hides in it."""
+    lm = RIGHT.lm({**probe.SMALL_TALKER, "context": RING}, mx.bfloat16)
+    written = [
+        (shape, getattr(mx, kind.replace("bool", "bool_")).size)
+        for node in frame_of(lm).nodes(RING - 1)
+        if not is_view(node.name) and node.name not in UPDATES
+        for shape, kind in node.outputs
+    ]
+    pages = sum(-(-math.prod(shape) * size // PAGE_BYTES) for shape, size in written)
+    rings = lm.new_buffers()
+    half = rings.nbytes() / len(rings.rings) / 2
+    assert len(written) > 100 and 3 * pages * PAGE_BYTES < half
 
 
 def test_memory_that_grows_is_found() -> None:
