@@ -11,7 +11,7 @@ import pytest
 
 import moshi_mlx
 from moshi_mlx.stt import Prompt, Transcriber, Transcript
-from tests.support.heard_words import GOLDEN
+from tests.support.fakes.heard_words import GOLDEN
 from tests.support.torch_peer import TORCH_PEER, Arrays, made_by_torch
 
 pytestmark = TORCH_PEER

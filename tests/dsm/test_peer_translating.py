@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import moshi_mlx
-from tests.support.small_speaker import with_codec
+from tests.support.models.small_speaker import with_codec
 from tests.support.torch_peer import TORCH_PEER, Arrays, made_by_torch
 
 pytestmark = TORCH_PEER
