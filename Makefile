@@ -2,6 +2,8 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+# Half of the tests' time is waiting: for sound, processes, servers. One process a core, a file of tests in one of them.
+BESIDE := -n logical --maxprocesses 4 --dist loadfile
 
 .PHONY: setup test test-long test-peer lint demo docs nano wheels clean
 
@@ -12,7 +14,7 @@ $(STAMP): pyproject.toml constraints.txt tools/setup.sh
 	touch $(STAMP)
 
 test: $(STAMP)
-	$(PY) -m pytest -p tests.support.cpu_times --durations=15 -m "not long and not peer"
+	$(PY) -m pytest $(BESIDE) -p tests.support.cpu_times --durations=15 -m "not long and not peer"
 
 test-long: $(STAMP)
 	$(PY) -m pytest -m long --timeout=1800

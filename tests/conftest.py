@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 OWN = ("XDG_CONFIG_HOME", "XDG_STATE_HOME")
+# Before anybody imports numpy: its matrices are small here, and threads that wait for a core spin.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,6 +1,7 @@
 """moshi quantize for models that listen, speak and translate: every recipe, and what it costs."""
 
 import json
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,23 +43,37 @@ def text_logits(lm: Lm, codes: np.ndarray) -> np.ndarray:
     return np.array(lm.forward(codes)[0])[:, :-1]
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("model", MODELS)
-def test_a_model_of_delayed_streams(model: str, recipe: str, tmp_path: Path) -> None:
-    folder = written(model, tmp_path / "source")
-    assert main(["quantize", str(folder), str(tmp_path / "made"), "--recipe", recipe]) == 0
-    lm = moshi_mlx.load_lm(tmp_path / "made", dtype="float32")
+@dataclass(frozen=True)
+class Original:
+    """A model's folder, and what it says in float32 of some codes."""
+
+    folder: Path
+    codes: np.ndarray
+    logits: np.ndarray
+    nbytes: int
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def original(request, tmp_path_factory) -> Original:
+    folder = written(request.param, tmp_path_factory.mktemp("original") / request.param)
     whole = moshi_mlx.load_lm(folder, dtype="float32")
-    config = lm.config
-    rng = np.random.default_rng(0)
+    rng, config = np.random.default_rng(0), whole.config
     text = rng.integers(0, config.text_card_out, (1, 1, 12))
-    codes = rng.integers(0, config.card, (1, config.n_q, 12))
-    found, want = (text_logits(each, np.concatenate([text, codes], 1)) for each in (lm, whole))
+    codes = np.concatenate([text, rng.integers(0, config.card, (1, config.n_q, 12))], 1)
+    return Original(folder, codes, text_logits(whole, codes), size_of(whole))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_model_of_delayed_streams(original: Original, recipe: str, tmp_path: Path) -> None:
+    made, folder = tmp_path / "made", str(original.folder)
+    assert main(["quantize", folder, str(made), "--recipe", recipe]) == 0
+    lm = moshi_mlx.load_lm(made, dtype="float32")
+    found, want = text_logits(lm, original.codes), original.logits
     assert 0 < np.abs(found - want).mean() <= RECIPES[recipe] * want.std()
     options: dict[str, Any] = {"text_temperature": 0.0, "audio_temperature": 0.0}
-    step = lm.generator(**options).step(np.zeros(config.user_q, np.int32))
-    assert len(step.sampled) == config.dep_q
-    assert size_of(lm) < 0.6 * size_of(whole)  # of float32
+    step = lm.generator(**options).step(np.zeros(lm.config.user_q, np.int32))
+    assert len(step.sampled) == lm.config.dep_q
+    assert size_of(lm) < 0.6 * original.nbytes  # of float32
 
 
 def own_run(model: str, frames: int = 40) -> np.ndarray:

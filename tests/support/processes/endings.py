@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -27,6 +28,20 @@ def _as_from_a_shell(slave: int | None) -> None:
     nothing_ignored()
     if slave is not None:
         os.login_tty(slave)
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal: SIGTERM's is never Python's own, but ours."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"SigCgt:\s*(\w+)", status)[0], 16) >> (number - 1) & 1 == 1
+
+
+def until_ours(process: subprocess.Popen) -> None:
+    """Until a command's own handlers are there; before, a signal is Python's business."""
+    if Path("/proc/self/status").exists():
+        until(lambda: process.poll() is not None or catches(process.pid, signal.SIGTERM))
+    else:
+        time.sleep(3.0)
 
 
 class Command:
