@@ -131,7 +131,7 @@ def system_threads() -> int:
 
 @needs_proc
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("seconds", [32, pytest.param(3600, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [26, pytest.param(3600, marks=pytest.mark.long)])
 def test_every_sample_is_heard_and_played_once_in_flat_memory(tmp_path, seconds):
     engine = MoshiEngine(tiny_moshi(tmp_path), "tiny", "fp32")
     threads = threading.active_count()
