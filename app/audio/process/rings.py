@@ -24,6 +24,7 @@ class Rings:
         self.process = process
         self._swap = threading.Lock()  # held while the process changes, and for one read or write
         self._ended, self._xruns = False, (0, 0)
+        self._heard_s = 0.0  # what `heard_s` was at the last move
         self.held = False  # True: nothing is heard, the talk waits
 
     def now(self) -> float:
@@ -65,8 +66,8 @@ class Rings:
 
     @property
     def heard_s(self) -> float:
-        """When the microphone's newest sample arrived."""
-        return self.process.memory.get_s(m.HEARD_S)
+        """When the microphone's newest sample arrived, in whichever process."""
+        return max(self._heard_s, self.process.memory.get_s(m.HEARD_S))
 
     @property
     def xruns(self) -> tuple[int, int]:
@@ -90,5 +91,5 @@ class Rings:
                 write_ring(process.memory.played, 0, played)
                 process.ring.arrived(len(mic), since_s)
             process.playout.push(old.playout.waiting(), self.now())
-            self._xruns = self.xruns
+            self._xruns, self._heard_s = self.xruns, self.heard_s
             self.process = process
