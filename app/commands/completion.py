@@ -17,6 +17,28 @@ PERSONA_VOICES = [f"NAT{sex}{n}" for sex in "FM" for n in range(4)]
 PERSONA_VOICES += [f"VAR{sex}{n}" for sex in "FM" for n in range(5)]
 BASH_FOLDERS = "_shtab_moshi_quantize_pos_0_COMPGEN=_shtab_compgen_dirs"
 ZSH_COMMANDS = "_describe 'moshi quantize commands' _commands"
+# `moshi say --voice`: what the model has that the line names, or the usual one
+SAY_VOICES = "_moshi_say_voices"
+BASH_SAY_VOICES = """\
+_moshi_say_voices() {
+  local model=%(model)s i first="" last="$1"
+  for ((i = 1; i < COMP_CWORD; i++)); do
+    if [[ ${COMP_WORDS[i]} == --model ]]; then model=${COMP_WORDS[i + 1]}; fi
+  done
+  if [[ $1 == *,* ]]; then first="${1%%,*},"; last="${1##*,}"; fi
+  compgen -P "$first" -W "$(moshi voices "$model" --offline --names 2>/dev/null)" -- "$last"
+  compgen -f -- "$1"
+}
+"""
+ZSH_SAY_VOICES = """\
+_moshi_say_voices() {
+  local model=%(model)s at=${words[(I)--model]}
+  if (( at )); then model=${words[at + 1]}; fi
+  compset -P '*,'
+  compadd -- ${(f)"$(moshi voices $model --offline --names 2>/dev/null)"}
+  _files
+}
+"""
 FILES = ("FILE", "TOML", "WAV", "PATH")
 
 
@@ -28,8 +50,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import shtab
 
-    print(with_folders(shtab.complete(whole_parser(), args.shell), args.shell))
+    print(
+        with_folders(
+            shtab.complete(whole_parser(), args.shell, preamble=preamble(args.shell)), args.shell
+        )
+    )
     return 0
+
+
+def preamble(shell: str) -> str:
+    """Functions that a shell's script calls."""
+    from .say import DEFAULT_MODEL
+
+    functions = {"bash": BASH_SAY_VOICES, "zsh": ZSH_SAY_VOICES}
+    return functions.get(shell, "") % {"model": DEFAULT_MODEL}
 
 
 def with_folders(script: str, shell: str) -> str:
@@ -65,6 +99,9 @@ def mark_files(parser: argparse.ArgumentParser) -> None:
             continue
         if action.dest == "voice" and action.nargs is None and action.default is None:
             action.choices = [*KYUTAIS_VOICES, *PERSONA_VOICES]  # others are as good
+            continue
+        if action.dest in ("voice", "voices") and "say" in parser.prog.split():
+            action.complete = {"bash": SAY_VOICES, "zsh": SAY_VOICES}  # type: ignore[attr-defined]
             continue
         metavar = action.metavar if isinstance(action.metavar, str) else ""
         if metavar in FOLDERS:

@@ -1,9 +1,15 @@
-"""Say a text aloud, or into a file, while it is written; with the second each word starts at."""
+"""Say a text aloud, or into a file, while it is written; with the second each word starts at.
+
+moshi say "Hello."                                  heard
+moshi say - -o story.wav                            stdin, while it is written
+moshi say scripts.jsonl --output-dir speech         a list, a file each
+"""
 
 import argparse
 import json
 import signal
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,27 +21,44 @@ from moshi_mlx.errors import MoshiError, UsageError, printable
 from moshi_mlx.output.whole_file import check_outputs, whole_files
 
 from ..options.mark import add_mark_options, index_from, marking_from
-from ..options.model import adapter_from, add_force_option, add_lora_option, add_source_options
+from ..options.model import (
+    adapter_from,
+    add_force_option,
+    add_lora_option,
+    add_sampling_options,
+    add_source_options,
+    loading_from,
+)
+from ..options.numbers import Number
+from ..options.output_dir import add_output_dir_option, make_folder
 from ..provenance.index_writer import add_sound
 from ..provenance.origin import PROGRAM, Origin
 from ..provenance.seal import seal
-from ..speech.saying import Saying, written
+from ..speech.saying import Piece, Saying, in_turns, written
+from ..speech.script_list import VOICES_MAX, Script, read_scripts
 
 if TYPE_CHECKING:
     from moshi_mlx.tts import Speaker
+    from moshi_mlx.tts.voice_names import VoiceFinder
 
     from ..audio.loudspeaker import Loudspeaker
+    from ..provenance.marking import Marking
 
 DEFAULT_MODEL = "kyutai/tts-1.6b-en_fr"
-STDIN = "-"
-VOICES_MAX = 2
+STDIN, LIST = "-", ".jsonl"
+SLOWER_MAX, GUIDANCE_MAX = 2.0, 20.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("text", help='what to say; "-" reads stdin while it is written')
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "text",
+        help='what to say; "-" reads stdin while it is written; a .jsonl has a script a line',
+    )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="a .wav or .flac, in place of playing it"
     )
+    add_output_dir_option(parser, "where the files of a .jsonl go")
     parser.add_argument("--play", action="store_true", help="play it too, where --output is given")
     parser.add_argument(
         "--speaker", metavar="NAME", help="loudspeaker: a part of its name, or number"
@@ -44,76 +67,52 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--voice",
         action="append",
         default=[],
-        metavar="FILE",
-        help="a voice file of the model; a second one is the second speaker's",
+        metavar="NAME|FILE",
+        help="a voice of the model (`moshi voices`), or its file; a second one is the second "
+        "speaker's, who says every other line",
     )
-    parser.add_argument("--voices", metavar="A,B", help="both speakers' voice files at once")
+    parser.add_argument("--voices", metavar="A,B", help="both speakers' voices at once")
     parser.add_argument(
         "--json", action="store_true", help="print the words with their times as JSON"
     )
     pace = parser.add_argument_group("how it is said")
-    pace.add_argument("--guidance", type=float, metavar="COEF", help="how closely to the voice")
-    pace.add_argument("--codebooks", type=int, metavar="N", help="fewer are quicker and rougher")
     pace.add_argument(
-        "--slower", type=float, default=0.0, metavar="BONUS", help="-2 to 2 (default %(default)g)"
+        "--guidance",
+        type=Number(0, GUIDANCE_MAX),
+        metavar="COEF",
+        help="how closely to the voice",
     )
-    pace.add_argument("--seed", type=int, help="the same seed speaks the same")
-    pace.add_argument("--text-temperature", type=float, help="0 is greedy")
-    pace.add_argument("--audio-temperature", type=float, help="0 is greedy")
+    pace.add_argument(
+        "--codebooks",
+        type=Number(1, whole=True),
+        metavar="N",
+        help="fewer are quicker and rougher",
+    )
+    pace.add_argument(
+        "--slower",
+        type=Number(-SLOWER_MAX, SLOWER_MAX),
+        default=0.0,
+        metavar="BONUS",
+        help="-2 to 2 (default %(default)g)",
+    )
     add_force_option(parser)
     add_mark_options(parser)
     group = add_source_options(
         parser, "a folder or a Hugging Face repository (default: %(default)s)", DEFAULT_MODEL
     )
     add_lora_option(group)
+    add_sampling_options(parser, ("seed", "text_temperature", "audio_temperature"))
 
 
 def run(args: argparse.Namespace) -> int:
     voices = voices_from(args)
-    kind = None if args.output is None else kind_of(args.output)
-    if args.output is not None:
-        check_outputs([args.output], map(Path, voices), args.force)
-    check_arguments(args, voices)
-    marking = marking_from(args)
-    loudspeaker = loudspeaker_from(args)
-    try:
-        from moshi_mlx.tts import load_tts
-
-        speaker = load_tts(args.model, revision=args.revision, offline=args.offline, lora=args.lora)
-        if speaker.mimi is None:
-            raise MoshiError(f"{args.model} has no Mimi beside it: it gives codes, not sound")
-        saying = Saying(marking.marker(), loudspeaker, keeps=kind is not None or args.index)
-        interrupted = spoken(speaker, voices, args, saying)
-    finally:
-        if loudspeaker is not None:
-            loudspeaker.close()
-    if kind is not None and saying.samples:
-        keep(args, saying.pcm, kind, marking.kind)
-    if (index := index_from(args)) is not None and saying.samples:
-        add_sound(index, saying.pcm)
-    if args.json:
-        words = [{"word": word, "start": round(s, 3)} for word, s in saying.words]
-        print(json.dumps({"words": words}, ensure_ascii=False))
-    return 128 + signal.SIGINT if interrupted else 0
-
-
-def keep(args: argparse.Namespace, pcm: np.ndarray, kind: str, mark: str) -> None:
-    """The file, signed. Raises OutputError."""
-    origin = Origin(
-        args.model,
-        seed=args.seed,
-        revision=args.revision or "",
-        adapter=adapter_from(args),
-        mark=mark,
-    )
-    with whole_files(args.output) as (sound,):
-        write_samples(sound, pcm, kind, origin.note(), PROGRAM)
-        seal(sound, origin)
-    print(f"{printable(str(args.output))}: {len(pcm) / SAMPLE_RATE_HZ:.1f} s", file=sys.stderr)
+    is_list = args.text.endswith(LIST) and not any(map(str.isspace, args.text))
+    check_arguments(args, voices, is_list)
+    return say_list(args, voices) if is_list else say_text(args, voices)
 
 
 def voices_from(args: argparse.Namespace) -> list[str]:
-    """Voice files of one or two speakers. Raises UsageError."""
+    """Voices of one or two speakers as they were given. Raises UsageError."""
     if args.voices is None:
         return args.voice
     if args.voice:
@@ -121,35 +120,161 @@ def voices_from(args: argparse.Namespace) -> list[str]:
     return [voice.strip() for voice in args.voices.split(",")]
 
 
+def check_arguments(args: argparse.Namespace, voices: list[str], is_list: bool) -> None:
+    """Before a model is loaded. Raises MoshiError."""
+    if len(voices) > VOICES_MAX:
+        raise UsageError(f"{len(voices)} voices given; there are {VOICES_MAX} speakers at most")
+    if is_list:
+        if args.output_dir is None:
+            raise UsageError(f"{args.text} is a list: say where its files go with --output-dir DIR")
+        if args.output is not None or args.play or args.speaker is not None:
+            raise UsageError("a list goes into --output-dir: leave --output, --play, --speaker out")
+        return
+    if args.output_dir is not None:
+        raise UsageError("--output-dir is for a list, a .jsonl; of one text say -o FILE")
+    if args.output is not None and not args.play and args.speaker is not None:
+        raise UsageError("--speaker is for what is played: add --play, or leave --output out")
+    if args.text != STDIN and not args.text.strip():
+        raise MoshiError('there is nothing to say: give a text, or "-" to read it from stdin')
+
+
+def say_text(args: argparse.Namespace, voices: list[str]) -> int:
+    """One text, or stdin while it is written. Raises MoshiError."""
+    if args.output is not None:
+        kind_of(args.output)
+        check_outputs([args.output], map(Path, voices), args.force)
+    files = Voices(args).files(voices)
+    marking = marking_from(args)
+    loudspeaker = loudspeaker_from(args)
+    try:
+        speaker = speaker_from(args)
+        saying = Saying(loudspeaker, keeps=args.output is not None or args.index)
+        pieces = [args.text] if args.text != STDIN else written(sys.stdin)
+        try:
+            speak(speaker, in_turns(pieces, len(voices)), files, args, marking, saying, args.seed)
+            status = 0
+        except KeyboardInterrupt:  # what was said is kept
+            status = 128 + signal.SIGINT
+    finally:
+        if loudspeaker is not None:
+            loudspeaker.close()
+    if args.output is not None and saying.samples:
+        keep(args.output, saying.pcm, origin_from(args, marking, args.seed))
+    if (index := index_from(args)) is not None and saying.samples:
+        add_sound(index, saying.pcm)
+    if args.json:
+        print(json.dumps({"words": words_of(saying)}, ensure_ascii=False))
+    return status
+
+
+def say_list(args: argparse.Namespace, voices: list[str]) -> int:
+    """A file a line; 1 where a line failed: the others are done all the same."""
+    lines = read_scripts(Path(args.text))
+    folder, failed = args.output_dir, []
+
+    def fail(line: int, why: object) -> None:
+        failed.append(line)
+        print(f"error: line {line}: {why}", file=sys.stderr)
+
+    scripts = []
+    for line in lines:
+        if not isinstance(line, Script):
+            fail(line.line, line.why)
+        elif not args.force and (folder / line.output).is_file():
+            told = f"{printable(str(folder / line.output))}: done before, skipped"
+            print(f"{told} (--force does it again)", file=sys.stderr)
+        else:
+            scripts.append(line)
+    if scripts:
+        make_folder(folder)
+        known, marking, speaker = Voices(args), marking_from(args), speaker_from(args)
+        for script in scripts:
+            try:
+                say_script(script, known.files(script.voices or voices), speaker, args, marking)
+            except MoshiError as error:
+                fail(script.line, error)
+    if failed:
+        told = f"line{'s' * (len(failed) > 1)} {', '.join(map(str, sorted(failed)))}"
+        print(f"{len(failed)} of {len(lines)} scripts failed: {told}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def say_script(
+    script: Script,
+    voices: Sequence[Path],
+    speaker: "Speaker",
+    args: argparse.Namespace,
+    marking: "Marking",
+) -> None:
+    """A line of a list into its file. Raises MoshiError."""
+    path = args.output_dir / script.output
+    check_outputs([path], [Path(args.text), *voices], args.force)
+    saying = Saying(None, keeps=True)
+    pieces = [(text, turn % VOICES_MAX) for turn, text in enumerate(script.turns)]
+    seed = args.seed if script.seed is None else script.seed
+    speak(speaker, pieces, voices, args, marking, saying, seed)
+    keep(path, saying.pcm, origin_from(args, marking, seed))
+    if (index := index_from(args)) is not None:
+        add_sound(index, saying.pcm)
+    if args.json:
+        told = {"line": script.line, "output": str(path), "words": words_of(saying)}
+        print(json.dumps(told, ensure_ascii=False), flush=True)
+
+
+class Voices:
+    """Voices by name or file, of the model that the options name, whose files are here for that."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self._finder: VoiceFinder | None = None
+
+    def files(self, given: Sequence[str]) -> list[Path]:
+        """The file of each. Raises MoshiError for one that there isn't, DownloadError."""
+        return [Path(voice) if Path(voice).is_file() else self._named(voice) for voice in given]
+
+    def _named(self, voice: str) -> Path:
+        from moshi_mlx.tts.voice_names import VoiceFinder, check_name
+
+        check_name(voice)
+        if self._finder is None:
+            from moshi_mlx.config.reading import read_config
+            from moshi_mlx.hub import resolve
+
+            args = self._args
+            folder = resolve(args.model, args.revision, args.offline)
+            self._finder = VoiceFinder.of(folder, read_config(folder), args.offline)
+        return self._finder.find(voice)
+
+
+def speaker_from(args: argparse.Namespace) -> "Speaker":
+    """The model that the options name, downloaded first where necessary. Raises MoshiError."""
+    from moshi_mlx.tts import load_tts
+
+    speaker = load_tts(args.model, **loading_from(args))
+    if speaker.mimi is None:
+        raise MoshiError(f"{args.model} has no Mimi beside it: it gives codes, not sound")
+    return speaker
+
+
 def loudspeaker_from(args: argparse.Namespace) -> "Loudspeaker | None":
     """Where it is heard; None where it only goes into a file. Raises AudioError."""
     if args.output is not None and not args.play:
-        if args.speaker is not None:
-            raise UsageError("--speaker is for what is played: add --play, or leave --output out")
         return None
     from ..audio.loudspeaker import Loudspeaker
 
     return Loudspeaker(args.speaker)
 
 
-def check_arguments(args: argparse.Namespace, voices: list[str]) -> None:
-    """Before a model is loaded. Raises MoshiError."""
-    if args.text != STDIN and not args.text.strip():
-        raise MoshiError('there is nothing to say: give a text, or "-" to read it from stdin')
-    if len(voices) > VOICES_MAX:
-        raise MoshiError(f"{len(voices)} voices given; there are {VOICES_MAX} speakers at most")
-    for voice in voices:
-        if not Path(voice).is_file():
-            raise MoshiError(f"no voice file at {voice}; check the path")
-    if not -2 <= args.slower <= 2:
-        raise MoshiError("--slower must lie between -2 and 2")
-
-
-def spoken(speaker: "Speaker", voices: list[str], args: argparse.Namespace, saying: Saying) -> bool:
-    """Speak as the text comes; True where Ctrl-C ended it, and what was said is kept.
-
-    Raises MoshiError.
-    """
+def speak(
+    speaker: "Speaker",
+    pieces: Iterable[Piece],
+    voices: Sequence[Path],
+    args: argparse.Namespace,
+    marking: "Marking",
+    saying: Saying,
+    seed: int | None,
+) -> None:
+    """Speak as the text comes. Raises MoshiError."""
     stream = speaker.stream(
         keep=False,
         voices=voices,
@@ -158,10 +283,29 @@ def spoken(speaker: "Speaker", voices: list[str], args: argparse.Namespace, sayi
         padding_bonus=args.slower,
         text_temperature=args.text_temperature,
         audio_temperature=args.audio_temperature,
-        seed=args.seed,
+        seed=seed,
+        mark=marking.marker(),
     )
-    try:
-        saying.say(stream, [args.text] if args.text != STDIN else written(sys.stdin))
-    except KeyboardInterrupt:
-        return True
-    return False
+    saying.say(stream, pieces)
+
+
+def keep(path: Path, pcm: np.ndarray, origin: Origin) -> None:
+    """The file, signed. Raises OutputError."""
+    with whole_files(path) as (sound,):
+        write_samples(sound, pcm, kind_of(path), origin.note(), PROGRAM)
+        seal(sound, origin)
+    print(f"{printable(str(path))}: {len(pcm) / SAMPLE_RATE_HZ:.1f} s", file=sys.stderr)
+
+
+def origin_from(args: argparse.Namespace, marking: "Marking", seed: int | None) -> Origin:
+    return Origin(
+        args.model,
+        seed=seed,
+        revision=args.revision or "",
+        adapter=adapter_from(args),
+        mark=marking.kind,
+    )
+
+
+def words_of(saying: Saying) -> list[dict[str, object]]:
+    return [{"word": word, "start": round(start_s, 3)} for word, start_s in saying.words]

@@ -17,7 +17,14 @@ from moshi_mlx.output.whole_file import OutputError, check_outputs
 
 from ..captions.formats import FORMATS, paths_of, write_files
 from ..options.captions import add_format_option, formats_named
-from ..options.model import add_force_option, add_lora_option, add_source_options
+from ..options.model import (
+    add_force_option,
+    add_lora_option,
+    add_source_options,
+    loading_from,
+)
+from ..options.numbers import Number
+from ..options.output_dir import add_output_dir_option, make_folder
 from .devices import add_microphone_options, microphone_from
 from .signals import Signals
 
@@ -36,13 +43,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "files", nargs="*", metavar="FILE", help='recordings; "-" reads one from stdin'
     )
     add_format_option(parser)
-    parser.add_argument(
-        "--output-dir", type=Path, metavar="DIR", help="files go here; without it text is printed"
-    )
+    add_output_dir_option(parser, "files go here; without it text is printed")
     add_force_option(parser)
     parser.add_argument(
         "--batch",
-        type=int,
+        type=Number(1, whole=True),
         default=BATCH,
         metavar="N",
         help="recordings in one pass over the model (default %(default)s)",
@@ -86,7 +91,7 @@ def transcriber_from(args: argparse.Namespace) -> "Transcriber":
     """The model that the options name, downloaded first where necessary. Raises MoshiError."""
     from moshi_mlx.stt import load_stt
 
-    return load_stt(args.model, revision=args.revision, offline=args.offline, lora=args.lora)
+    return load_stt(args.model, **loading_from(args))
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -99,8 +104,6 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UsageError("--input, --input-channel and --virtual-input are for --live")
     if (args.prompt is None) != (args.prompt_file is None):
         raise UsageError("--prompt and --prompt-file go together: a text, and where it is said")
-    if args.batch < 1:
-        raise UsageError(f"--batch must be 1 or more, not {args.batch}")
 
 
 def formats_from(args: argparse.Namespace) -> list[str]:
@@ -145,16 +148,6 @@ def check_places(names: list[str], args: argparse.Namespace, formats: list[str])
         return
     outputs = [p for name in names for p in paths_of(Path(name), args.output_dir, formats).values()]
     check_outputs(outputs, [Path(name) for name in args.files if name != STDIN], force=True)
-
-
-def make_folder(folder: Path) -> None:
-    """Raises OutputError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{folder} can't be made ({error.strerror}): give --output-dir another name"
-        ) from None
 
 
 def prompt_from(args: argparse.Namespace) -> "Prompt | None":

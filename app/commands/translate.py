@@ -26,8 +26,10 @@ from ..options.model import (
     add_lora_option,
     add_sampling_options,
     add_source_options,
+    loading_from,
     sampling_from,
 )
+from ..options.numbers import Number
 from ..provenance.index_writer import add_sound
 from ..provenance.origin import HUMAN, MACHINE, PROGRAM, Origin
 from ..provenance.seal import seal
@@ -68,7 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_format_option(parser, "of the transcript beside it: ")
     parser.add_argument(
         "--guidance",
-        type=float,
+        type=Number(1, GUIDANCE_MAX),
         metavar="COEF",
         help="how closely the voice follows the speaker's; 1: not guided (default: 3 where the "
         "model can be guided)",
@@ -114,15 +116,13 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UsageError("microphone, loudspeaker and echo are for --live")
     if args.live and args.target is None and (args.stereo or args.format != "txt"):
         raise UsageError("--stereo and --format are of what is kept: give OUTPUT too, a .wav")
-    if args.guidance is not None and not 1 <= args.guidance <= GUIDANCE_MAX:
-        raise UsageError(f"--guidance must lie between 1 and {GUIDANCE_MAX:g}")
 
 
 def translator_from(args: argparse.Namespace) -> "Translator":
     """The model that the options name, downloaded first where necessary. Raises MoshiError."""
     from moshi_mlx.translation import load_translator
 
-    return load_translator(args.model, revision=args.revision, offline=args.offline, lora=args.lora)
+    return load_translator(args.model, **loading_from(args))
 
 
 def origin_from(args: argparse.Namespace, marking: "Marking") -> Origin:

@@ -7,6 +7,7 @@ moshi voices ./tts-voices                           files for `moshi say --voice
 
 import argparse
 import json
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from moshi_mlx.persona.voice_files import VoiceFile
 
 DEFAULT_MODEL = "nvidia/personaplex-7b-v1"
+KIND = "text to speech"
 # NVIDIA's names, by their beginning
 KINDS = {
     "NATF": "a woman's, natural",
@@ -52,16 +54,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--offline", action="store_true", default=None, help="never ask the network"
     )
+    parser.add_argument("--names", action="store_true", help="the names alone, a line each")
     add_json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """0, 1 where a voice is damaged. Raises MoshiError for a model without any."""
     folder = folder_of(args.model, args.revision, args.offline)
-    rows = persona_rows(folder) + tts_rows(folder)
+    rows = persona_rows(folder) + tts_rows(folder) + kyutais_rows(folder, args.offline)
     if not rows:
         raise MoshiError(f"{args.model} has no voices: neither voices.tgz nor files of voices")
-    if args.json:
+    if args.names:
+        print("\n".join(printable(row.name) for row in rows if not row.damaged))
+    elif args.json:
         print(json.dumps([asdict(row) for row in rows], ensure_ascii=False))
     else:
         table(rows)
@@ -106,20 +111,36 @@ def persona_row(voice: "VoiceFile") -> Row:
 
 def tts_rows(folder: Path) -> list[Row]:
     """Of Kyutai's text to speech: files of speakers' latents, in the folder or below it."""
+    from moshi_mlx.tts.voice_names import voice_name
     from moshi_mlx.tts.voices import seconds_of
 
     rows = []
     for path in sorted(folder.rglob("*.safetensors")):
+        file = path.relative_to(folder)
         try:
             seconds = seconds_of(path)
         except MoshiError as error:
             if "@" in path.name:  # as Kyutai calls voices: NAME.wav.SIGNATURE@EPOCH.safetensors
-                rows.append(Row(path.stem, "text to speech", None, path.name, str(error)))
+                rows.append(Row(voice_name(file), KIND, None, str(file), str(error)))
             continue
         if seconds is not None:
-            file = str(path.relative_to(folder))
-            rows.append(Row(path.name.split(".")[0], "text to speech", seconds, file))
+            rows.append(Row(voice_name(file), KIND, seconds, str(file)))
     return rows
+
+
+def kyutais_rows(folder: Path, offline: bool | None) -> list[Row]:
+    """Voices of kyutai/tts-voices for a text to speech model; of these, offline, what is here."""
+    from moshi_mlx.config.reading import read_config
+    from moshi_mlx.tts.voice_names import KYUTAIS, VoiceFinder
+
+    if not (folder / "config.json").is_file():
+        return []
+    try:
+        _, names = VoiceFinder.of(folder, read_config(folder), offline).kyutais()
+    except DownloadError as error:
+        print(f"{KYUTAIS}: {error}", file=sys.stderr)
+        return []
+    return [Row(name, KIND, None, f"{KYUTAIS}/{file}") for name, file in names.items()]
 
 
 def table(rows: list[Row]) -> None:

@@ -4,10 +4,12 @@ import argparse
 from pathlib import Path
 
 from moshi_mlx.errors import UsageError
-from moshi_mlx.provenance import Marker, read_key
+from moshi_mlx.provenance import read_key
+from moshi_mlx.provenance.pattern import PAYLOADS
 
 from ..provenance.index import default_path
 from ..provenance.marking import Marking
+from .numbers import Number
 
 
 def add_mark_options(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +19,10 @@ def add_mark_options(parser: argparse.ArgumentParser) -> None:
         "--mark-key", type=Path, metavar="FILE", help="mark with this private key, not the public"
     )
     group.add_argument(
-        "--mark-payload", type=int, metavar="N", help="tell 12 bits in the mark: 0 to 4095"
+        "--mark-payload",
+        type=Number(0, PAYLOADS - 1, whole=True),
+        metavar="N",
+        help=f"tell 12 bits in the mark: 0 to {PAYLOADS - 1}",
     )
     group.add_argument(
         "--index",
@@ -27,13 +32,12 @@ def add_mark_options(parser: argparse.ArgumentParser) -> None:
 
 
 def marking_from(args: argparse.Namespace) -> Marking:
-    """Raises MoshiError for a key of no use and a payload of too many bits."""
+    """Raises MoshiError for a key of no use."""
     if args.no_mark:
         if args.mark_key is not None or args.mark_payload is not None:
             option = "--mark-payload" if args.mark_key is None else "--mark-key"
             raise UsageError(f"--no-mark and {option} contradict each other: leave one out")
         return Marking(on=False)
-    Marker(payload=args.mark_payload)
     key = None if args.mark_key is None else read_key(args.mark_key)
     return Marking(True, key, args.mark_payload)
 

@@ -2,32 +2,39 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from moshi_mlx.config.lm_config import MAX_SEED, MAX_TEMPERATURE, MAX_TOP_K
 from moshi_mlx.errors import UsageError
 from moshi_mlx.weights.recipes import KYUTAI_BITS
 
 from .mark import marking_from
+from .numbers import Number
 
 if TYPE_CHECKING:
     from moshi_mlx import Moshi
     from moshi_mlx.hub import Download
+    from moshi_mlx.loading.model_folder import LoadOptions
 
     from ..machine.facts import Facts
     from ..talk.engine import MakeEngine
 
 KYUTAIS_VOICES = ("moshiko", "moshika")  # a man's and a woman's, each a model of its own
 DEFAULT_VOICE, DEFAULT_BITS = "moshiko", 4
+TEMPERATURE, TOP_K = Number(0, MAX_TEMPERATURE), Number(0, MAX_TOP_K, whole=True)
 # option -> (type, help)
-SAMPLING: dict[str, tuple[type, str]] = {
-    "seed": (int, "the same seed gives the same answer (default: a new one each time)"),
-    "text_temperature": (float, "how freely words are chosen; 0 is greedy"),
-    "text_top_k": (int, "choose among the k likeliest words only"),
-    "audio_temperature": (float, "how freely the voice is chosen; 0 is greedy"),
-    "audio_top_k": (int, "choose among the k likeliest codes only"),
+SAMPLING: dict[str, tuple[Number, str]] = {
+    "seed": (
+        Number(0, MAX_SEED - 1, whole=True),
+        "the same seed gives the same answer (default: a new one each time)",
+    ),
+    "text_temperature": (TEMPERATURE, "how freely words are chosen; 0 is greedy"),
+    "text_top_k": (TOP_K, "choose among the k likeliest words only"),
+    "audio_temperature": (TEMPERATURE, "how freely the voice is chosen; 0 is greedy"),
+    "audio_top_k": (TOP_K, "choose among the k likeliest codes only"),
 }
 
 
@@ -123,9 +130,13 @@ def follow_compile_option(args: argparse.Namespace) -> None:
         mx.disable_compile()
 
 
-def add_sampling_options(parser: argparse.ArgumentParser) -> None:
+def add_sampling_options(
+    parser: argparse.ArgumentParser, names: Iterable[str] = tuple(SAMPLING)
+) -> None:
+    """names: of those that the model can be given."""
     group = parser.add_argument_group("sampling (defaults come with the model)")
-    for name, (kind, text) in SAMPLING.items():
+    for name in names:
+        kind, text = SAMPLING[name]
         group.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
 
 
@@ -260,5 +271,11 @@ def announce_download(kv_bits: int, download: "Download", facts: "Facts | None" 
 
 
 def sampling_from(args: argparse.Namespace) -> dict[str, Any]:
-    """The sampling options that were given."""
-    return {name: value for name in SAMPLING if (value := getattr(args, name)) is not None}
+    """The sampling options that were given, of those that the command has."""
+    given = vars(args)
+    return {name: given[name] for name in SAMPLING if given.get(name) is not None}
+
+
+def loading_from(args: argparse.Namespace) -> "LoadOptions":
+    """What the loaders of all models are given; `LoadOptions` says more."""
+    return {"revision": args.revision, "offline": args.offline, "lora": args.lora}

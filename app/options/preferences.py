@@ -104,7 +104,7 @@ def value_of(action: argparse.Action, key: str, value: Any, path: Path) -> Any:
     kind = action.type if callable(action.type) else str
     try:
         converted = kind(str(value))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, argparse.ArgumentTypeError):
         name = getattr(kind, "__name__", "value")
         raise ConfigError(f"{path}: {key} must be a valid {name}, not {value!r}") from None
     if action.choices is not None and converted not in action.choices:

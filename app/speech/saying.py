@@ -1,6 +1,7 @@
 """A text spoken while it is written: heard as it comes, and kept for a file."""
 
 import codecs
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, TextIO
@@ -8,13 +9,16 @@ from typing import Protocol, TextIO
 import numpy as np
 
 from moshi_mlx.errors import MoshiError
-from moshi_mlx.provenance import Marker
 from moshi_mlx.tts import SpeechStream
 
 PIECE_BYTES = 4096
+LINE_ENDS = re.compile(r"([\r\n]+)")
 READY_FRAMES = (
     3  # 240 ms are there before the first is heard: a machine that stumbles isn't noticed
 )
+
+
+Piece = tuple[str, int]  # a text cut anywhere, and which of two speakers says it
 
 
 class Aloud(Protocol):
@@ -25,10 +29,9 @@ class Aloud(Protocol):
 
 @dataclass
 class Saying:
-    """Where a speech goes. marker: of the mark in its sound, None for none; aloud: where it is
-    heard, None for nowhere; keeps: whether `pcm` holds it in the end."""
+    """Where a speech goes. aloud: where it is heard, None for nowhere; keeps: whether `pcm` holds
+    it in the end."""
 
-    marker: Marker | None
     aloud: Aloud | None
     keeps: bool
     words: list[tuple[str, float]] = field(default_factory=list)
@@ -41,10 +44,10 @@ class Saying:
         """float32 [n], what was kept."""
         return np.concatenate([*self._kept, np.zeros(0, np.float32)])
 
-    def say(self, stream: SpeechStream, pieces: Iterable[str]) -> None:
+    def say(self, stream: SpeechStream, pieces: Iterable[Piece]) -> None:
         """All of a text, as its pieces come. Raises MoshiError for one without words."""
-        for piece in pieces:
-            stream.write(piece)
+        for piece, speaker in pieces:
+            stream.write(piece, speaker)
             self._speak(stream)
         stream.end()
         if not stream.has_words:
@@ -56,7 +59,7 @@ class Saying:
         for pcm in stream.frames():
             self.words += stream.new_words()
             if pcm is not None:
-                self._take(pcm if self.marker is None else self.marker.frame(pcm))
+                self._take(pcm)
 
     def _take(self, pcm: np.ndarray) -> None:
         self.samples += len(pcm)
@@ -77,6 +80,18 @@ class Saying:
         for pcm in ready or ():
             if self.aloud is not None:
                 self.aloud.say(pcm)
+
+
+def in_turns(pieces: Iterable[str], speakers: int) -> Iterator[Piece]:
+    """Who says what: of two speakers a line each, in turn; empty lines are nobody's."""
+    speaker, begun = 0, False
+    for piece in pieces:
+        for part in LINE_ENDS.split(piece) if speakers > 1 else [piece]:
+            if speakers > 1 and LINE_ENDS.fullmatch(part):
+                speaker, begun = 1 - speaker if begun else speaker, False
+            elif part:
+                begun |= not part.isspace()
+                yield part, speaker
 
 
 def written(file: TextIO | None) -> Iterator[str]:

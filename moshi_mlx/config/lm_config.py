@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import ConfigError
 
 NO_INPUT = -1  # embeds to exactly zero
-MAX_TEMPERATURE, MAX_TOP_K = 1000.0, 2**31 - 1
+MAX_TEMPERATURE, MAX_TOP_K, MAX_SEED = 1000.0, 2**31 - 1, 2**32
 NOT_GENERATED = -2  # a slot of the delay line that nothing was written to
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 

@@ -12,6 +12,7 @@ from .repository import (
     repository_folder,
     resolve,
 )
+from .single_files import Listing, list_files
 
 __all__ = [
     "LICENCE_FILE",
@@ -19,8 +20,10 @@ __all__ = [
     "NANO",
     "REPOSITORY",
     "Download",
+    "Listing",
     "commit_of",
     "in_words",
+    "list_files",
     "mimi_file",
     "own_parts",
     "plan",

@@ -90,7 +90,7 @@ def resolve(
     if revision is not None and not REVISION.fullmatch(revision):
         raise DownloadError(f"{revision!r} is no branch, tag or commit; check --revision")
     parts = tuple(files)
-    if offline if offline is not None else _offline_by_environment():
+    if offline if offline is not None else offline_by_environment():
         return _cached(repository, revision, parts, cache_dir)
     here = _complete_copy(repository, revision, parts, cache_dir)
     if here is not None and _asked_lately(repository, revision, cache_dir, here, parts):
@@ -275,7 +275,7 @@ def _fetch(
         _check_disk(download, cache_dir)
     with licensed(repository, download.licence):
         paths = [download_file(repository, name, commit, cache_dir) for name in download.sizes]
-    _remember_revision(repository, revision, commit, cache_dir)
+    remember_revision(repository, revision, commit, cache_dir)
     (repository_folder(repository, cache_dir) / LICENCE_FILE).write_text(download.licence)
     first, name = paths[0], next(iter(download.sizes))
     return first.parents[name.count("/")] / download.inside
@@ -326,7 +326,7 @@ def _read_config(path: Path, repository: str) -> dict[str, Any]:
     return parse_json_object(path.read_bytes(), f"{path.name} of {repository}")
 
 
-def _remember_revision(repository: str, revision: str, commit: str, cache_dir: Path | None) -> None:
+def remember_revision(repository: str, revision: str, commit: str, cache_dir: Path | None) -> None:
     """`refs/main`, so that the same name works offline."""
     if revision == commit:
         return
@@ -347,5 +347,5 @@ def _check_disk(download: Download, cache_dir: Path | None) -> None:
         )
 
 
-def _offline_by_environment() -> bool:
+def offline_by_environment() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")

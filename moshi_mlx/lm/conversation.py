@@ -12,11 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..config.lm_config import NO_INPUT, LmConfig, SamplingConfig
+from ..config.lm_config import MAX_SEED, NO_INPUT, LmConfig, SamplingConfig
 from ..errors import MoshiError, UsageError
 from .delay_line import DelayLine, LineState
-
-MAX_SEED = 2**32
 
 
 @dataclass(frozen=True)

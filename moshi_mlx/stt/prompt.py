@@ -5,19 +5,19 @@ piece alone; afterwards the text stays in its past. Source: kyutai-labs/delayed-
 `transcribe_from_file_via_pytorch_with_prompt.py`.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import mlx.core as mx
 import numpy as np
 
 from ..clock import FRAME_SAMPLES
 from ..codec.interface import checked_pcm
-from ..config.lm_config import NO_INPUT, LmConfig
+from ..config.lm_config import NO_INPUT
 from ..errors import MoshiError
-from ..lm.buffers import Buffers, Conditions
-from ..lm.compiled_step import FrameFunctions
+from ..lm.buffers import Buffers
 from ..lm.layers.linear import linear_of
-from ..lm.model import Lm, frame_noise
+from ..lm.model import frame_noise
+from ..lm.own_frame import OwnFrame
 from ..lm.sampling import Draws
 from ..lm.step_inputs import StepInputs
 
@@ -42,28 +42,13 @@ def prompt_frames(prompt: Prompt) -> np.ndarray:
     return np.pad(pcm, (0, -len(pcm) % FRAME_SAMPLES + silence)).reshape(-1, FRAME_SAMPLES)
 
 
-class PromptedFrame:
+class PromptedFrame(OwnFrame):
     """One frame of `lm`, as a conversation's model: `forced_text` is the prompt's next piece.
 
     -1: the prompt is over, everything may be sampled.
     """
 
     forced_texts = 1
-
-    def __init__(self, lm: Lm) -> None:
-        self.lm, self.kv_bits, self.model_digest = lm, lm.kv_bits, lm.model_digest
-        self.config: LmConfig = lm.config
-        self.functions = FrameFunctions(self)
-
-    @property
-    def dtype(self) -> mx.Dtype:
-        return self.lm.dtype
-
-    def new_buffers(self, kv_bits: int | None = None, rows: int = 1) -> Buffers:
-        return self.lm.new_buffers(kv_bits, rows)
-
-    def conditions(self, values: Any, guided: bool = False, negatives: Any = None) -> Conditions:
-        return self.lm.conditions(values, guided, negatives)
 
     def step(
         self, inputs: StepInputs, buffers: Buffers, draws: Draws

@@ -7,6 +7,7 @@ from ..errors import ConfigError
 from ..loading.model_folder import LoadOptions, ModelFolder
 from .script import FRAME_RATE_HZ
 from .speaker import Speaker
+from .voice_names import VoiceFinder
 
 SECONDS_MAX = 60.0
 
@@ -24,7 +25,8 @@ def load_tts(
         raise ConfigError(f"{folder.path} is no text to speech model: those only speak")
     delay_steps, ahead = text_lead(folder)
     parts, model_id = folder.parts(), folder.section("model_id")
-    return Speaker(parts.lm, parts.mimi, parts.tokenizer, delay_steps, ahead, model_id)
+    finder = VoiceFinder.of(folder.path, folder.raw, options.get("offline"))
+    return Speaker(parts.lm, parts.mimi, parts.tokenizer, delay_steps, ahead, model_id, finder)
 
 
 def text_lead(folder: ModelFolder) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from ..mimi import Mimi
 from ..text.tokenizer import TextTokenizer
 from .speech import SpeakOptions
 from .step import SpeakingFrame
+from .voice_names import VoiceFinder
 from .voices import read_voice, speakers_condition
 
 VOICES, CONTROL, GUIDANCE = "speaker_wavs", "control", "cfg"  # names of conditions
@@ -31,9 +32,12 @@ class SpeakingModel:
         delay_steps: int,
         ahead: int,
         model_id: Mapping[str, Any],
+        finder: VoiceFinder | None = None,
     ) -> None:
+        """finder: of voices by name; without it they are files."""
         self.lm, self.mimi, self.tokenizer = lm, mimi, tokenizer
         self.delay_steps, self.ahead, self.model_id = delay_steps, ahead, model_id
+        self._finder = finder
         self._frames: dict[int, SpeakingFrame] = {}
 
     def __repr__(self) -> str:
@@ -72,7 +76,8 @@ class SpeakingModel:
         known, found = self.lm.config.conditioners, {}
         if self.multi_speaker:
             dim = known[VOICES].dim
-            latents = [read_voice(voice, dim, self.model_id) for voice in voices]
+            find = Path if self._finder is None else self._finder.find
+            latents = [read_voice(find(voice), dim, self.model_id) for voice in voices]
             found[VOICES] = speakers_condition(latents, dim)
         elif voices:
             raise MoshiError("this model takes no voice files: give the codes of a voice as prefix")

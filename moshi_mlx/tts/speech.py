@@ -8,17 +8,21 @@ from typing import TypedDict
 import numpy as np
 
 from ..clock import FRAME_SECONDS
+from ..provenance import Marker
 
 
 class SpeakOptions(TypedDict, total=False):
     """How a text is spoken.
 
-    voices: files of one or two speakers; cfg_coef: guidance (None: 2); n_q: codebooks, fewer are
-    quicker; temperatures: of text and audio, 0 is greedy; padding_between: silent steps between
-    words, at least; padding_bonus: above 0 slower, below faster; max_padding, initial_padding,
-    final_padding: silent steps between words at most, before the first word, after the last;
-    prefix: codes [K, F] of a voice to go on from; cfg_is_no_text, cfg_is_no_prefix: whether the row
-    that is guided away from hears neither text nor prefix (where guidance isn't distilled).
+    voices: of one or two speakers, files or names (`moshi voices`); cfg_coef: guidance (None: 2);
+    n_q: codebooks, fewer are quicker; temperatures: of text and audio, 0 is greedy;
+    padding_between: silent steps between words, at least; padding_bonus: above 0 slower, below
+    faster; max_padding, initial_padding, final_padding: silent steps between words at most, before
+    the first word, after the last; prefix: codes [K, F] of a voice to go on from; cfg_is_no_text,
+    cfg_is_no_prefix: whether the row that is guided away from hears neither text nor prefix (where
+    guidance isn't distilled); mark: True (as without it) puts the inaudible mark of the package's
+    public key into the sound, a Marker of this speech's own has another key or a payload, None or
+    False: none.
     """
 
     voices: Sequence[str | Path]
@@ -35,6 +39,7 @@ class SpeakOptions(TypedDict, total=False):
     seed: int | None
     cfg_is_no_text: bool
     cfg_is_no_prefix: bool
+    mark: Marker | bool | None
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,9 @@ class Speech:
 
     fed: int32 [steps], the text stream (both streams muxed); codes: int32 [K, frames], realigned,
     -1 where there is no sound yet; words: (word, step of its start); end_step: where the model had
-    said its last word, None if it never came to that; pcm: float32 [n] at 24 kHz, None for a model
-    without a Mimi; prefix_steps: of a voice that was heard first and is no part of the sound.
+    said its last word, None if it never came to that; pcm: float32 [n] at 24 kHz, marked (see
+    SpeakOptions), None for a model without a Mimi; prefix_steps: of a voice that was heard first
+    and is no part of the sound.
     """
 
     fed: np.ndarray

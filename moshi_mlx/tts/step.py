@@ -6,21 +6,18 @@ isn't run at all.
 Source: PyTorch `moshi/models/tts.py`, on_text_hook. Shapes: S depth slices.
 """
 
-from typing import Any
-
 import mlx.core as mx
 
-from ..config.lm_config import LmConfig
-from ..lm.buffers import Buffers, Conditions
-from ..lm.compiled_step import FrameFunctions
+from ..lm.buffers import Buffers
 from ..lm.layers.linear import linear_of
 from ..lm.model import Lm, frame_noise
+from ..lm.own_frame import OwnFrame
 from ..lm.sampling import Draws
 from ..lm.step_inputs import StepInputs
 from .machine import NEW_WORD, PAD
 
 
-class SpeakingFrame:
+class SpeakingFrame(OwnFrame):
     """One frame of `lm`, as a conversation's model: `forced_text` holds both answers.
 
     `slices`: how many codebooks are drawn, 0 for none. `scales` has the bonus of PAD as a fourth
@@ -30,20 +27,8 @@ class SpeakingFrame:
     forced_texts = 2
 
     def __init__(self, lm: Lm, slices: int) -> None:
-        self.lm, self.slices = lm, slices
-        self.config: LmConfig = lm.config
-        self.kv_bits, self.model_digest = lm.kv_bits, lm.model_digest
-        self.functions = FrameFunctions(self)
-
-    @property
-    def dtype(self) -> mx.Dtype:
-        return self.lm.dtype
-
-    def new_buffers(self, kv_bits: int | None = None, rows: int = 1) -> Buffers:
-        return self.lm.new_buffers(kv_bits, rows)
-
-    def conditions(self, values: Any, guided: bool = False, negatives: Any = None) -> Conditions:
-        return self.lm.conditions(values, guided, negatives)
+        super().__init__(lm)
+        self.slices = slices
 
     def step(self, inputs: StepInputs, buffers: Buffers, draws: Draws) -> tuple[mx.array, None]:
         """Tokens [1 + slices]: the model's own text token, and codes that follow the answer."""

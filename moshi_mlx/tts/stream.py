@@ -20,6 +20,7 @@ from ..lm.conversation import check_seed
 from ..lm.delay_line import LATER, DelayLine
 from ..lm.sampling import override, samplers
 from ..lm.step_inputs import Layout
+from ..provenance.marker import marker_of
 from .machine import Pace, TextMachine
 from .model import SpeakingModel
 from .script import ScriptEntry, ScriptReader
@@ -90,6 +91,7 @@ class SpeechStream:
         self._codec = None if speaker.mimi is None else speaker.mimi.stream()
         if self._codec is not None:  # its sound is what the voice goes on from
             self._codec.follow(self._prefix[: self.n_q])
+        self._marker = marker_of(options.get("mark", True))
         self._complete, self._told = False, 0
 
     @property
@@ -193,7 +195,7 @@ class SpeechStream:
         tokens = np.array(drawn)
         fed = NO_INPUT if in_prefix else self._machine.advance(int(tokens[0]))
         complete = self._line.outputs(self._own(step, fed, tokens[1:]))
-        sound = None if pcm is None else np.clip(np.array(pcm), -1.0, 1.0)
+        sound = None if pcm is None else self._heard(np.array(pcm))
         if self._keep:
             self._made.take(fed, complete, sound)
         return sound
@@ -206,6 +208,11 @@ class SpeechStream:
             return None
         codes = mx.array(known[1 : 1 + self.n_q])
         return self._codec.decode_lazy(mx.where(codes == LATER, drawn[1:], codes))
+
+    def _heard(self, pcm: np.ndarray) -> np.ndarray:
+        """A frame's sound as the world gets it, marked last."""
+        sound = np.clip(pcm, -1.0, 1.0)
+        return sound if self._marker is None else self._marker.frame(sound)
 
     def _own(self, step: int, fed: int, codes: np.ndarray) -> np.ndarray:
         """What the delay line takes [1 + K]: no sound before its time, the prefix in its place."""

@@ -52,7 +52,6 @@ def test_a_recording_is_translated_with_its_transcript(model, recording, tmp_pat
         (["{in}", "{in}"], "is the input"),
         (["{in}", "{out}.mp3"], "choose one of these"),
         (["{in}", "{out}.wav", "--format", "doc"], "no format 'doc'"),
-        (["{in}", "{out}.wav", "--guidance", "nan"], "--guidance must lie between"),
         (["{out}.wav", "{out}2.wav"], "no sound file at"),
     ],
 )
@@ -61,7 +60,7 @@ def test_bad_arguments_are_one_line_before_a_model_is_loaded(
 ):
     names = {"in": recording, "out": tmp_path / "out"}
     filled = [argument.format(**names) for argument in arguments]
-    usage = line.startswith(("no format", "--guidance"))
+    usage = line.startswith("no format")
     status = main(["translate", *filled, "--model", "no/such-model", "--offline"])
     assert status == (2 if usage else 1)
     said = capsys.readouterr().err

@@ -3,15 +3,19 @@
 import re
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from app import cli
-from app.commands.completion import whole_parser, with_folders
+from app.commands.completion import preamble, whole_parser, with_folders
 from app.commands.registry import COMMANDS
 
+VOICES = Path(__file__).parents[1] / "golden" / "dsm_tts"
 ASK = """
 source {script}
+moshi() {{ {python} -m app.cli "$@"; }}
 COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); COMP_LINE="{line}"
 COMP_POINT=${{#COMP_LINE}}
 _shtab_moshi
@@ -24,13 +28,14 @@ def script(tmp_path_factory):
     import shtab
 
     path = tmp_path_factory.mktemp("completion") / "moshi.bash"
-    path.write_text(with_folders(shtab.complete(whole_parser(), "bash"), "bash"))
+    text = shtab.complete(whole_parser(), "bash", preamble=preamble("bash"))
+    path.write_text(with_folders(text, "bash"))
     return path
 
 
 def offered(script, line: str) -> set[str]:
     words = " ".join(f"'{word}'" for word in line.split(" "))
-    text = ASK.format(script=script, words=words, line=line)
+    text = ASK.format(script=script, words=words, line=line, python=sys.executable)
     done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=False)
     assert not done.stderr, done.stderr
     return set(done.stdout.split())
@@ -51,6 +56,16 @@ def test_bash_offers_commands_options_and_choices(script):
     assert "--recipe" in offered(script, "moshi quantize --r")
     assert offered(script, "moshi quantize re") == {"report"}
     assert "docs" in offered(script, "moshi quantize do")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash isn't installed")
+def test_bash_offers_the_voices_of_the_model_that_is_named(script):
+    line = f"moshi say hi --model {VOICES}"
+    assert {"ada", "ben"} <= offered(script, f"{line} --voice ")
+    assert "ben" in offered(script, f"{line} --voice b")
+    assert "ada" not in offered(script, f"{line} --voice b")
+    assert "ada,ben" in offered(script, f"{line} --voices ada,b")
+    assert "README.md" in offered(script, "moshi say hi --model no/model --voice REA")
 
 
 def test_zsh_offers_folders_beside_the_commands_of_quantize(capsys):

@@ -121,7 +121,8 @@ def test_a_script(folders, theirs, name: str) -> None:
     case, their = CASES[name], theirs[name]
     speaker = moshi_mlx.load_tts(folders[case.model], dtype="float32")
     prefix = case.prefix() if case.prefix_frames else None
-    ours = speaker.speak(case.turns, prefix=prefix, **GREEDY, **case.options(folders[case.model]))
+    options = case.options(folders[case.model])
+    ours = speaker.speak(case.turns, prefix=prefix, mark=None, **GREEDY, **options)
     assert ours.fed.tolist() == their["fed"].tolist() and len(ours.fed) > 30
     assert np.array_equal(ours.codes, their["codes"])
     assert ours.end_step == int(their["end"])

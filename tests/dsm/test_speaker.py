@@ -86,7 +86,7 @@ def with_mimi(tmp_path_factory):
 
 
 def test_the_sound_is_that_of_the_codes(with_mimi):
-    speech = with_mimi.speak("Hello.", **GREEDY, seed=0)
+    speech = with_mimi.speak("Hello.", **GREEDY, seed=0, mark=None)
     sounding = speech.codes[:, with_mimi.delay_steps :]
     assert sounding.min() >= 0 and speech.pcm is not None
     whole = np.clip(with_mimi.mimi.decode(sounding), -1, 1)
@@ -101,7 +101,7 @@ def test_the_sound_goes_on_from_the_voice_that_was_heard_first(tmp_path, n_q):
     folder = with_codec(tmp_path / "model", "dsm_tts_prefix")
     speaker = moshi_mlx.load_tts(folder, dtype="float32")
     voice = np.random.default_rng(0).integers(0, 48, (8, 20))
-    speech = speaker.speak("Hello.", **GREEDY, prefix=voice, n_q=n_q)
+    speech = speaker.speak("Hello.", **GREEDY, prefix=voice, n_q=n_q, mark=None)
     said = speech.codes[:, speaker.delay_steps :]
     assert np.array_equal(said[:, :20], voice[:n_q]) and speech.pcm is not None
     whole = np.clip(speaker.mimi.decode(said), -1, 1)

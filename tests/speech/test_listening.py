@@ -122,7 +122,6 @@ def test_ctrl_c_ends_it_and_says_where_the_transcript_is(heard, tmp_path):
         ([], "say which recordings"),
         (["a.wav", "--virtual-input", "b.wav"], "are for --live"),
         (["--live", "--prompt", "Loonah"], "go together"),
-        (["a.wav", "--batch", "0"], "--batch must be 1 or more"),
         (["--live", "--virtual-input", "{out}.wav"], "no sound file at"),
         (["--live", "--virtual-input", "x", "--input", "y"], "leave --input out"),
         (["--live", "--virtual-input", "x", "--input-channel", "0"], "counted from 1"),

@@ -9,7 +9,7 @@ import pytest
 import moshi_mlx
 from app.audio.devices.device import Device
 from app.audio.loudspeaker import AHEAD_S, Loudspeaker
-from app.speech.saying import READY_FRAMES, Saying, written
+from app.speech.saying import READY_FRAMES, Saying, in_turns, written
 from moshi_mlx.errors import AudioError, MoshiError
 from moshi_mlx.provenance import Marker, mark
 from tests.support.fakes.sound_fakes import Card
@@ -43,8 +43,8 @@ def test_it_is_heard_while_it_is_written_and_kept_as_the_whole(speaker):
             early.append(len(ear.heard))
             yield letter
 
-    saying = Saying(None, ear, keeps=True)
-    saying.say(speaker.stream(keep=False, **GREEDY), pieces())
+    saying = Saying(ear, keeps=True)
+    saying.say(speaker.stream(keep=False, **GREEDY), in_turns(pieces(), 1))
     whole = speaker.speak([text], **GREEDY)
     assert np.array_equal(saying.pcm, whole.pcm)
     assert np.array_equal(np.concatenate(ear.heard), whole.pcm)
@@ -54,14 +54,30 @@ def test_it_is_heard_while_it_is_written_and_kept_as_the_whole(speaker):
 
 def test_what_is_heard_is_marked_as_a_file_is(speaker):
     ear = Ear()
-    Saying(Marker(), ear, keeps=False).say(speaker.stream(keep=False, **GREEDY), [TEXT])
-    assert np.allclose(np.concatenate(ear.heard), mark(speaker.speak([TEXT], **GREEDY).pcm))
+    Saying(ear, keeps=False).say(speaker.stream(keep=False, **GREEDY), [(TEXT, 0)])
+    plain = speaker.speak([TEXT], mark=None, **GREEDY).pcm
+    assert np.array_equal(np.concatenate(ear.heard), mark(plain))
+    keyed = speaker.speak([TEXT], mark=Marker(payload=9), **GREEDY).pcm
+    assert np.array_equal(keyed, mark(plain, payload=9))
+    assert np.array_equal(plain, speaker.speak([TEXT], mark=False, **GREEDY).pcm)
+
+
+@pytest.mark.parametrize("cuts", [[], range(1, 40)])
+def test_of_two_speakers_each_says_a_line(cuts):
+    text = "\n Hello.\r\n\n \nHi, you!\nBye.\n"
+    pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, None], strict=True)]
+    said = ["", ""]
+    for piece, who in in_turns(pieces, 2):
+        said[who] += piece
+    assert [s.split() for s in said] == [["Hello.Bye."], ["Hi,", "you!"]]
+    alone = list(in_turns(pieces, 1))
+    assert "".join(piece for piece, _ in alone) == text and {who for _, who in alone} == {0}
 
 
 def test_a_short_speech_is_heard_too(speaker):
     ear = Ear()
-    saying = Saying(None, ear, keeps=False)
-    saying.say(speaker.stream(keep=False, initial_padding=0, final_padding=0, **GREEDY), ["a"])
+    saying = Saying(ear, keeps=False)
+    saying.say(speaker.stream(keep=False, initial_padding=0, final_padding=0, **GREEDY), [("a", 0)])
     assert sum(map(len, ear.heard)) == saying.samples and not len(saying.pcm)
 
 

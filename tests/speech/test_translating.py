@@ -229,7 +229,6 @@ def test_a_second_ctrl_c_does_not_wait_for_the_rest(folder, tmp_path):
         (["--live", "--virtual-input", "{out}.wav"], 1, "no sound file at"),
         (["--live", "--virtual-input", "{in}", "--virtual-output", "{in}"], 1, "is the input"),
         (["--live", "--input-channel", "0"], 2, "counted from 1"),
-        (["--live", "--guidance", "11"], 2, "--guidance must lie"),
         (["--live", "{in}/out.wav", "--virtual-input", "{in}"], 1, "no folder"),
     ],
 )

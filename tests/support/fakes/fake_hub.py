@@ -6,6 +6,7 @@ import socket
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WEIGHTS = bytes(range(256)) * 400
@@ -72,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
             body |= {"cardData": self.server.cards.get(name, {"license": "cc-by-4.0"})}
             body |= {"gated": "auto" if name in self.server.gated else False}
             return self.send(json.dumps(body).encode(), {}, True)
-        path = "/".join(parts[4:])
+        path = unquote("/".join(parts[4:]))
         if path not in files:
             return self.fail(404, "EntryNotFound")
         honest = MODEL if name == "kyutai/moshi-test" else files
