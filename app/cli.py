@@ -27,7 +27,18 @@ from .commands.registry import COMMANDS, module_of
 from .commands.signals import Signals, leave
 
 # What goes on without anybody typing: talks, downloads, hours of work. `web` sees to it itself.
-AWAKE = {"chat", "demo", "file", "transcribe", "translate", "text", "bench", "quantize", "selftest"}
+AWAKE = {
+    "chat",
+    "demo",
+    "file",
+    "transcribe",
+    "say",
+    "translate",
+    "text",
+    "bench",
+    "quantize",
+    "selftest",
+}
 
 
 def check_environment() -> None:

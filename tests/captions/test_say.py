@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import soundfile
 import moshi_mlx
 from app.cli import main
 from tests.support.models.small_speaker import with_codec
+from tests.support.processes.endings import Command, until
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 VOICE = str(GOLDEN / "dsm_tts" / "ada.wav.1e68beda@240.safetensors")
@@ -199,6 +201,18 @@ def test_a_list_becomes_files_and_is_gone_on_with(model, tmp_path, capsys):
     said = capsys.readouterr()
     assert "two.flac: done before" in said.err and len(said.out.splitlines()) == 1
     assert (out / "one.wav").exists() and (out / "two.flac").read_bytes() == before
+
+
+def test_a_list_that_is_interrupted_holds_whole_files(model, tmp_path):
+    scripts, out = tmp_path / "list.jsonl", tmp_path / "out"
+    scripts.write_text("\n".join(json.dumps({"text": f"{TEXT} " * 20}) for _ in range(200)))
+    options = ["--output-dir", out, "--model", model, "--voice", VOICE, *GREEDY]
+    command = Command(tmp_path, "say", scripts, *options)
+    until(lambda: (out / "0002.wav").exists())
+    assert command.end(signal.SIGINT, 20) == 130
+    made = sorted(path.name for path in out.iterdir())
+    assert made == [f"{n:04d}.wav" for n in range(1, len(made) + 1)] and len(made) < 200
+    assert all(len(sound(out / name)) > 24_000 for name in made)
 
 
 def test_a_stdin_closed_within_a_word_or_a_character_is_a_clean_end(model, tmp_path, monkeypatch):

@@ -1,8 +1,10 @@
 """A microphone translated: a virtual one on a virtual clock, and the command."""
 
 import json
+import resource
 import signal
 import subprocess
+import sys
 from threading import Event
 
 import numpy as np
@@ -13,6 +15,7 @@ import moshi_mlx
 from app.audio.stream.port import Capture, EndOfInput
 from app.audio.virtual_port import ArraySource, VirtualPort
 from app.cli import main
+from app.provenance.index import Index, default_path
 from app.speech.translating import Translating
 from tests.support.models.small_speaker import with_codec
 from tests.support.processes.endings import Command, until
@@ -182,6 +185,31 @@ def test_without_an_output_nothing_is_left(folder, recording, tmp_path, capsys):
     assert main(["translate", "--live", *virtual, "--model", str(folder), *OPTIONS]) == 0
     assert capsys.readouterr().out.strip()
     assert [path.name for path in tmp_path.iterdir()] == ["source.wav"]
+
+
+def test_what_was_said_is_recognised_later(folder, recording, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    virtual = ["--virtual-input", str(recording), "--index"]
+    assert main(["translate", "--live", *virtual, "--model", str(folder), *OPTIONS]) == 0
+    with Index(default_path()) as index:
+        assert len(index.talks()) == 1
+
+
+def test_a_disk_that_is_full_ends_the_file_and_not_the_talk(folder, recording, tmp_path):
+    out = tmp_path / "out.wav"
+    words = ["translate", "--live", out, "--virtual-input", recording, "--model", folder]
+    done = subprocess.run(
+        [sys.executable, "-m", "app.cli", *map(str, words), *OPTIONS],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    assert len(told) == 1 and "recording stopped" in told[0], done.stderr
+    assert len(soundfile.read(out)[0]) == 5 * FRAME and done.stdout.strip()
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
