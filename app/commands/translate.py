@@ -4,6 +4,7 @@ with the transcript."""
 import argparse
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -206,6 +207,8 @@ def interpret(
         if file is not None:
             write_files(stream.transcript(), transcripts_of(args))
     sound.stop()
+    if args.virtual_output is not None and args.virtual_output.is_file():
+        seal(args.virtual_output, replace(origin_from(args, marking), channels=(MACHINE,)))
     return report_live(sound, stream, file)
 
 
