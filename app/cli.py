@@ -7,6 +7,7 @@ it is called, so that `moshi --help` starts at once.
 import argparse
 import contextlib
 import difflib
+import errno
 import io
 import os
 import select
@@ -166,10 +167,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     with Signals(heed_nohup=True) as signals:
         try:
             status = attempt(sys.argv[1:] if argv is None else argv, signals)
-        except OSError:
-            if (gone := nobody_reads()) is None:
+        except OSError as error:
+            gone = nobody_reads()
+            if gone is None and error.errno != errno.ENOSPC:
                 raise
-            leave(signals.status or gone)
+            if gone is None:
+                print("error: the disk is full; make room, and start again", file=sys.stderr)
+            leave(signals.status or gone or 1)
         if signals.status == 128 + signal.SIGINT:
             leave(status)  # the command's own: bench has reported what it has
     return status

@@ -2,14 +2,11 @@
 subtitles or JSON."""
 
 import argparse
-import io
 import sys
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from moshi_mlx.audio.file import read_mono
 from moshi_mlx.errors import AudioError, MoshiError, UsageError, printable
@@ -159,16 +156,6 @@ def prompt_from(args: argparse.Namespace) -> "Prompt | None":
     return Prompt(args.prompt, read_mono(args.prompt_file))
 
 
-def read_sound(name: str) -> np.ndarray:
-    """float32 [samples] at 24 kHz. Raises AudioError."""
-    if name != STDIN:
-        return read_mono(name)
-    given = sys.stdin.buffer.read() if sys.stdin else b""
-    if not given:
-        raise AudioError("nothing came from stdin; pipe a sound file into it")
-    return read_mono(io.BytesIO(given))
-
-
 def write_down(
     transcriber: "Transcriber",
     names: list[str],
@@ -188,8 +175,10 @@ def write_down(
         print(f"error: {error}", file=sys.stderr)
 
     started_s = time.perf_counter()
-    recordings = RecordingList(names, read_sound, failed, sys.stderr.isatty(), prompt)
-    for name, transcript, seconds in recordings.transcribe(transcriber, args.batch):
+    recordings = RecordingList(names, read_mono, failed, sys.stderr.isatty(), prompt)
+    for name, transcript, seconds in recordings.transcribe(
+        transcriber, min(args.batch, len(names))
+    ):
         try:
             deliver(transcript, name, args, formats)
         except OutputError as error:

@@ -20,6 +20,7 @@ FORMATS = "wav, flac, mp3, ogg, opus, aiff, caf, au, w64, rf64; m4a by afconvert
 STDIN = "-"
 RATES_HZ = (1000, 768_000)
 BLOCK_SAMPLES = 1 << 20
+LONGEST_PIPE_BYTES = 2 << 30  # held in memory
 UNKNOWN_SAMPLES = 2**62  # what libsndfile says of a stream that does not tell its length
 
 
@@ -47,7 +48,8 @@ def read_mono(
         raise AudioError(f"no sound file at {path}; check the path")
     try:
         if not path.is_file():  # a pipe: libsndfile goes back and forth
-            return _mono(io.BytesIO(path.read_bytes()), name, tell)
+            with open(path, "rb") as pipe:
+                return _mono(io.BytesIO(bounded(pipe, name)), name, tell)
         with open(path, "rb") as file:
             kind = kind_of(file.read(16))
         if kind is None:
@@ -60,9 +62,18 @@ def read_mono(
 
 
 def _stdin() -> bytes:
-    given = sys.stdin.buffer.read() if sys.stdin is not None else b""
+    return bounded(sys.stdin.buffer if sys.stdin is not None else io.BytesIO(), "stdin")
+
+
+def bounded(file: BinaryIO, name: str, most_bytes: int = LONGEST_PIPE_BYTES) -> bytes:
+    """All that comes from a pipe or a device, which may never end. Raises AudioError."""
+    given = file.read(most_bytes + 1)
     if not given:
-        raise AudioError("nothing came from stdin; pipe a sound file into it")
+        raise AudioError(f"nothing came from {name}; pipe a sound file into it")
+    if len(given) > most_bytes:
+        raise AudioError(
+            f"more than {most_bytes / 1e9:.1f} GB came from {name}; give a file in its place"
+        )
     return given
 
 

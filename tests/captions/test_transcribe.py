@@ -3,8 +3,10 @@
 import io
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlx.core as mx
 import numpy as np
@@ -12,6 +14,8 @@ import pytest
 import soundfile
 
 from app.cli import main
+from moshi_mlx.audio.file import bounded
+from moshi_mlx.errors import AudioError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "dsm_stt"
 RUN = json.loads((GOLDEN / "golden.json").read_text())["aligned"]
@@ -32,7 +36,8 @@ def words_of(text):
 
 
 def test_a_recording_is_printed(recording, capsys):
-    assert main(["transcribe", str(recording), "--format", "json", *MODEL]) == 0
+    most = ["--batch", "1000000000"]  # there is one
+    assert main(["transcribe", str(recording), "--format", "json", *MODEL, *most]) == 0
     said = capsys.readouterr()
     words = words_of(said.out)
     assert [w["word"] for w in words] == [word for word, _, _ in RUN["words"]]
@@ -124,6 +129,35 @@ def test_bad_arguments_are_one_line_before_a_model_is_loaded(
     said = capsys.readouterr().err
     assert line in said and said.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["talk.wav"]
+
+
+def test_a_stdin_that_is_no_sound_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"no sound at all")))
+    assert main(["transcribe", "-", *MODEL]) == 1
+    said = capsys.readouterr().err
+    assert "what came from stdin can't be read as sound" in said and said.count("\n") == 1
+
+
+def test_a_pipe_without_an_end_is_given_up():
+    with pytest.raises(AudioError, match=r"more than 0.0 GB came from x"):
+        bounded(io.BytesIO(bytes(11)), "x", 10)
+    assert bounded(io.BytesIO(bytes(10)), "x", 10) == bytes(10)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux alone has /dev/full")
+def test_a_disk_that_is_full_behind_stdout_is_one_line(recording, tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "app.cli", "transcribe", str(recording), *MODEL],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (
+        done.returncode == 1
+        and done.stderr == "error: the disk is full; make room, and start again\n"
+    )
 
 
 def test_an_empty_stdin_is_one_line(monkeypatch, capsys):
