@@ -95,6 +95,15 @@ class FrameDone:
 
 
 @dataclass(frozen=True)
+class UserWord:
+    """A word that the user said, by a speech to text model beside the talk, some time later."""
+
+    conversation: int
+    text: str
+    at_s: float  # when it begins, in the conversation
+
+
+@dataclass(frozen=True)
 class Notice:
     """Something the user should know; the talk goes on. `kind` is stable, `message` one line."""
 
@@ -150,6 +159,7 @@ Event = (
     | ConversationStarted
     | Refused
     | FrameDone
+    | UserWord
     | Notice
     | ConversationEnded
     | Failed

@@ -12,7 +12,8 @@ from moshi_mlx.weights.recipes import name_of
 from ..audio.process.gil_handover import short_handovers, spare_the_collector
 from ..audio.sound import Sound
 from ..echo.choice import MODES
-from ..events import Ready, Settings
+from ..events import Event, Ready, Settings
+from ..machine.readers import child_command
 from ..options.fallbacks import take_fallbacks
 from ..options.mark import add_mark_options, index_from
 from ..options.model import (
@@ -29,11 +30,13 @@ from ..provenance.origin import Origin
 from ..provenance.seal import seal
 from ..screen.plain_text import run_plain
 from ..selftest.remembered import recall
-from ..talk.chat import Chat, ChatOptions
+from ..speech.words_beside import WordsBeside
+from ..talk.chat import Beside, Chat, ChatOptions
 from ..talk.ending import ending
 from .devices import add_device_options, checked_channel
 from .signals import Signals, leave
 
+STT_MODEL = "kyutai/stt-1b-en_fr-mlx"
 TAIL_SECONDS = 4.0
 LONGEST_TAIL_S = 3600.0  # it is held in memory
 
@@ -45,6 +48,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     talk.add_argument("--echo", choices=MODES, default="auto", help="who takes Moshi's echo out")
     talk.add_argument(
         "--no-greeting", action="store_true", help="Moshi waits until you speak (30 s at most)"
+    )
+    talk.add_argument(
+        "--your-words",
+        nargs="?",
+        const=STT_MODEL,
+        metavar="MODEL",
+        help="write down what you say too, by a speech to text model beside the talk "
+        f"(default: {STT_MODEL})",
     )
     add_config_option(parser)
     add_model_options(parser)
@@ -78,7 +89,13 @@ def run(args: argparse.Namespace) -> int:
     go_around(args, name)
     settings = Settings(greeting=not args.no_greeting, **persona_from(args), **sampling_from(args))
     options = ChatOptions(
-        settings, args.echo, args.record, args.flac, seal=seal, index=index_from(args)
+        settings,
+        args.echo,
+        args.record,
+        args.flac,
+        seal=seal,
+        index=index_from(args),
+        words=words_from(args),
     )
     short_handovers()
     sound = sound_from(args)
@@ -89,6 +106,18 @@ def run(args: argparse.Namespace) -> int:
         status = hold(chat, signals, lambda: show(chat, args.plain))
         seal_output(args.virtual_output, chat)
         return status
+
+
+def words_from(args: argparse.Namespace) -> Callable[[Callable[[Event], None]], Beside] | None:
+    """What writes down the user's words, given whom to tell; None where nobody asked. Its model is
+    downloaded here. Raises MoshiError for a model of another kind."""
+    if args.your_words is None:
+        return None
+    from moshi_mlx.stt.loading import stt_folder
+
+    folder = stt_folder(args.your_words, offline=args.offline, memory_limits=False).path
+    command, environment = child_command("speech.words_child", str(folder))
+    return lambda tell: WordsBeside(command, environment, tell)
 
 
 def go_around(args: argparse.Namespace, name: str) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from moshi_mlx.clock import FRAME_SAMPLES, SAMPLE_RATE_HZ
+from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE_HZ
 from moshi_mlx.errors import AudioError
 
 from ..events import (
@@ -31,11 +31,12 @@ from ..events import (
     Ready,
     Settings,
     Stopped,
+    UserWord,
 )
 from ..provenance.info_chunk import info_chunk
 from ..provenance.origin import HUMAN, MACHINE, PROGRAM, Origin
 from ..provenance.seal import BYTES_PER_S, Seal
-from .transcript import VTT_HEADER, CueMaker, json_line
+from .transcript import VTT_HEADER, CueMaker, json_line, json_line_at
 from .wav_writer import WavWriter
 
 QUEUE_FRAMES = 375  # 30 s; a disk that hangs for longer ends the recording
@@ -129,6 +130,8 @@ class Recorder:
             self.takes.append(self._take.folder)
         elif isinstance(event, FrameDone) and self._take is not None:
             self._take.frame(event)
+        elif isinstance(event, UserWord) and self._take is not None:
+            self._take.user_word(event)
         elif isinstance(event, ConversationEnded):
             self._end_take(event.reason)
 
@@ -203,6 +206,8 @@ class _Take:
         self._timings = _TextFile(folder / "timings.jsonl")
         self._cues.write(VTT_HEADER)
         self._maker = CueMaker()
+        self._number = started.number
+        self._user_words: _TextFile | None = None
         self._start_s = time.monotonic()
         self._frames, self._dropped = 0, 0.0
         self._first = 0  # index of the first frame recorded; times are the recording's
@@ -225,6 +230,15 @@ class _Take:
         if self._frames % COMMIT_FRAMES == 0:
             self._sound.commit()
 
+    def user_word(self, word: UserWord) -> None:
+        """Into a file of their own, made for the first one: they come later than they were said."""
+        if word.conversation != self._number:
+            return
+        if self._user_words is None:
+            self._user_words = _TextFile(self.folder / "you.jsonl")
+        at_s = word.at_s - self._first * FRAME_SECONDS
+        self._user_words.write(json_line_at(at_s, word.text))
+
     def _timing(self, done: FrameDone) -> str:
         figures = {"step_ms": done.step_ms, "wait_ms": done.wait_ms, "lag_ms": done.lag_ms}
         line: dict[str, Any] = {"frame": done.index}
@@ -236,8 +250,9 @@ class _Take:
     def close(self, reason: str) -> None:
         """Raises OSError, after everything that can be closed has been."""
         with contextlib.ExitStack() as stack:
-            for file in (self._sound, self._words, self._cues, self._timings):
-                stack.callback(file.close)
+            for file in (self._sound, self._words, self._cues, self._timings, self._user_words):
+                if file is not None:
+                    stack.callback(file.close)
             if (cue := self._maker.finish()) is not None:
                 self._cues.write(cue.vtt())
         self._manifest |= {"finished": True, "ended": reason, "frames": self._frames}

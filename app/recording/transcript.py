@@ -30,7 +30,12 @@ def clock(seconds: float) -> str:
 
 def json_line(index: int, text: str) -> str:
     """One word piece of frame `index` as a line of JSON."""
-    return json.dumps({"time_s": round(index * FRAME_SECONDS, 2), "text": text}) + "\n"
+    return json_line_at(index * FRAME_SECONDS, text)
+
+
+def json_line_at(at_s: float, text: str) -> str:
+    """A word, or a piece of one, that begins then."""
+    return json.dumps({"time_s": round(at_s, 2), "text": text}) + "\n"
 
 
 class CueMaker:

@@ -1,4 +1,5 @@
-"""A chat as plain text: Moshi's words on stdout, everything else on stderr."""
+"""A chat as plain text: Moshi's words on stdout, and the user's where they are written down;
+everything else on stderr."""
 
 import os
 import select
@@ -7,7 +8,7 @@ from typing import TextIO
 
 from moshi_mlx.errors import AudioError
 
-from ..events import ConversationStarted, Event, FrameDone, Notice, Ready, Refused
+from ..events import ConversationStarted, Event, FrameDone, Notice, Ready, Refused, UserWord
 from ..talk.chat import Chat
 
 POLL_S = 0.1
@@ -21,10 +22,13 @@ class PlainText:
         self._words, self._notes = words, notes
         self._last_frame = 0
         self._open = False  # a line of words is under way
+        self._users = False  # and it is the user's
 
     def show(self, event: Event) -> None:
         if isinstance(event, FrameDone):
             self._word(event)
+        elif isinstance(event, UserWord):
+            self._user_word(event)
         elif isinstance(event, Ready):
             self.note(f"{event.title} ready after {event.load_seconds:.1f} s")
         elif isinstance(event, ConversationStarted):
@@ -39,10 +43,18 @@ class PlainText:
     def end_line(self) -> None:
         if self._open:
             print(file=self._words, flush=True)
-        self._open = False
+        self._open = self._users = False
+
+    def _user_word(self, word: UserWord) -> None:
+        """On a line of his own: his words come later than they were said."""
+        if not self._users:
+            self.end_line()
+        print(f" {word.text}" if self._users else f"you: {word.text}", end="", file=self._words)
+        self._words.flush()
+        self._open = self._users = True
 
     def _word(self, done: FrameDone) -> None:
-        if done.index - self._last_frame > PAUSE_FRAMES:
+        if self._users or done.index - self._last_frame > PAUSE_FRAMES:
             self.end_line()
         text = done.text if self._open else done.text.lstrip()
         print(text, end="", file=self._words, flush=True)

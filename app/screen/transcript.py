@@ -9,7 +9,17 @@ from dataclasses import dataclass
 
 from moshi_mlx.clock import FRAME_SECONDS
 
-from ..events import ConversationStarted, Event, Failed, FrameDone, Notice, Ready, Refused, Status
+from ..events import (
+    ConversationStarted,
+    Event,
+    Failed,
+    FrameDone,
+    Notice,
+    Ready,
+    Refused,
+    Status,
+    UserWord,
+)
 
 PAUSE_FRAMES = 15  # 1.2 s without a word: the next one begins a new paragraph
 LINES_KEPT = 120  # the recording has the rest
@@ -17,6 +27,8 @@ SPEECH_FRAMES = 4  # shorter noises aren't shown as speech
 FRAMES_A_BAR = 2  # one bar of the user's line stands for 160 ms
 BARS_KEPT = 24
 NOTES_KEPT = 8  # that are counted when they come again
+YOURS_KEPT = 4  # lines that late words still find
+EARLY_S = 1.0  # a word may begin so much before its speech was noticed
 BARS = "▁▂▃▄▅▆▇█"
 FLOOR_DB, TOP_DB = -32.0, -2.0
 ALARMS = ("too-slow", "device-lost", "microphone-silent", "recording-failed", "persona-fades")
@@ -47,6 +59,15 @@ class _Told:
     times: int = 1
 
 
+@dataclass
+class _Yours:
+    """A time that the user spoke: its line, since when, and what is known of his words."""
+
+    line: TranscriptLine
+    since_s: float
+    words: str = ""
+
+
 def bar(level_db: float) -> str:
     """One character for a loudness."""
     share = (level_db - FLOOR_DB) / (TOP_DB - FLOOR_DB)
@@ -66,6 +87,7 @@ class TalkTranscript:
         self._moshi: TranscriptLine | None = None  # the paragraph under way
         self._last_word = 0
         self._you: TranscriptLine | None = None
+        self._yours: list[_Yours] = []  # the last times that the user spoke
         self._speech_since: int | None = None
         self._levels_db: list[float] = []
 
@@ -73,6 +95,8 @@ class TalkTranscript:
         """One event of the chat's inbox."""
         if isinstance(event, FrameDone):
             self._word(event)
+        elif isinstance(event, UserWord):
+            self._user_word(event)
         elif isinstance(event, Ready):
             self._note(f"{event.title} is ready")
         elif isinstance(event, ConversationStarted):
@@ -106,6 +130,19 @@ class TalkTranscript:
         self._moshi.text += done.text
         self._changed(self._moshi, False)
 
+    def _user_word(self, word: UserWord) -> None:
+        """Where his speech was seen: in place of its bars. Words come later than they are said."""
+        begun = [yours for yours in self._yours if yours.since_s <= word.at_s + EARLY_S]
+        new = not begun
+        if new:
+            line = TranscriptLine("you", "", word.at_s)
+            self._yours = [_Yours(line, word.at_s), *self._yours]
+            begun = self._yours[:1]
+        yours = begun[-1]
+        yours.words = f"{yours.words} {word.text}".lstrip()
+        yours.line.text = yours.words
+        self._changed(yours.line, new)
+
     def hear(self, talk: Status) -> None:
         """A snapshot: is the user speaking, and how loud."""
         if not talk.speech or talk.muted or talk.state != "talking":
@@ -122,7 +159,11 @@ class TalkTranscript:
             self._notes = []
             self._you = TranscriptLine("you", "", self._speech_since * FRAME_SECONDS)
             self._moshi = None  # what Moshi says next stands below
-        self._you.text = f"{self._bars()}  {spoken * FRAME_SECONDS:.1f} s"
+            yours = _Yours(self._you, self._speech_since * FRAME_SECONDS)
+            self._yours = [*self._yours, yours][-YOURS_KEPT:]
+        bars = f"{self._bars()}  {spoken * FRAME_SECONDS:.1f} s"
+        words = self._yours[-1].words
+        self._you.text = f"{words}  {bars}" if words else bars
         self._changed(self._you, new)
 
     def _bars(self) -> str:

@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -60,6 +61,7 @@ REPORT = "a bug: please report it with what `moshi doctor --json` says"
 LAST_STEP_S = 0.25  # the model's last step, whose sound is still played
 SOON_S = 1.5  # what a signal leaves to a talk, within the 2 s to the end of the process
 FLAC_SOON_S = 0.8  # of it, for a recording that is to become a flac
+LAST_WORDS_S, WORDS_SOON_S = 3.0, 0.4  # for the user's last words
 INBOX_EVENTS = 4096  # a screen that looks away for longer loses the oldest
 
 
@@ -113,7 +115,8 @@ class ChatOptions:
     """How the chat is to be held.
 
     record: a folder to record to from the start; seal: what finished recordings get; index: where
-    landmarks of Moshi's sound go, None for nowhere.
+    landmarks of Moshi's sound go, None for nowhere; words: makes what writes down the user's own
+    words, given whom to tell them.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -123,6 +126,14 @@ class ChatOptions:
     folder: Path = Path("moshi-talks")  # where `record()` writes when nothing else was said
     seal: Seal | None = None
     index: Path | None = None
+    words: "Callable[[Callable[[Event], None]], Beside] | None" = None
+
+
+class Beside(Protocol):
+    """A session listener that has an end of its own."""
+
+    def __call__(self, event: Event) -> None: ...
+    def close(self, timeout_s: float) -> None: ...
 
 
 class Chat:
@@ -161,6 +172,9 @@ class Chat:
         self.session.subscribe(self._on_event)
         if self._index is not None:
             self.session.subscribe(self._index)
+        self._words = None if options.words is None else options.words(self._tell_recorded)
+        if self._words is not None:
+            self.session.subscribe(self._words)
         sound.subscribe(self._tell)
         if options.record is not None:
             self.record(True)
@@ -268,6 +282,8 @@ class Chat:
         if opened:
             self._opening.release()
         ended = self.session.join(max(0.0, until_s - time.monotonic()))
+        if self._words is not None:
+            self._words.close(WORDS_SOON_S if self._hurried else LAST_WORDS_S)
         self.record(False)
         for recorder in self._recorders:
             recorder.close(flac_s=FLAC_SOON_S if self._hurried else math.inf)
@@ -288,6 +304,13 @@ class Chat:
     def _tell(self, event: Event) -> None:
         for listener in self._listeners:
             listener(event)
+
+    def _tell_recorded(self, event: Event) -> None:
+        """What isn't the session's, and belongs into a recording all the same."""
+        with self._lock:
+            if self._recorder is not None:
+                self._recorder(event)
+        self._tell(event)
 
     def _tell_brakes(self) -> None:
         """What slows the machine down, where it says so; asking takes a second or two."""

@@ -18,11 +18,19 @@ def load_stt(
     Options as in `moshi_mlx.load`. Raises ConfigError for a model of another kind, WeightsError,
     DownloadError.
     """
+    folder = stt_folder(name_or_folder, dtype, **options)
+    return Transcriber(folder.lm(), folder.mimi(), folder.tokenizer(), *stt_seconds(folder))
+
+
+def stt_folder(
+    name_or_folder: str | Path, dtype: str | None = None, **options: Unpack[LoadOptions]
+) -> ModelFolder:
+    """The model's files, fetched if need be, and nothing of them loaded. Raises as `load_stt`."""
     folder = ModelFolder(name_or_folder, dtype, **options)
     if folder.config.dep_q:
         raise ConfigError(f"{folder.path} is no speech to text model: it speaks (dep_q is not 0)")
-    seconds = stt_seconds(folder)
-    return Transcriber(folder.lm(), folder.mimi(), folder.tokenizer(), *seconds)
+    stt_seconds(folder)
+    return folder
 
 
 def stt_seconds(folder: ModelFolder) -> tuple[float, float]:

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from app.events import ConversationEnded, ConversationStarted, FrameDone, Ready, Settings
+from app.events import (
+    ConversationEnded,
+    ConversationStarted,
+    FrameDone,
+    Ready,
+    Settings,
+    UserWord,
+)
 from app.recording.recorder import Recorder
 from app.recording.transcript import CueMaker, clock
 from app.recording.wav_writer import WavWriter
@@ -62,6 +69,23 @@ def test_a_talk_on_disk(tmp_path):
     assert sorted(p.name for p in folder.iterdir()) == sorted(
         ["talk.wav", "transcript.jsonl", "transcript.vtt", "timings.jsonl", "manifest.json"]
     )
+
+
+def test_the_users_words_have_a_file_of_their_own(tmp_path):
+    recorder = Recorder(tmp_path)
+    recorder(ConversationStarted(1, 1, Settings()))
+    for index in (10, 11):  # recorded from the middle of the talk on
+        recorder(frame(index))
+    recorder(UserWord(1, "Hello", 1.25))
+    recorder(UserWord(7, "of another conversation", 1.3))
+    recorder(UserWord(1, "there", 2.0))
+    recorder(ConversationEnded(1, "hung up", 12))
+    recorder.close()
+    lines = (recorder.takes[0] / "you.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"time_s": 0.45, "text": "Hello"},
+        {"time_s": 1.2, "text": "there"},
+    ]
 
 
 def test_flac_replaces_the_wav_at_the_end(tmp_path):

@@ -1,8 +1,10 @@
 """The screen's transcript as plain data: paragraphs, the user's speech, notices."""
 
+import io
 from dataclasses import replace
 
-from app.events import Failed, Notice, Ready
+from app.events import Failed, Notice, Ready, UserWord
+from app.screen.plain_text import PlainText
 from app.screen.transcript import TalkTranscript, TranscriptLine, bar
 from tests.support.screen_events import TALKING, sentence, word
 
@@ -36,6 +38,53 @@ def test_the_users_speech_is_a_line_with_its_length_and_what_follows_stands_belo
     assert [line.kind for line in shown.lines] == ["moshi", "you", "moshi"]
     assert shown.lines[1].at_s == 40.0
     assert shown.lines[1].text.endswith("1.5 s") and bar(-8.0) in shown.lines[1].text
+
+
+def test_the_users_words_stand_where_his_speech_was():
+    shown, talk = Shown(), replace(TALKING, user_level_db=-8.0)
+
+    def speak(first, last):
+        for frame in range(first, last):
+            shown.transcript.hear(replace(talk, frames=frame, speech=True))
+        shown.transcript.hear(replace(talk, frames=last))
+
+    speak(100, 120)
+    shown.transcript.show(UserWord(1, "Hello", 7.5))  # said before it was noticed
+    shown.transcript.show(word(130, " Hi!"))
+    shown.transcript.show(UserWord(1, "there.", 9.0))  # told while Moshi speaks
+    assert shown.texts("you") == ["Hello there."] and shown.texts("moshi") == ["Hi!"]
+    speak(200, 210)
+    assert shown.texts("you")[1].endswith(" 0.7 s")
+    shown.transcript.show(UserWord(1, "Late.", 10.0))  # of the first time
+    shown.transcript.show(UserWord(1, "Bye.", 16.2))
+    assert shown.texts("you") == ["Hello there. Late.", "Bye."]
+
+
+def test_words_while_he_speaks_stand_before_the_bars():
+    shown, talk = Shown(), replace(TALKING, speech=True)
+    for frame in range(100, 110):
+        shown.transcript.hear(replace(talk, frames=frame))
+    shown.transcript.show(UserWord(1, "Well,", 8.1))
+    shown.transcript.hear(replace(talk, frames=110))
+    (line,) = shown.texts("you")
+    assert line.startswith("Well,  ") and line.endswith(" 0.8 s")
+
+
+def test_words_of_speech_that_was_not_noticed_have_a_line():
+    shown = Shown()
+    for text, at_s in (("Psst,", 3.0), ("you.", 3.4)):
+        shown.transcript.show(UserWord(1, text, at_s))
+    assert shown.texts("you") == ["Psst, you."] and shown.lines[0].at_s == 3.0
+
+
+def test_plain_text_has_a_line_for_each_of_both():
+    words, notes = io.StringIO(), io.StringIO()
+    text = PlainText(words, notes)
+    for event in [*sentence(0, "Hi there."), UserWord(1, "Good", 0.1), UserWord(1, "day.", 0.4)]:
+        text.show(event)
+    text.show(word(8, " What now?"))
+    text.end_line()
+    assert words.getvalue() == "Hi there.\nyou: Good day.\nWhat now?\n"
 
 
 def test_a_click_is_no_speech_and_neither_is_a_muted_microphone():
