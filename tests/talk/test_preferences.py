@@ -149,8 +149,11 @@ WRONG = [
     ("voice = 'moshi'", "voice must be one of moshiko, moshika, not 'moshi'"),
     ("plain = 'yes'", "plain must be true or false, not 'yes'"),
     ("no_greeting = 1", "no_greeting must be true or false, not 1"),
-    ("text_temperature = 'hot'", "text_temperature must be a valid float, not 'hot'"),
-    ("seed = 1979-05-27", "seed must be a valid int"),
+    (
+        "text_temperature = 'hot'",
+        "text_temperature must be a valid number from 0 to 1000, not 'hot'",
+    ),
+    ("seed = 1979-05-27", "seed must be a valid whole number from 0"),
     ("voice = moshika", "is not TOML: "),
     ("a = 1\na = 2", "is not TOML: "),
     (b"voice = '\xff'", "is not TOML: "),
