@@ -222,8 +222,10 @@ def test_voices_of_text_to_speech_are_listed_too(tmp_path, capsys):
     (tmp_path / "p227.wav.1e68beda@240.safetensors").write_bytes(b"damaged")
     assert main(["voices", str(tmp_path), "--json"]) == 1
     rows = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in rows] == ["p227.wav.1e68beda@240", "p226_023"]
+    assert [row["name"] for row in rows] == ["p227", "vctk/p226_023"]
     assert rows[1]["seconds"] == 10 and not rows[1]["damaged"] and rows[0]["damaged"]
+    assert main(["voices", str(tmp_path), "--names"]) == 1
+    assert capsys.readouterr().out == "vctk/p226_023\n"
 
 
 def test_of_a_repository_the_archive_alone_is_fetched(folder, tmp_path, monkeypatch, capsys):
