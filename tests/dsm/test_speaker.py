@@ -140,7 +140,7 @@ def test_seeds_and_codebooks(speakers):
         (["a"], {"n_q": 9}, "speaks with 1 to 8 codebooks"),
         (["a"], {"n_q": 0}, "speaks with 1 to 8 codebooks"),
         (["a"], {"cfg_coef": 9.0}, "can't be '9.0'"),
-        (["a"], {"voices": ["no.safetensors"]}, "no weights at"),
+        (["a"], {"voices": ["no.safetensors"]}, "no voice file at"),
         (["a"], {"prefix": np.zeros((3, 5), int)}, r"a prefix is codes, int \[8, frames\]"),
         (["a"], {"prefix": np.full((8, 5), 48)}, "must lie between 0 and 47"),
         (["a"], {"text_temperature": -1.0}, "text_temperature must be"),
