@@ -154,8 +154,6 @@ def cut_wav(folder: Path) -> Path:
         (lambda f: QUESTION, "folder.wav", [], "is a folder; give the name of a file in it"),
         (lambda f: QUESTION, "o.wav", ["--tail", "-1"], "--tail must lie between 0 and 3600"),
         (lambda f: QUESTION, "o.wav", ["--tail", "nan"], "--tail must lie between 0 and 3600"),
-        (lambda f: QUESTION, "o.wav", ["--seed", "-1"], "the seed must lie between"),
-        (lambda f: QUESTION, "o.wav", ["--text-top-k", "-1"], "text_top_k must be"),
         (lambda f: QUESTION, "o.wav", ["--codec", "rust"], "rustymimi"),
         (lambda f: QUESTION, "o.wav", ["--revision", "v1"], "a revision can't be chosen"),
     ],
