@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from moshi_mlx.errors import MoshiError, UsageError
 
-from ..options.model import add_source_options
+from ..options.model import SEED, TEMPERATURE, TOP_K, add_source_options
+from ..options.numbers import Number
 
 DEFAULT_MODEL = "kyutai/helium-1-2b"
 
@@ -15,15 +16,19 @@ DEFAULT_MODEL = "kyutai/helium-1-2b"
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", nargs="?", help='the text to continue ("-": from stdin)')
     parser.add_argument("--prompt", metavar="TEXT", help="the same, as an option")
-    parser.add_argument("--max-tokens", type=int, default=200, help="default: %(default)s")
+    parser.add_argument(
+        "--max-tokens", type=Number(1, whole=True), default=200, help="default: %(default)s"
+    )
     add_source_options(
         parser, "a folder or a Hugging Face repository (default: %(default)s)", DEFAULT_MODEL
     )
     group = parser.add_argument_group("sampling")
-    group.add_argument("--temperature", type=float, default=0.8, help="0 is greedy; %(default)s")
+    group.add_argument(
+        "--temperature", type=TEMPERATURE, default=0.8, help="0 is greedy; %(default)s"
+    )
     group.add_argument("--top-p", type=float, default=0.95, help="default: %(default)s")
-    group.add_argument("--top-k", type=int, default=0, help="0 for all tokens, the default")
-    group.add_argument("--seed", type=int, help="the same seed gives the same text")
+    group.add_argument("--top-k", type=TOP_K, default=0, help="0 for all tokens, the default")
+    group.add_argument("--seed", type=SEED, help="the same seed gives the same text")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,14 +72,8 @@ def read_prompt(args: argparse.Namespace) -> str:
 
 def check_sampling(args: argparse.Namespace) -> None:
     """Before the model is loaded. Raises MoshiError."""
-    if args.max_tokens < 1:
-        raise UsageError(f"--max-tokens must be 1 or more, not {args.max_tokens}")
-    if not args.temperature >= 0:
-        raise UsageError("--temperature must be 0 (greedy) or more")
     if not 0 < args.top_p <= 1:
         raise UsageError("--top-p must lie above 0 and be at most 1 (all tokens)")
-    if args.top_k < 0:
-        raise UsageError("--top-k must be 0 (all tokens) or more")
 
 
 def continuation(model, ids: list[int], args: argparse.Namespace) -> Iterator[int]:

@@ -25,12 +25,10 @@ if TYPE_CHECKING:
 KYUTAIS_VOICES = ("moshiko", "moshika")  # a man's and a woman's, each a model of its own
 DEFAULT_VOICE, DEFAULT_BITS = "moshiko", 4
 TEMPERATURE, TOP_K = Number(0, MAX_TEMPERATURE), Number(0, MAX_TOP_K, whole=True)
+SEED = Number(0, MAX_SEED - 1, whole=True)
 # option -> (type, help)
 SAMPLING: dict[str, tuple[Number, str]] = {
-    "seed": (
-        Number(0, MAX_SEED - 1, whole=True),
-        "the same seed gives the same answer (default: a new one each time)",
-    ),
+    "seed": (SEED, "the same seed gives the same answer (default: a new one each time)"),
     "text_temperature": (TEMPERATURE, "how freely words are chosen; 0 is greedy"),
     "text_top_k": (TOP_K, "choose among the k likeliest words only"),
     "audio_temperature": (TEMPERATURE, "how freely the voice is chosen; 0 is greedy"),

@@ -22,6 +22,9 @@ from app.options.numbers import Number
         (["say", "hi", "--text-temperature", "inf"], "a number from 0 to 1000, not inf"),
         (["translate", "a", "b", "--guidance", "0.5"], "a number from 1 to 10, not 0.5"),
         (["transcribe", "a", "--batch", "0"], "a whole number of 1 or more"),
+        (["text", "hi", "--seed", "-1"], "a whole number from 0 to 4294967295, not -1"),
+        (["text", "hi", "--max-tokens", "0"], "a whole number of 1 or more"),
+        (["text", "hi", "--temperature", "nan"], "a number from 0 to 1000, not nan"),
         (["chat", "--audio-top-k", "-5"], "a whole number from 0 to 2147483647, not -5"),
     ],
 )
@@ -59,5 +62,5 @@ def test_every_number_that_commands_share_knows_its_range():
         for action in parser._actions:
             if action.type in (int, float) and action.choices is None:
                 shared.setdefault(action.dest, set()).add(name)
-    own = {"input_channel", "tail", "frames", "seed"}  # UsageError: status 2, too
+    own = {"input_channel", "tail", "frames"}  # UsageError: status 2, too
     assert {dest for dest, names in shared.items() if len(names) > 1} <= own
