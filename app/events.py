@@ -6,6 +6,7 @@ return at once and never raise; arrays in an event are never written again, so t
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -29,6 +30,8 @@ class Settings:
     persona: str | None = None  # who Moshi is, for a model that takes it; None: the usual
     voice: str | None = None  # a name of the model's voices, or a file
     keep_prompt: bool = False  # the persona is never forgotten
+    adapter: str | None = None  # one of those beside the model; None: as it was loaded
+    resume: Path | None = None  # a talk in a file that this one goes on from
 
     def sampling(self) -> "SamplingOptions":
         """The sampling options that were set, as `Moshi.session` takes them."""

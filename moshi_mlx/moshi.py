@@ -164,7 +164,7 @@ class Moshi:
         of another model, adapter or codec, and for a damaged file.
         """
         if not isinstance(state, SessionState):
-            named = str(session_facts(state).get("adapter"))
+            named = str(session_facts(state).get("adapter", ""))
             adapter = None if named == self.adapter else named
             state = read_session(state, self.lm_with(adapter))
         adapter = None if state.adapter == self.adapter else state.adapter
@@ -292,6 +292,11 @@ class Session:
     def prompt_frames(self) -> int:
         """Frames of the prompt that it began with; they leave the model's context after it."""
         return self._generator.prompt_frames
+
+    @property
+    def keeps_prompt(self) -> bool:
+        """Whether it never leaves the context (`keep_prompt`)."""
+        return self._generator.pinned > 0
 
     def warm_up(self) -> None:
         """As `Moshi.warm_up`, for this session's options; free where that was done before.

@@ -23,16 +23,19 @@ from ..options.model import (
     engine_from,
     model_from,
     sampling_from,
+    source_from,
 )
 from ..options.persona import add_persona_options, persona_from
 from ..options.preferences import add_config_option, parse_with_preferences
+from ..options.resume import add_resume_option, resumed, settings_of
 from ..provenance.origin import Origin
 from ..provenance.seal import seal
 from ..screen.plain_text import run_plain
 from ..selftest.remembered import recall
 from ..speech.words_beside import WordsBeside
 from ..talk.chat import Beside, Chat, ChatOptions
-from ..talk.ending import ending
+from ..talk.ending import clock, ending
+from ..talk.keeping import resume_line
 from .devices import add_device_options, checked_channel
 from .signals import Signals, leave
 
@@ -57,6 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="write down what you say too, by a speech to text model beside the talk "
         f"(default: {STT_MODEL})",
     )
+    add_resume_option(talk)
     add_config_option(parser)
     add_model_options(parser)
     add_persona_options(parser)
@@ -85,21 +89,25 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
 
 def run(args: argparse.Namespace) -> int:
     """0, or 1 with one line on stderr. Raises MoshiError."""
+    kept = resumed(args)
     name = model_from(args)  # what contradicts itself is told before a device is asked
     go_around(args, name)
-    settings = Settings(greeting=not args.no_greeting, **persona_from(args), **sampling_from(args))
+    greeting = not args.no_greeting
+    if kept is None:
+        settings = Settings(greeting=greeting, **persona_from(args), **sampling_from(args))
+    else:
+        settings = settings_of(kept, greeting)
+        print(f"resuming a talk with {name}, {clock(kept.seconds)} long so far", file=sys.stderr)
     options = ChatOptions(
-        settings,
-        args.echo,
-        args.record,
-        args.flac,
+        *(settings, args.echo, args.record, args.flac),
         seal=seal,
         index=index_from(args),
         words=words_from(args),
+        source=source_from(args),
     )
     short_handovers()
     sound = sound_from(args)
-    make_engine = engine_from(args)
+    make_engine = engine_from(args, None if kept is None else kept.dtype)
     with Signals(terminal=True) as signals:
         chat = Chat(make_engine, sound, options)
         chat.subscribe(lambda event: spare_the_collector() if isinstance(event, Ready) else None)
@@ -171,6 +179,8 @@ def report(chat: Chat) -> int:
         print(line, file=sys.stderr)
     for take in chat.takes:
         print(f"recorded: {take}", file=sys.stderr)
+    for path in chat.kept:
+        print(f"saved: {resume_line(path)}", file=sys.stderr)
     if chat.failure is not None:
         print(f"error: {chat.failure}", file=sys.stderr)
         return 1

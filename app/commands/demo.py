@@ -23,7 +23,7 @@ from moshi_mlx.errors import UsageError
 
 from ..events import Event, FrameDone, Notice, Settings
 from ..options.mark import add_mark_options, index_from
-from ..options.model import add_json_option, add_model_options, engine_from
+from ..options.model import add_json_option, add_model_options, engine_from, source_from
 from ..provenance.seal import seal
 from ..talk.chat import Chat, ChatOptions
 from .demo_questions import Question, bundled, track
@@ -80,7 +80,12 @@ def live(args: argparse.Namespace, questions: list[Question]) -> int:
     asked = "; ".join(q.text for q in questions)
     print(f"Ask, for example: {asked}. Ctrl-C ends the talk.", file=sys.stderr)
     with Signals(terminal=True) as signals:
-        options = ChatOptions(Settings(), "auto", args.out, seal=seal, index=index_from(args))
+        options = ChatOptions(
+            *(Settings(), "auto", args.out),
+            seal=seal,
+            index=index_from(args),
+            source=source_from(args),
+        )
         chat = Chat(engine_from(args), DeviceSound(None, None), options)
         return hold(chat, signals, lambda: show(chat, plain=True))
 

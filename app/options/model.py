@@ -11,6 +11,7 @@ from moshi_mlx.config.lm_config import MAX_SEED, MAX_TEMPERATURE, MAX_TOP_K
 from moshi_mlx.errors import UsageError
 from moshi_mlx.weights.recipes import KYUTAI_BITS
 
+from ..talk.kept_talk import AskedModel
 from .mark import marking_from
 from .numbers import Number
 
@@ -188,6 +189,23 @@ def load_from(args: argparse.Namespace) -> "Moshi":
     return moshi
 
 
+def source_from(args: argparse.Namespace) -> AskedModel:
+    """How the model is asked for, in words that hold in every folder. Raises MoshiError."""
+    return AskedModel(
+        model=whole_path(model_from(args)),
+        revision=args.revision or "",
+        mimi=whole_path(args.mimi or ""),
+        tokenizer=whole_path(args.tokenizer or ""),
+        lora=() if args.lora is None else (whole_path(args.lora),),
+    )
+
+
+def whole_path(name: str) -> str:
+    """Of a file or folder that is there; anything else is a repository, and stays."""
+    path = Path(name).expanduser()
+    return str(path.absolute()) if name not in ("", "nano") and path.exists() else name
+
+
 class GivenParts(TypedDict):
     """Files that were given in place of the model's own."""
 
@@ -199,10 +217,11 @@ def parts_from(args: argparse.Namespace) -> GivenParts:
     return {"mimi": args.mimi, "tokenizer": args.tokenizer}
 
 
-def engine_from(args: argparse.Namespace) -> "MakeEngine":
+def engine_from(args: argparse.Namespace, dtype: str | None = None) -> "MakeEngine":
     """What a Session takes; downloads here, loads on the session's thread. Raises MoshiError.
 
-    Before a download of gigabytes, what the doctor knows about this model here goes to stderr.
+    dtype: as of `moshi_mlx.load`. Before a download of gigabytes, what the doctor knows about this
+    model here goes to stderr.
     """
     from moshi_mlx import load
     from moshi_mlx.hub import REPOSITORY, own_parts, resolve
@@ -223,6 +242,7 @@ def engine_from(args: argparse.Namespace) -> "MakeEngine":
         lambda: load(
             folder,
             codec=args.codec,
+            dtype=dtype,
             offline=args.offline,
             kv_bits=args.kv_bits,
             lora=args.lora,

@@ -17,11 +17,13 @@ from typing import Any
 
 from moshi_mlx.errors import ConfigError
 
-from .model import KYUTAIS_VOICES
+from .model import KYUTAIS_VOICES, SAMPLING
 
-NOT_LASTING = ("config", "help", "virtual_input", "virtual_output", "force")
+NOT_LASTING = ("config", "help", "resume", "virtual_input", "virtual_output", "force")
 # void where another model is asked for
 OF_A_MODEL = ("lora", "mimi", "tokenizer", "revision", "persona", "keep_prompt")
+# and where a saved talk brings its own
+OF_A_TALK = (*OF_A_MODEL, "model", "voice", "bits", "kv_bits", "codec", *SAMPLING)
 ONE_MODEL = (("model",), ("voice", "bits"))  # either names it; the other's preference is void
 
 
@@ -64,6 +66,8 @@ def parse_with_preferences(
         values = {name: value for name, value in values.items() if name not in OF_A_MODEL}
         if values.get("voice") not in KYUTAIS_VOICES:
             values.pop("voice", None)
+    if "resume" in given:
+        values = {name: value for name, value in values.items() if name not in OF_A_TALK}
     parser.set_defaults(**values)
     return parser.parse_args(argv)
 

@@ -190,6 +190,7 @@ class _Take:
             "adapter": model.adapter if model else "",
             "seed": started.seed,
             "settings": settings_told(started.settings),
+            "resumed_from": told_name(started.settings.resume),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "sample_rate_hz": SAMPLE_RATE_HZ,
             "channels": ["user, as the model heard it", "Moshi"],
@@ -276,10 +277,13 @@ class _Take:
 
 def settings_told(settings: Settings) -> dict[str, Any]:
     """As they are, but for the folders of a voice's file."""
-    told = asdict(settings)
-    if settings.voice is not None:
-        told["voice"] = Path(settings.voice).name
+    told = asdict(settings) | {"voice": told_name(settings.voice)}
+    del told["resume"]  # said by itself
     return told
+
+
+def told_name(path: str | Path | None) -> str | None:
+    return None if path is None else Path(path).name
 
 
 def origin_of(started: ConversationStarted, model: Ready | None) -> Origin:

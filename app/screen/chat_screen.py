@@ -39,6 +39,7 @@ class ChatScreen(App[None]):
         Binding("m", "mute", "mute"),
         Binding("n,ctrl+n", "new", "new talk", key_display="n"),
         Binding("r", "record", "record"),
+        Binding("s", "save", "save"),
         Binding("d", "devices", "devices"),
         Binding("t", "theme", "light/dark", show=False),
         Binding("ctrl+c,ctrl+q", "leave", "quit", show=False, priority=True),
@@ -105,6 +106,10 @@ class ChatScreen(App[None]):
             return
         where = f"recording to {self._chat.folder}" if on else "recording ended"
         self._put(TranscriptLine("note", where), True)
+
+    def action_save(self) -> None:
+        """A notice says where it is."""
+        self._chat.keep()
 
     def action_devices(self) -> None:
         devices = self._chat.devices()

@@ -83,12 +83,12 @@ def run_plain(chat: Chat) -> None:
 
 
 class KeyReader:
-    """Lines typed in a plain talk: n, m, r, q and Return."""
+    """Lines typed in a plain talk: n, m, r, s, q and Return."""
 
     def __init__(self, chat: Chat, text: PlainText) -> None:
         self._chat, self._text = chat, text
         self._open = True
-        text.note("keys, each with Return: n new conversation, m mute, r record, q quit")
+        text.note("keys, each with Return: n new conversation, m mute, r record, s save, q quit")
 
     def look(self) -> None:
         """Never waits."""
@@ -102,6 +102,8 @@ class KeyReader:
             self._chat.quit()
         elif command == "n":
             self._chat.new_conversation()
+        elif command == "s":
+            self._chat.keep()
         elif command == "m":
             self._text.note("muted" if self._chat.mute() else "listening")
         elif command == "r":

@@ -9,6 +9,7 @@ thread (a Textual app's, the plain loop's):
                                Failed, Stopped, as in events.py; `drain` never waits
     chat.mute(on=None)         True, False, or toggle: the model hears silence and goes on
     chat.new_conversation()    at once, clean state, a new seed (told in ConversationStarted)
+    chat.keep()                save the talk of this moment, to be resumed; told by a Notice
     chat.record(on=None)       start or stop writing to `chat.folder`; returns the new state
     chat.devices()             what can be chosen, as list[Device]; [] for virtual devices
     chat.choose(input, output) device names, None for "follow the system"; the talk goes on
@@ -24,7 +25,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -55,13 +56,17 @@ from ..provenance.marking import MACHINE_LINE, UNMARKED
 from ..provenance.seal import Seal
 from ..recording.recorder import Recorder
 from .engine import MakeEngine
-from .session import TalkSession
+from .keeping import TalkKeeper
+from .kept_talk import AskedModel, anew, note_of
+from .session import SaveRequest, TalkSession
 
 REPORT = "a bug: please report it with what `moshi doctor --json` says"
 LAST_STEP_S = 0.25  # the model's last step, whose sound is still played
 SOON_S = 1.5  # what a signal leaves to a talk, within the 2 s to the end of the process
 FLAC_SOON_S = 0.8  # of it, for a recording that is to become a flac
 LAST_WORDS_S, WORDS_SOON_S = 3.0, 0.4  # for the user's last words
+SAVE_SOON_S = 0.3  # of it, for a talk that is being saved
+SAVE_S = 60.0  # what a talk that is being saved gets otherwise
 INBOX_EVENTS = 4096  # a screen that looks away for longer loses the oldest
 
 
@@ -116,17 +121,18 @@ class ChatOptions:
 
     record: a folder to record to from the start; seal: what finished recordings get; index: where
     landmarks of Moshi's sound go, None for nowhere; words: makes what writes down the user's own
-    words, given whom to tell them.
+    words, given whom to tell them; source: how the model was asked for, for talks that are saved.
     """
 
     settings: Settings = field(default_factory=Settings)
     echo: str = "auto"
     record: Path | None = None
     flac: bool = False
-    folder: Path = Path("moshi-talks")  # where `record()` writes when nothing else was said
+    folder: Path = Path("moshi-talks")  # where is written when nothing else was said
     seal: Seal | None = None
     index: Path | None = None
     words: "Callable[[Callable[[Event], None]], Beside] | None" = None
+    source: AskedModel = field(default_factory=AskedModel)
 
 
 class Beside(Protocol):
@@ -168,6 +174,7 @@ class Chat:
         self._hurried = False
         self._recorders: list[Recorder] = []
         self._clean()
+        self._keeper = TalkKeeper(self.folder, self._tell)
         self._index = None if options.index is None else IndexWriter(options.index, self._tell)
         self.session.subscribe(self._on_event)
         if self._index is not None:
@@ -205,7 +212,7 @@ class Chat:
         return make_clean(self.options.echo, lambda: self.sound.state().headphones)
 
     def new_conversation(self) -> None:
-        self._settings = replace(self._settings, seed=None)
+        self._settings = anew(self._settings)
         self._begin()
 
     def mute(self, on: bool | None = None) -> bool:
@@ -229,6 +236,18 @@ class Chat:
                     recorder(event)
             self._recorder = recorder
         return True
+
+    def keep(self) -> None:
+        if not self._keeper.reserve():
+            self._tell(Notice("save-failed", "the talk is being saved already"))
+            return
+        note = lambda settings: note_of(self.options.source, settings)  # noqa: E731
+        self.session.keep(SaveRequest(note, self._keeper.take, self._keeper.refuse))
+
+    @property
+    def kept(self) -> list[Path]:
+        """Every talk saved so far."""
+        return list(self._keeper.kept)
 
     def devices(self) -> list[Device]:
         return list(self.sound.devices())
@@ -284,6 +303,7 @@ class Chat:
         ended = self.session.join(max(0.0, until_s - time.monotonic()))
         if self._words is not None:
             self._words.close(WORDS_SOON_S if self._hurried else LAST_WORDS_S)
+        self._keeper.close(SAVE_SOON_S if self._hurried else SAVE_S)
         self.record(False)
         for recorder in self._recorders:
             recorder.close(flac_s=FLAC_SOON_S if self._hurried else math.inf)

@@ -20,7 +20,7 @@ from moshi_mlx.clock import FRAME_SAMPLES
 from ..audio.stream.port import Capture, EndOfInput, Port
 from ..echo.choice import Clean
 from ..events import FrameDone, Settings, Status
-from .engine import Engine, EngineReply, EngineTalk
+from .engine import Engine, EngineReply, EngineTalk, TalkFile
 from .meters import StepTimes, peak_db
 from .pace import PaceWatch
 
@@ -110,11 +110,21 @@ class Conversation:
         with contextlib.suppress(EndOfInput):  # the next `listen` meets it again
             self._following = self.listen(0.0, muted)
 
-    def frame(self, heard: Heard, muted: bool) -> None:
-        """Step, and finish the frame as soon as its sound is there."""
+    def keep(self, note: str, muted: bool) -> TalkFile:
+        """The talk between two frames. A frame that was announced already is stepped first: who
+        resumes has no such frame. Raises MoshiError."""
+        while self._following is not None:
+            heard, self._following = self._following, None
+            self.frame(heard, muted, ahead=False)
+        self.check()
+        return self._talk.keep(note)
+
+    def frame(self, heard: Heard, muted: bool, ahead: bool = True) -> None:
+        """Step, and finish the frame as soon as its sound is there; `ahead`: the next one may be
+        announced."""
         start_s, index = self._port.now(), self._stepped
         self._hears_speech = self._speech.hears(heard.frame)
-        if self._talk.encodes_ahead:
+        if ahead and self._talk.encodes_ahead:
             self._look_ahead(muted)
         reply = self._step(heard.frame)
         end_s = self._port.now()

@@ -7,6 +7,7 @@ to the thread that made them. Everything here is called on that thread alone.
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -26,6 +27,14 @@ class EngineReply:
     text: str = ""  # a word piece with its leading space; "" for padding
     text_token: int = 0
     later: Future[np.ndarray | None] | None = None
+
+
+class TalkFile(Protocol):
+    """A talk as it was at one moment, in host memory: any thread may write it."""
+
+    def write(self, path: Path, go_on: Callable[[], bool]) -> None:
+        """Whole or not at all. Raises MoshiError, also once `go_on` says no."""
+        ...
 
 
 class EngineTalk(Protocol):
@@ -54,6 +63,14 @@ class EngineTalk(Protocol):
         """
         ...
 
+    def keep(self, note: str) -> TalkFile:
+        """This talk between two frames, for `Settings.resume`; it goes on untouched.
+
+        note: goes into the file. Not while a frame given as `following` is still to come. Raises
+        MoshiError.
+        """
+        ...
+
     def close(self) -> None:
         """Sound that is still to come comes first, with the callbacks of its futures."""
         ...
@@ -71,7 +88,8 @@ class Engine(Protocol):
     voices: tuple[str, ...]  # its own, for a persona
 
     def begin(self, settings: Settings) -> EngineTalk:
-        """A conversation with clean state. MoshiError for settings it can't honour."""
+        """A conversation with clean state, or with that of `settings.resume`. MoshiError for
+        settings it can't honour."""
         ...
 
     def keep_warm(self) -> None:

@@ -10,8 +10,8 @@ from mlx.utils import tree_flatten
 from ..events import Settings
 from ..provenance.marking import Marking
 from ..provenance.origin import revision_of
-from .engine import EngineReply
-from .personas import Persona, Personas, options_of
+from .engine import EngineReply, TalkFile
+from .personas import Personas, options_of
 
 if TYPE_CHECKING:
     from moshi_mlx.moshi import Moshi, Session
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 class MoshiTalk:
     """One conversation."""
 
-    def __init__(self, session: "Session", persona: Persona | None, kept: bool) -> None:
-        """`kept`: the persona's prompt stays."""
+    def __init__(self, session: "Session", notes: tuple[str, ...] = ()) -> None:
+        """`notes`: what the user should read."""
         self._session = session
         self._decodes_behind = session.decodes_behind
-        self.seed = session.seed
-        self.notes = () if persona is None else persona.notes
+        self.seed, self.notes = session.seed, notes
         context = session.moshi.config.transformer.context
         self.prompt_until = None
-        if persona is not None and context is not None and not kept:
-            self.prompt_until = context - session.prompt_frames
+        if session.prompt_frames and context is not None and not session.keeps_prompt:
+            left = context - session.prompt_frames - session.frames
+            self.prompt_until = left if left > 0 else None  # a resumed talk may be past it
 
     @property
     def encodes_ahead(self) -> bool:
@@ -43,6 +43,9 @@ class MoshiTalk:
             return EngineReply(reply.pcm, reply.text, reply.text_token)
         early = self._session.step_early(frame, hold_silence=hold, following=following)
         return EngineReply(None, early.text, early.text_token, later=early.sound)
+
+    def keep(self, note: str) -> TalkFile:
+        return self._session.snapshot().writer(note)
 
     def close(self) -> None:
         self._session.close()
@@ -72,12 +75,20 @@ class MoshiEngine:
         self._weights = [array for _, array in found if isinstance(array, mx.array)]
 
     def begin(self, settings: Settings) -> MoshiTalk:
-        mark, persona = self._marking.marker(), self._personas.of(settings)
-        session = self._moshi.session(
-            seed=settings.seed, mark=mark, **settings.sampling(), **options_of(persona, settings)
-        )
+        mark = self._marking.marker()
+        if settings.resume is not None:
+            session, notes = self._moshi.resume(settings.resume, mark=mark), ()
+        else:
+            persona = self._personas.of(settings)
+            session = self._moshi.session(
+                seed=settings.seed,
+                mark=mark,
+                **settings.sampling(),
+                **options_of(persona, settings),
+            )
+            notes = () if persona is None else persona.notes
         session.warm_up()  # a top-k of its own has a step of its own
-        return MoshiTalk(session, persona, settings.keep_prompt)
+        return MoshiTalk(session, notes)
 
     def keep_warm(self) -> None:
         """A number of each weight is read: macOS takes memory off a GPU that hasn't used it for a

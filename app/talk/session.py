@@ -38,7 +38,7 @@ from ..events import (
     Stopped,
 )
 from .conversation import Clean, Conversation, Stepped
-from .engine import Engine, MakeEngine
+from .engine import Engine, MakeEngine, TalkFile
 
 POLL_S = 0.05  # how soon a command is seen while no input comes
 KEEP_WARM_EVERY_S = 0.5
@@ -50,6 +50,8 @@ FADES = (
     "Begin anew, or with --keep-prompt, which keeps it"
 )
 
+NO_TALK = "there is no talk to save"
+
 Listener = Callable[[Event], None]
 
 
@@ -58,6 +60,19 @@ class _Begin:
     port: Port
     settings: Settings
     clean: Clean | None
+
+
+@dataclass(frozen=True)
+class SaveRequest:
+    """What is to be done with the talk of this moment; called on the model thread, at once.
+
+    note: of the settings of the talk and its seed; take: with its file and its number; refuse: with
+    one line.
+    """
+
+    note: Callable[[Settings], str]
+    take: Callable[[TalkFile, int], None]
+    refuse: Callable[[str], None]
 
 
 class _HangUp:
@@ -89,7 +104,7 @@ class TalkSession:
     def __init__(self, make_engine: MakeEngine, warm_beats: int = WARM_BEATS) -> None:
         """`warm_beats`: how often an idle model is kept warm, twice a second."""
         self._make_engine, self._warm_beats = make_engine, warm_beats
-        self._commands: queue.SimpleQueue[_Begin | _HangUp | _Stop] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[_Command] = queue.SimpleQueue()
         self._listeners: list[Listener] = []
         self._thread = threading.Thread(target=self.run, name="moshi-model", daemon=True)
         self._conversations = 0
@@ -120,6 +135,10 @@ class TalkSession:
         """From the next frame on; returns `on`."""
         self._muted = on
         return on
+
+    def keep(self, keep: SaveRequest) -> None:
+        """The talk as it is before its next frame, which goes on; refused where there is none."""
+        self._commands.put(keep)
 
     def hang_up(self) -> None:
         """End the conversation; the model stays loaded."""
@@ -191,9 +210,11 @@ class TalkSession:
             if isinstance(command, _Begin):
                 command = self._converse(engine, command)
             else:
+                if isinstance(command, SaveRequest):
+                    command.refuse(NO_TALK)
                 command = self._await_command(engine)
 
-    def _await_command(self, engine: Engine) -> _Begin | _HangUp | _Stop:
+    def _await_command(self, engine: Engine) -> "_Command":
         """The next command; the model stays warm meanwhile, for a time."""
         for _ in range(self._warm_beats):
             with contextlib.suppress(queue.Empty):
@@ -201,7 +222,7 @@ class TalkSession:
             engine.keep_warm()
         return self._commands.get()
 
-    def _converse(self, engine: Engine, begin: _Begin) -> _Begin | _HangUp | _Stop:
+    def _converse(self, engine: Engine, begin: _Begin) -> "_Command":
         """Hold one conversation; returns the command that ended it."""
         seed = begin.settings.seed
         settings = replace(begin.settings, seed=random.getrandbits(31) if seed is None else seed)
@@ -233,15 +254,15 @@ class TalkSession:
                 self.status = replace(self.status, state="idle")
             self._emit(ConversationEnded(conversation.number, reason, conversation.frames))
 
-    def _hold(
-        self, conversation: Conversation, engine: Engine
-    ) -> tuple[_Begin | _HangUp | _Stop, str]:
+    def _hold(self, conversation: Conversation, engine: Engine) -> "tuple[_Command, str]":
         """Frame by frame, to the command that ends it and the reason to be told."""
         silent_polls = 0
         while True:
             conversation.check()
             command = self._next_command()
-            if command is not None:
+            if isinstance(command, SaveRequest):
+                self._keep(command, conversation)
+            elif command is not None:
                 return command, _reason(command)
             try:
                 heard = conversation.listen(POLL_S, self.muted)
@@ -253,7 +274,16 @@ class TalkSession:
             elif silent_polls % POLLS_A_BEAT == 0:  # a device is lost, or being opened
                 engine.keep_warm()
 
-    def _next_command(self) -> "_Begin | _HangUp | _Stop | None":
+    def _keep(self, keep: SaveRequest, conversation: Conversation) -> None:
+        """A snapshot; what is done with it is another thread's."""
+        try:
+            talk = conversation.keep(keep.note(conversation.settings), self.muted)
+        except MoshiError as error:
+            keep.refuse(f"the talk can't be saved: {error}")
+        else:
+            keep.take(talk, conversation.number)
+
+    def _next_command(self) -> "_Command | None":
         try:
             return self._commands.get_nowait()
         except queue.Empty:
@@ -268,6 +298,9 @@ class TalkSession:
             self._emit(notice)
         if done.index == conversation.prompt_until:
             self._emit(Notice("persona-fades", FADES))
+
+
+_Command = _Begin | SaveRequest | _HangUp | _Stop
 
 
 def _reason(command: object) -> str:

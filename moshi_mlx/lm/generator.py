@@ -126,6 +126,11 @@ class LmGenerator:
         """How many of the frames so far were a prompt."""
         return self._talk.prompt_frames
 
+    @property
+    def pinned(self) -> int:
+        """How many of its first positions never leave the context (`keep_prompt`)."""
+        return self._talk.pinned
+
     def snapshot(self) -> LmState:
         """This conversation as it is between two steps, for `Lm.resume`; it goes on untouched."""
         rows = range(self._frame.layout.rows)

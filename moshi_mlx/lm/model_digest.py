@@ -7,7 +7,7 @@ someone who forges weights. Sums run at the speed of memory, SHA-256 at a tenth 
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -24,26 +24,34 @@ Parameters = Callable[[], dict[str, mx.array]]
 class ModelDigest:
     """Of one model in memory, made when somebody first asks, on the thread that does.
 
-    It reads all weights once.
+    It reads all weights once. After `take_hold` any thread may ask, one without MLX too.
     """
 
     def __init__(self, config: LmConfig, parameters: Parameters) -> None:
         self._config, self._parameters = config, parameters
         self._text: str | None = None
+        self._held: list[tuple[str, np.ndarray]] | None = None  # what is still to be read
+
+    def take_hold(self) -> None:
+        """Find the weights in host memory, on the thread that has the model; nothing is read."""
+        if self._text is None and self._held is None:
+            found = sorted(self._parameters().items())
+            names = [f"{name} {array.dtype} {array.shape} " for name, array in found]
+            data = bytes_of_all([array for _, array in found])
+            self._held = list(zip(names, data, strict=True))
 
     @property
     def text(self) -> str:
         """64 hexadecimal digits."""
         if self._text is None:
+            self.take_hold()
+            held = self._held or []
             whole = hashlib.sha256(shape_of(self._config).encode())
             with ThreadPoolExecutor(THREADS, "moshi-digest") as pool:
-                summed = [
-                    (f"{name} {array.dtype} {array.shape} ", pool.submit(sums, bytes_of(array)))
-                    for name, array in sorted(self._parameters().items())
-                ]
+                summed = [(name, pool.submit(sums, data)) for name, data in held]
             for name, future in summed:
                 whole.update(name.encode() + future.result())
-            self._text = whole.hexdigest()
+            self._text, self._held = whole.hexdigest(), None
         return self._text
 
 
@@ -54,9 +62,14 @@ def shape_of(config: LmConfig) -> str:
 
 def bytes_of(array: mx.array) -> np.ndarray:
     """The bytes of an array on the host; a copy only where it doesn't lie in one piece."""
-    flat = mx.contiguous(array.reshape(-1)).view(mx.uint8)
+    return bytes_of_all([array])[0]
+
+
+def bytes_of_all(arrays: Sequence[mx.array]) -> list[np.ndarray]:
+    """The same of many, with one evaluation."""
+    flat = [mx.contiguous(array.reshape(-1)).view(mx.uint8) for array in arrays]
     mx.eval(flat)
-    return np.asarray(memoryview(flat))  # type: ignore[arg-type]
+    return [np.asarray(memoryview(one)) for one in flat]  # type: ignore[arg-type]
 
 
 def sums(data: np.ndarray) -> bytes:

@@ -51,16 +51,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def whole_files(*paths: Path) -> Iterator[list[Path]]:
+def whole_files(*paths: Path, private: bool = False) -> Iterator[list[Path]]:
     """Temporary files, which become `paths` together when the block ends well, else vanish.
 
-    Raises OutputError for an OSError, in the block too.
+    private: for their owner's eyes alone (0600), whatever rights a file had that was there. Raises
+    OutputError for an OSError, in the block too.
     """
     made: list[_Output] = []
     try:
         try:
             for path in paths:
-                made.append(_begin(path))
+                made.append(_begin(path, private))
             yield [output.temporary for output in made]
             _commit(made)
         finally:
@@ -84,17 +85,19 @@ class _Output:
     final: Path | None
 
 
-def _begin(path: Path) -> _Output:
+def _begin(path: Path, private: bool = False) -> _Output:
     if _is_stream(path):
         number, name = tempfile.mkstemp(suffix=path.suffix)
         os.close(number)
         return _Output(path, Path(name), None)
     final = path.resolve()
     temporary = final.with_name(f".moshi-{secrets.token_hex(8)}{final.suffix}")
-    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    rights = 0o600 if private else 0o666
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, rights))
     if final.exists():
         status = final.stat()
-        temporary.chmod(stat.S_IMODE(status.st_mode))
+        if not private:
+            temporary.chmod(stat.S_IMODE(status.st_mode))
         if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
             with suppress(PermissionError):
                 os.chown(temporary, status.st_uid, status.st_gid)

@@ -12,7 +12,14 @@ from ..codec.cpu_threads import Ahead
 from ..codec.interface import CodecState
 from ..lm.state.past import LmState
 from ..lm.state.reading import StateModel, talk_of
-from ..lm.state.state_file import MisfitError, StateFile, misfit, read_state, write_state
+from ..lm.state.state_file import (
+    MisfitError,
+    StateFile,
+    StateWriter,
+    host_tensors,
+    misfit,
+    read_state,
+)
 from ..provenance.marker import TAPS
 
 CODEC, AHEAD, MARK = "codec.", "ahead.", "mark.history"
@@ -35,8 +42,17 @@ class SessionState:
     pending: bytes = b""
     said: str = ""
 
-    def save(self, path: str | Path) -> None:
-        """Write a file for `Moshi.resume`, whole or not at all. Raises OutputError."""
+    def save(self, path: str | Path, note: str = "") -> None:
+        """Write a file for `Moshi.resume`, whole or not at all, for its owner's eyes alone.
+
+        note: a text of your own, which `session_facts` tells. Raises OutputError.
+        """
+        self.writer(note).write(path)
+
+    def writer(self, note: str = "") -> StateWriter:
+        """`save` in two parts: this one on the thread that has the model, and its `write`, which
+        takes as long as a disk does, on any other, while the talk goes on."""
+        self.lm.past.model.take_hold()
         tensors = dict(self.lm.tensors())
         tensors |= {f"{CODEC}{name}": a for name, a in self.codec.arrays.items() if a.size}
         if self.ahead is not None:
@@ -44,7 +60,12 @@ class SessionState:
             tensors[f"{AHEAD}codes"] = mx.array(self.ahead[1])
         if self.mark is not None:
             tensors[MARK] = mx.array(self.mark[1].astype(np.float32))  # of float32 samples
-        facts = {
+        return StateWriter(
+            "session", host_tensors(tensors), lambda: self._facts(note), private=True
+        )
+
+    def _facts(self, note: str) -> dict[str, Any]:
+        return {
             **self.lm.facts(),
             "codec": self.codec.kind,
             "name": self.model,
@@ -52,12 +73,12 @@ class SessionState:
             "marked": -1 if self.mark is None else self.mark[0],
             "pending": self.pending.hex(),
             "said": self.said,
+            "note": note,
         }
-        write_state(Path(path), "session", tensors, facts)
 
 
 def session_facts(path: str | Path) -> dict[str, Any]:
-    """What a file says of itself, by its header: name of the model, codec, adapter, step.
+    """What a file says of itself, by its header: name of the model, codec, adapter, step, note.
 
     To load the right model first. Raises MoshiError for another file.
     """

@@ -61,6 +61,9 @@ class FakeChat:
         self.recording = not self.recording
         return self.recording
 
+    def keep(self) -> None:
+        self.calls.append("keep")
+
     def devices(self) -> list[Device]:
         return self.found
 
@@ -140,9 +143,9 @@ async def test_every_key_does_what_the_footer_says():
     chat = FakeChat()
     app = screen(chat)
     async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.press("m", "n", "ctrl+n", "r")
+        await pilot.press("m", "n", "ctrl+n", "r", "s")
         shown = await settled(app, pilot)
-        assert chat.calls == ["mute", "new", "new", "record"]
+        assert chat.calls == ["mute", "new", "new", "record", "keep"]
         assert any("recording to moshi-talks" in row for row in shown)
         assert "● recording" in shown[0]
         (you,) = [row for row in shown if row.strip().startswith("You")]

@@ -16,7 +16,7 @@ from ..conversation import Guidance
 from ..delay_line import LineState
 from ..layers.kv_ring import Ring
 from ..model_digest import ModelDigest
-from .state_file import write_state
+from .state_file import StateWriter, host_tensors
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class LmPrompt:
     def save(self, path: str | Path) -> None:
         """Write a file for `Lm.prompt_from`, whole or not at all. Raises OutputError."""
         facts = {**self.past.facts(), "title": self.title}
-        write_state(Path(path), "prompt", self.past.tensors(), facts)
+        StateWriter("prompt", host_tensors(self.past.tensors()), lambda: facts).write(path)
 
 
 @dataclass(frozen=True)
@@ -136,4 +136,4 @@ class LmState:
 
     def save(self, path: str | Path) -> None:
         """Write a file for `Lm.resume`, whole or not at all. Raises OutputError."""
-        write_state(Path(path), "talk", self.tensors(), self.facts())
+        StateWriter("talk", host_tensors(self.tensors()), self.facts).write(path)

@@ -1,11 +1,11 @@
-"""A safetensors file of tensors and facts, written whole, read without trust.
+"""A safetensors file of tensors and facts, written whole or not at all, read without trust.
 
 The facts are one JSON object in the file's metadata. Whoever reads says which tensors there are,
 their shapes and types; nothing is loaded before the header agrees, and no other may be in it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ import numpy as np
 
 from ...config.json_file import parse_json_object
 from ...errors import MoshiError, WeightsError
-from ...output.whole_file import whole_files
+from ...output.whole_file import OutputError, whole_files
 from ...tensor_files.header import TensorEntry, read_header
 from ...tensor_files.reading import read_safetensors
+from ...tensor_files.writing import GivenUpError, HostTensor, write_tensors
+from ..model_digest import bytes_of_all
 
 FACTS = "moshi-local"  # the name of the metadata's entry
 VERSION = 1  # of what the tensors mean: one more with every change of a step's arithmetic
@@ -36,13 +38,36 @@ class MisfitError(Exception):
     """What in a state's file can't be."""
 
 
-def write_state(
-    path: Path, kind: str, tensors: Mapping[str, mx.array], facts: Mapping[str, Any]
-) -> None:
-    """Tensors that are evaluated already, and facts. Raises OutputError."""
-    text = json.dumps({"version": VERSION, "kind": kind, **facts})
-    with whole_files(path) as (temporary,), temporary.open("wb") as file:
-        mx.save_safetensors(file, dict(tensors), {FACTS: text})
+@dataclass(frozen=True)
+class StateWriter:
+    """A state on its way into a file: host memory alone, so that any thread may write it.
+
+    facts: asked for by the thread that writes; private: the file is its owner's alone (0600).
+    """
+
+    kind: str
+    tensors: dict[str, HostTensor]
+    facts: Callable[[], Mapping[str, Any]]
+    private: bool = False
+
+    def write(self, path: str | Path, go_on: Callable[[], bool] = lambda: True) -> None:
+        """The whole file, or none. Raises OutputError, also once `go_on` says no."""
+        path = Path(path)
+        text = json.dumps({"version": VERSION, "kind": self.kind, **self.facts()})
+        with whole_files(path, private=self.private) as (temporary,), temporary.open("wb") as file:
+            try:
+                write_tensors(file, self.tensors, {FACTS: text}, go_on)
+            except GivenUpError:
+                raise OutputError(f"{path} wasn't written: there was no time for it") from None
+
+
+def host_tensors(arrays: Mapping[str, mx.array]) -> dict[str, HostTensor]:
+    """Arrays where the host can read them, without a copy on a machine with one memory."""
+    data = bytes_of_all(list(arrays.values()))
+    return {
+        name: HostTensor(DTYPES[array.dtype], tuple(array.shape), found)
+        for (name, array), found in zip(arrays.items(), data, strict=True)
+    }
 
 
 @dataclass

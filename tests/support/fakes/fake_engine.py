@@ -1,6 +1,9 @@
 """A model of known answer and known duration: says the negated input, counts, takes its time."""
 
+import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -10,6 +13,7 @@ from app.talk.engine import EngineReply
 from moshi_mlx.codec.cpu_threads import DecodeBehind
 from moshi_mlx.codec.interface import CodecStream
 from moshi_mlx.errors import MoshiError
+from moshi_mlx.output.whole_file import OutputError
 
 
 class FakeTalk:
@@ -25,8 +29,28 @@ class FakeTalk:
         self.engine.followings.append(following)
         return self.engine.step(frame)
 
+    def keep(self, note: str) -> "FakeFile":
+        self.engine.kept.append(FakeFile(note, threading.current_thread().name))
+        return self.engine.kept[-1]
+
     def close(self) -> None:
         self.closed = True
+
+
+class FakeFile:
+    """A talk whose writing takes until `released`; who made it and who wrote it is written down."""
+
+    def __init__(self, note: str, made_by: str) -> None:
+        self.note, self.made_by, self.written_by = note, made_by, ""
+        self.begun, self.released = threading.Event(), threading.Event()
+
+    def write(self, path: Path, go_on: Callable[[], bool] = lambda: True) -> None:
+        self.written_by = threading.current_thread().name
+        self.begun.set()
+        while not self.released.wait(0.005):
+            if not go_on():
+                raise OutputError(f"{path} wasn't written: there was no time for it")
+        path.write_text(self.note)
 
 
 class FakeEngine:
@@ -44,6 +68,7 @@ class FakeEngine:
         self.holds: list[bool] = []
         self.followings: list[np.ndarray | None] = []
         self.talks: list[FakeTalk] = []
+        self.kept: list[FakeFile] = []
 
     def begin(self, settings: Settings) -> FakeTalk:
         self.talks.append(FakeTalk(self, settings))
