@@ -18,6 +18,7 @@ from app.provenance.asking import credentials_of
 from app.provenance.credentials import available
 from benchmarks.random_adapter import random_adapter
 from moshi_mlx.config import load_config
+from tests.support.fakes.fake_hub import serving
 from tests.support.models.talking_folder import PERSONA, talking_folder
 
 LORA_Q = PERSONA / "lora_q"
@@ -137,18 +138,15 @@ def test_the_other_commands_refuse_another_models_adapter(
     assert not (tmp_path / "out.wav").exists()
 
 
-def test_a_talk_whose_adapter_is_on_the_hub_fetches_it_first(base, monkeypatch):
-    asked = []
-
-    def resolve(*args, **options):
-        asked.append((args, options))
-        return base
-
-    monkeypatch.setattr("moshi_mlx.hub.resolve", resolve)
+def test_a_talk_whose_adapter_is_on_the_hub_fetches_it_first(base, pirate, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     parser = argparse.ArgumentParser()
     model_options.add_model_options(parser)
     add_mark_options(parser)
     args = parser.parse_args(["--model", str(base), "--lora", "somebody/pirate", "--no-mark"])
-    model_options.engine_from(args)
-    assert [call[0][0] for call in asked] == [str(base), "somebody/pirate"]
-    assert asked[1][1]["files"] == ("lora",)
+    with serving(monkeypatch) as hub:
+        hub.repositories = {"somebody/pirate": {p.name: p.read_bytes() for p in pirate.iterdir()}}
+        make_engine = model_options.engine_from(args)
+        fetched = [path for command, path, _ in hub.requests if command == "GET"]
+        assert any(path.endswith("lora.safetensors") for path in fetched)
+    assert make_engine().adapter == "somebody/pirate"  # with the hub gone

@@ -81,7 +81,7 @@ def test_a_model_or_codec_that_raises(tmp_path, module, where, error, line):
 
 DECODER_ON_THE_CPU = """
 import numpy as np
-import moshi_mlx.moshi as moshi
+import moshi_mlx.loading.talker as talker
 from tests.support.fakes.cpu_codec import CpuCodec, CpuStream
 class Panics(CpuStream):
     def encode(self, frame):
@@ -91,8 +91,8 @@ class Panics(CpuStream):
             print("raised at", time.monotonic(), file=sys.stderr)
         return super().decode(codes)
 CpuCodec.stream = lambda self: Panics(self)
-moshi.load_mimi = lambda *args, **options: CpuCodec(decode_s=0.01, fails_at=20)
-moshi.check_codec = lambda *args: None
+talker.load_mimi = lambda *args, **options: CpuCodec(decode_s=0.01, fails_at=20)
+talker.check_codec = lambda *args: None
 """
 
 
