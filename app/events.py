@@ -58,6 +58,7 @@ class Ready:
     adapter: str = ""  # what the model's is called, "" for none
     personas: bool = False  # it can be told who it is
     voices: tuple[str, ...] = ()  # its own, for a persona
+    adapters: tuple[str, ...] = ()  # beside it, for talks that ask for one
 
     @property
     def title(self) -> str:

@@ -48,7 +48,7 @@ class ClickModel:
 
     name, recipe, seed, encodes_ahead = "click", "fp32", 0, False
     mark, revision, adapter = "none", "", ""
-    personas, voices = False, ()
+    personas, voices, adapters = False, (), ()
     notes: tuple[str, ...] = ()
     prompt_until: int | None = None
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from moshi_mlx.errors import UsageError
+from moshi_mlx.errors import UsageError, printable
 from moshi_mlx.output.whole_file import check_outputs
 from moshi_mlx.weights.recipes import name_of
 
@@ -14,6 +14,7 @@ from ..audio.sound import Sound
 from ..echo.choice import MODES
 from ..events import Event, Ready, Settings
 from ..machine.readers import child_command
+from ..options.adapters import adapters_from
 from ..options.fallbacks import take_fallbacks
 from ..options.mark import add_mark_options, index_from
 from ..options.model import (
@@ -62,7 +63,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_resume_option(talk)
     add_config_option(parser)
-    add_model_options(parser)
+    add_model_options(parser, several=True)
     add_persona_options(parser)
     add_sampling_options(parser)
     add_mark_options(parser)
@@ -94,10 +95,12 @@ def run(args: argparse.Namespace) -> int:
     go_around(args, name)
     greeting = not args.no_greeting
     if kept is None:
-        settings = Settings(greeting=greeting, **persona_from(args), **sampling_from(args))
+        who = persona_from(args) | {"adapter": adapters_from(args).chosen or None}
+        settings = Settings(greeting=greeting, **who, **sampling_from(args))
     else:
         settings = settings_of(kept, greeting)
-        print(f"resuming a talk with {name}, {clock(kept.seconds)} long so far", file=sys.stderr)
+        told = f"resuming a talk with {printable(name)}, {clock(kept.seconds)} long so far"
+        print(told, file=sys.stderr)
     options = ChatOptions(
         *(settings, args.echo, args.record, args.flac),
         seal=seal,
@@ -141,12 +144,13 @@ def seal_output(path: Path | None, chat: Chat) -> None:
     """What `--virtual-output` wrote, where a file was made."""
     ready = chat.ready
     if path is not None and ready is not None and path.is_file():
-        seal(path, origin_of(ready))
+        seal(path, origin_of(ready, chat.options.settings.adapter))
 
 
-def origin_of(ready: Ready) -> Origin:
-    """Of a file that holds the model's side alone."""
-    return Origin(ready.model, revision=ready.revision, adapter=ready.adapter, mark=ready.mark)
+def origin_of(ready: Ready, chosen: str | None = None) -> Origin:
+    """Of a file that holds the model's side alone; `chosen`: one of several adapters."""
+    adapter = chosen or ready.adapter
+    return Origin(ready.model, revision=ready.revision, adapter=adapter, mark=ready.mark)
 
 
 def hold(chat: Chat, signals: Signals, show: Callable[[], None]) -> int:

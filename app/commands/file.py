@@ -17,6 +17,7 @@ from moshi_mlx.text.word import Word
 
 from ..captions.formats import vtt_of
 from ..events import Settings
+from ..options.adapters import adapters_from
 from ..options.mark import add_mark_options, index_from, marking_from
 from ..options.model import (
     add_force_option,
@@ -52,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_force_option(parser)
     add_json_option(parser)
-    add_model_options(parser)
+    add_model_options(parser, several=True)
     add_persona_options(parser)
     add_sampling_options(parser)
     add_mark_options(parser)
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     check(args)
     heard = read_mono(args.input)
     marking, index = marking_from(args), index_from(args)
-    settings = Settings(**persona_from(args))
+    settings = Settings(**persona_from(args), adapter=adapters_from(args).chosen or None)
     moshi = load_from(args)
     moshi.warm_up()
     persona = Personas(moshi).of(settings)
@@ -78,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
             heard,
             args.tail,
             mark=marking.marker(),
+            adapter=settings.adapter,
             on_frame=advance,
             **options_of(persona, settings),
             **sampling_from(args),
@@ -87,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         (HUMAN, MACHINE) if args.stereo else (MACHINE,),
         answer.seed,
         revision_of(moshi.folder),
-        moshi.adapter,
+        settings.adapter or moshi.adapter,
         marking.kind,
     )
     transcript = write_answer(args.output, answer, args.stereo, origin)

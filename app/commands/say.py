@@ -20,11 +20,11 @@ from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import MoshiError, UsageError, printable
 from moshi_mlx.output.whole_file import check_outputs, whole_files
 
+from ..options.adapters import add_lora_option
 from ..options.mark import add_mark_options, index_from, marking_from
 from ..options.model import (
     adapter_from,
     add_force_option,
-    add_lora_option,
     add_sampling_options,
     add_source_options,
     loading_from,

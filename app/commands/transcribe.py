@@ -13,10 +13,10 @@ from moshi_mlx.errors import AudioError, MoshiError, UsageError, printable
 from moshi_mlx.output.whole_file import OutputError, check_outputs
 
 from ..captions.formats import FORMATS, paths_of, write_files
+from ..options.adapters import add_lora_option
 from ..options.captions import add_format_option, formats_named
 from ..options.model import (
     add_force_option,
-    add_lora_option,
     add_source_options,
     loading_from,
 )

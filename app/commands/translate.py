@@ -19,12 +19,12 @@ from moshi_mlx.output.whole_file import check_outputs, whole_files
 
 from ..captions.formats import FORMATS, paths_of, write_files
 from ..echo.choice import MODES, make_clean
+from ..options.adapters import add_lora_option
 from ..options.captions import add_format_option, formats_named
 from ..options.mark import add_mark_options, index_from, marking_from
 from ..options.model import (
     adapter_from,
     add_force_option,
-    add_lora_option,
     add_sampling_options,
     add_source_options,
     loading_from,

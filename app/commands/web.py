@@ -14,6 +14,7 @@ from moshi_mlx.errors import MoshiError, UsageError
 
 from ..audio.keep_awake import KeepAwake
 from ..events import Notice, Settings
+from ..options.adapters import adapters_from
 from ..options.mark import add_mark_options, index_from
 from ..options.model import add_model_options, add_sampling_options, engine_from, sampling_from
 from ..options.persona import add_persona_options, persona_from
@@ -77,7 +78,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="a site whose pages may connect too; may be repeated",
     )
-    add_model_options(parser)
+    add_model_options(parser, several=True)
     add_persona_options(parser)
     add_sampling_options(parser)
     add_mark_options(parser)
@@ -86,7 +87,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 after Ctrl-C, 1 with one line on stderr. Raises MoshiError."""
     place = place_from(args)
-    settings = Settings(**persona_from(args), **sampling_from(args))
+    who = persona_from(args) | {"adapter": adapters_from(args).chosen or None}
+    settings = Settings(**who, **sampling_from(args))
     make_engine = engine_from(args)
     with Signals(heed_nohup=True, interrupted=0) as signals:
         host = Host(place, settings, make_engine, signals, index_from(args))

@@ -12,6 +12,7 @@ from moshi_mlx.errors import UsageError
 from moshi_mlx.weights.recipes import KYUTAI_BITS
 
 from ..talk.kept_talk import AskedModel
+from .adapters import adapters_from, add_lora_option, split_name
 from .mark import marking_from
 from .numbers import Number
 
@@ -49,10 +50,13 @@ def add_source_options(
 
 
 def add_model_options(
-    parser: argparse.ArgumentParser, default: str | None = None, without: str | None = None
+    parser: argparse.ArgumentParser,
+    default: str | None = None,
+    without: str | None = None,
+    several: bool = False,
 ) -> None:
     """`default`: the model, else Kyutai's by --voice and --bits. `without`: what happens without
-    any of them, where that is something else."""
+    any of them, where that is something else. `several`: adapters to choose from."""
     kyutai = default is None
     group = add_source_options(
         parser,
@@ -94,16 +98,9 @@ def add_model_options(
             help=f"a {part} for a model without one: a file, or the model that has it "
             "(default: Kyutai's, if it is in the cache)",
         )
-    add_lora_option(group)
-
-
-def add_lora_option(group: argparse._ArgumentGroup) -> None:
-    """--lora, the same in every command with a model that can be fine-tuned so."""
-    group.add_argument(
-        "--lora",
-        metavar="FILE|MODEL",
-        help="an adapter for the model (lora.safetensors): a file, or a folder or repository",
-    )
+    add_lora_option(group, several)
+    if not several:
+        parser.set_defaults(adapter=None)
 
 
 def adapter_from(args: argparse.Namespace) -> str:
@@ -174,7 +171,7 @@ def load_from(args: argparse.Namespace) -> "Moshi":
     import moshi_mlx
 
     follow_compile_option(args)
-    name = model_from(args)
+    name, adapters = model_from(args), adapters_from(args)
     moshi = moshi_mlx.load(
         name,
         codec=args.codec,
@@ -183,7 +180,8 @@ def load_from(args: argparse.Namespace) -> "Moshi":
         kv_bits=args.kv_bits,
         mimi=args.mimi,
         tokenizer=args.tokenizer,
-        lora=args.lora,
+        lora=adapters.lora,
+        adapters=adapters.named,
     )
     fetch_voices(name, args)
     return moshi
@@ -196,7 +194,7 @@ def source_from(args: argparse.Namespace) -> AskedModel:
         revision=args.revision or "",
         mimi=whole_path(args.mimi or ""),
         tokenizer=whole_path(args.tokenizer or ""),
-        lora=() if args.lora is None else (whole_path(args.lora),),
+        lora=whole_loras(args.lora),
     )
 
 
@@ -204,6 +202,12 @@ def whole_path(name: str) -> str:
     """Of a file or folder that is there; anything else is a repository, and stays."""
     path = Path(name).expanduser()
     return str(path.absolute()) if name not in ("", "nano") and path.exists() else name
+
+
+def whole_loras(given: list[str] | str | None) -> tuple[str, ...]:
+    """The same of what --lora names, with its names."""
+    split = [split_name(one) for one in ([given] if isinstance(given, str) else given or [])]
+    return tuple(f"{n}={whole_path(p)}" if n else whole_path(p) for n, p in split)
 
 
 class GivenParts(TypedDict):
@@ -234,7 +238,9 @@ def engine_from(args: argparse.Namespace, dtype: str | None = None) -> "MakeEngi
     announce = partial(announce_download, args.kv_bits)
     parts = parts_from(args)
     folder = resolve(name, args.revision, args.offline, own_parts(**parts), announce=announce)
-    for part, given in (("mimi", args.mimi), ("tokenizer", args.tokenizer), ("lora", args.lora)):
+    adapters = adapters_from(args)
+    others = [("mimi", args.mimi), ("tokenizer", args.tokenizer)]
+    for part, given in [*others, *(("lora", place) for place in adapters.places)]:
         if given and REPOSITORY.fullmatch(given) and not Path(given).exists():
             resolve(given, None, args.offline, files=(part,), announce=announce)
     fetch_voices(name, args, announce)
@@ -245,7 +251,8 @@ def engine_from(args: argparse.Namespace, dtype: str | None = None) -> "MakeEngi
             dtype=dtype,
             offline=args.offline,
             kv_bits=args.kv_bits,
-            lora=args.lora,
+            lora=adapters.lora,
+            adapters=adapters.named,
             **parts,
         ),
         name,

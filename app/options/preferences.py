@@ -21,7 +21,7 @@ from .model import KYUTAIS_VOICES, SAMPLING
 
 NOT_LASTING = ("config", "help", "resume", "virtual_input", "virtual_output", "force")
 # void where another model is asked for
-OF_A_MODEL = ("lora", "mimi", "tokenizer", "revision", "persona", "keep_prompt")
+OF_A_MODEL = ("lora", "adapter", "mimi", "tokenizer", "revision", "persona", "keep_prompt")
 # and where a saved talk brings its own
 OF_A_TALK = (*OF_A_MODEL, "model", "voice", "bits", "kv_bits", "codec", *SAMPLING)
 ONE_MODEL = (("model",), ("voice", "bits"))  # either names it; the other's preference is void
@@ -66,6 +66,7 @@ def parse_with_preferences(
         values = {name: value for name, value in values.items() if name not in OF_A_MODEL}
         if values.get("voice") not in KYUTAIS_VOICES:
             values.pop("voice", None)
+    values = {name: value for name, value in values.items() if name not in given}
     if "resume" in given:
         values = {name: value for name, value in values.items() if name not in OF_A_TALK}
     parser.set_defaults(**values)
@@ -103,6 +104,11 @@ def value_of(action: argparse.Action, key: str, value: Any, path: Path) -> Any:
         if not isinstance(value, bool):
             raise ConfigError(f"{path}: {key} must be true or false, not {value!r}")
         return value
+    if isinstance(action, argparse._AppendAction):  # an option that may be repeated
+        values = value if isinstance(value, list) else [value]
+        if not values or not all(isinstance(one, str) for one in values):
+            raise ConfigError(f"{path}: {key} takes a text or several, not {value!r}")
+        return values
     if isinstance(value, bool | dict | list):
         raise ConfigError(f"{path}: {key} takes one value, not {value!r}")
     kind = action.type if callable(action.type) else str

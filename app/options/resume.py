@@ -8,6 +8,7 @@ from moshi_mlx.errors import MoshiError, UsageError
 
 from ..events import Settings
 from ..talk.kept_talk import AskedModel, KeptTalk, kept_talk
+from .adapters import split_name
 from .model import KYUTAIS_VOICES, SAMPLING, source_from
 
 
@@ -31,7 +32,7 @@ def resumed(args: argparse.Namespace) -> KeptTalk | None:
     check_settings(args, kept)
     source = with_moved(args, kept)
     args.model, args.voice, args.bits = source.model, None, None
-    args.lora = source.lora[0] if source.lora else None
+    args.lora, args.adapter = list(source.lora) or None, None
     for part in ("revision", "mimi", "tokenizer"):
         setattr(args, part, getattr(source, part) or None)
     args.codec, args.kv_bits = kept.codec, kept.kv_bits
@@ -54,6 +55,8 @@ def check_settings(args: argparse.Namespace, kept: KeptTalk) -> None:
         raise contradiction(name, given, kept.path, "who Moshi is was told before the talk began")
     if args.voice is not None and args.voice not in KYUTAIS_VOICES:
         raise contradiction("voice", args.voice, kept.path, "the talk has its voice")
+    if args.adapter not in (None, kept.settings.adapter):
+        raise contradiction("adapter", args.adapter, kept.path, "the talk has its own")
     if args.codec not in ("auto", kept.codec):
         raise contradiction("codec", args.codec, kept.path, f"the talk was held with {kept.codec}")
     if args.kv_bits not in (16, kept.kv_bits):
@@ -72,7 +75,8 @@ def with_moved(args: argparse.Namespace, kept: KeptTalk) -> AskedModel:
     found = {}
     for part, value in asked.items():
         had = getattr(kept.source, part)
-        moved = [name for name in (had if part == "lora" else [had]) if is_gone(name)]
+        names = [split_name(one)[1] for one in had] if part == "lora" else [had]
+        moved = [name for name in names if is_gone(name)]
         if value and value != had and not moved and (had or part != "model"):
             whose = " and ".join(had) if part == "lora" else had
             of = f"the talk was held with {whose}" if whose else "the talk was held without"

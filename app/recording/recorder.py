@@ -187,7 +187,7 @@ class _Take:
         self._manifest: dict[str, Any] = {
             "model": model.model if model else "",
             "recipe": model.recipe if model else "",
-            "adapter": model.adapter if model else "",
+            "adapter": adapter_of(started, model),
             "seed": started.seed,
             "settings": settings_told(started.settings),
             "resumed_from": told_name(started.settings.resume),
@@ -286,13 +286,18 @@ def told_name(path: str | Path | None) -> str | None:
     return None if path is None else Path(path).name
 
 
+def adapter_of(started: ConversationStarted, model: Ready | None) -> str:
+    """The one that this talk was given, or the model's own."""
+    return started.settings.adapter or (model.adapter if model else "")
+
+
 def origin_of(started: ConversationStarted, model: Ready | None) -> Origin:
     return Origin(
         model=model.model if model else "",
         channels=(HUMAN, MACHINE),
         seed=started.seed,
         revision=model.revision if model else "",
-        adapter=model.adapter if model else "",
+        adapter=adapter_of(started, model),
         mark=model.mark if model else "none",
     )
 

@@ -84,6 +84,7 @@ class Engine(Protocol):
     mark: str  # in its sound: "public key", "private key", "none"
     revision: str  # of the model; "" where it isn't known
     adapter: str  # what the model's is called; "" for none
+    adapters: tuple[str, ...]  # others beside it, for talks that ask for one
     personas: bool  # it can be told who it is
     voices: tuple[str, ...]  # its own, for a persona
 

@@ -66,7 +66,7 @@ class MoshiEngine:
         self._moshi, self.name, self.recipe = moshi, name, recipe
         self._marking = marking or Marking()
         self.mark, self.revision = self._marking.kind, revision_of(moshi.folder)
-        self.adapter = moshi.adapter
+        self.adapter, self.adapters = moshi.adapter, tuple(moshi.adapters)
         self._personas = Personas(moshi)
         self.personas, self.voices = self._personas.taken, self._personas.voices
         moshi.warm_up()
@@ -83,6 +83,7 @@ class MoshiEngine:
             session = self._moshi.session(
                 seed=settings.seed,
                 mark=mark,
+                adapter=settings.adapter,
                 **settings.sampling(),
                 **options_of(persona, settings),
             )

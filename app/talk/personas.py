@@ -66,14 +66,15 @@ class Personas:
         text = USUAL if settings.persona is None else settings.persona
         if len(text) > LONGEST_TEXT:
             raise MoshiError(f"a persona of {len(text)} characters: {LONGEST_TEXT} at the most")
-        prompt = self._prompt(text, settings.voice)
+        prompt = self._prompt(text, settings.voice, settings.adapter)
         return Persona(prompt, self._notes(text, settings.voice, prompt))
 
-    def _prompt(self, text: str, voice: str | None) -> "LmPrompt":
+    def _prompt(self, text: str, voice: str | None, adapter: str | None) -> "LmPrompt":
         path = Path(voice).expanduser() if voice else None
         changed = path.stat().st_mtime_ns if path is not None and path.is_file() else 0
-        key = (text, voice, changed)
-        prompt = self._made.pop(key, None) or self._moshi.prompt(text, voice)
+        key = (text, voice, changed, adapter)
+        made = self._made.pop(key, None)
+        prompt = made or self._moshi.prompt(text, voice, adapter=adapter)
         self._made[key] = prompt  # the last used is the last to go
         if len(self._made) > KEPT:
             self._made.pop(next(iter(self._made)))

@@ -193,6 +193,7 @@ class TalkSession:
             *(engine.name, engine.recipe, took_s, engine.mark, engine.revision, engine.adapter),
             personas=engine.personas,
             voices=engine.voices,
+            adapters=engine.adapters,
         )
         self.status = replace(
             self.status,
@@ -237,6 +238,7 @@ class TalkSession:
             self._conversations, talk, settings, port, clean, engine, self._frame_done
         )
         port.flush()
+        self.status = replace(self.status, adapter=settings.adapter or engine.adapter)
         self._emit(ConversationStarted(conversation.number, talk.seed, settings))
         for note in talk.notes:
             self._emit(Notice("persona", note))

@@ -33,7 +33,7 @@ NO_EFFECT: dict[str, float | None] = {  # None: any number, since the penalty be
     "repetition_penalty_context": None,
 }
 SWITCHES = ("takeover", "record", "wait")
-WHO = ("persona", "voice")
+WHO = ("persona", "voice", "adapter")
 
 
 class RefusedError(MoshiError):
@@ -52,6 +52,7 @@ class ChatQuery:
     wait: bool = False  # for the line, when somebody else has it
     persona: str | None = None
     voice: str | None = None  # a name, looked up among the model's own
+    adapter: str | None = None  # a name, looked up among those beside the model
 
 
 def parse(query: Mapping[str, str]) -> ChatQuery:
@@ -72,7 +73,7 @@ def parse(query: Mapping[str, str]) -> ChatQuery:
             switches[name] = switch(name, value)
         elif name not in (*SEEDS, *WHO, "codec", "token"):
             raise RefusedError(f"unknown parameter {shown(name)}; known: {', '.join(known())}")
-    persona, voice = (query.get(name) for name in WHO)
+    persona, voice, adapter = (query.get(name) for name in WHO)
     if persona is not None and len(persona) > MAX_PERSONA:
         raise RefusedError(f"persona has {len(persona)} characters; {MAX_PERSONA} at the most")
     return ChatQuery(
@@ -81,6 +82,7 @@ def parse(query: Mapping[str, str]) -> ChatQuery:
         sampling=sampling,
         persona=persona,
         voice=voice or None,
+        adapter=adapter or None,
         **switches,
     )
 

@@ -199,6 +199,7 @@ class WebServer:
                 "adapter": status.adapter,
                 "personas": model is not None and model.personas,
                 "voices": [] if model is None else list(model.voices),
+                "adapters": [] if model is None else list(model.adapters),
                 "busy": self.line.busy(),
                 "can_take_over": self.line.can_take_over(),
                 "waiting": self.line.waiting,

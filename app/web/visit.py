@@ -58,7 +58,8 @@ class Visit:
         model: Ready | None = None,
     ) -> None:
         """`usual`: what holds where the query says nothing. Raises MoshiError without the codec,
-        RefusedError for a voice that isn't the model's: a visitor names no file of this machine."""
+        RefusedError for a voice or an adapter that isn't there: a visitor names no file of this
+        machine."""
         self.query = query
         self.port = QueuePort(on_play=lambda pcm: None)  # replies come as FrameDone events
         self.codec = protocol.CODECS[query.codec]()
@@ -68,6 +69,8 @@ class Visit:
         who = {name: value for name, value in asked.items() if value is not None}
         if query.voice is not None and (model is None or query.voice not in model.voices):
             raise RefusedError(f"the model has no voice {shown(query.voice)}")
+        if query.adapter is not None and (model is None or query.adapter not in model.adapters):
+            raise RefusedError(f"the server has no adapter {shown(query.adapter)}")
         self.settings = replace(usual, seed=seed, **who, **query.sampling)  # type: ignore[arg-type]
         self.dropped_replies = 0
         self.recording: Recording | None = None

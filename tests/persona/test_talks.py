@@ -12,8 +12,10 @@ import moshi_mlx
 from app.cli import main
 from app.events import ConversationStarted, Notice, Settings
 from app.options.persona import text_of
+from app.screen.transcript import TalkTranscript
 from app.talk.moshi_engine import MoshiEngine
 from app.talk.personas import CONSENT, USUAL, Personas
+from app.talk.session import FADES
 from moshi_mlx.audio.file import read_mono
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.lm.state.prompt_cache import PromptCache
@@ -176,6 +178,33 @@ def test_an_engine_knows_how_long_a_persona_is_remembered(moshi):
     assert (nano.personas, plain.notes, plain.prompt_until) == (False, (), None)
     with pytest.raises(MoshiError, match="takes no persona"):
         nano.begin(Settings(persona=SAILOR))
+
+
+@pytest.mark.parametrize("keep_prompt", [False, True])
+def test_a_resumed_talk_remembers_its_persona_for_the_rest_of_the_time(
+    moshi, tmp_path, keep_prompt
+):
+    engine, path = MoshiEngine(moshi, "plex", "fp32"), tmp_path / "talk"
+    silence = np.zeros(1920, np.float32)
+
+    def resumed_after(frames: int) -> int | None:
+        talk = engine.begin(Settings(persona=SAILOR, keep_prompt=keep_prompt))
+        for _ in range(frames):
+            talk.step(silence)
+        talk.keep("").write(path, lambda: True)
+        talk.close()
+        return engine.begin(Settings(resume=path)).prompt_until
+
+    left = CONTEXT - moshi.prompt(SAILOR).frames
+    assert resumed_after(3) == (None if keep_prompt else left - 3)
+    assert resumed_after(left + 2) is None  # it has been told
+
+
+def test_what_fades_is_an_alarm_on_the_screen():
+    lines = []
+    transcript = TalkTranscript(lambda line, new: lines.append(line))
+    transcript.show(Notice("persona-fades", FADES))
+    assert [(line.kind, line.text) for line in lines] == [("alarm", FADES)]
 
 
 class FadingEngine(FakeEngine):

@@ -55,6 +55,7 @@ class PacedEngine:
         self.name, self.recipe = engine.name, engine.recipe
         self.mark, self.revision = engine.mark, engine.revision
         self.adapter, self.personas, self.voices = engine.adapter, engine.personas, engine.voices
+        self.adapters = engine.adapters
 
     def begin(self, settings: Settings) -> PacedTalk:
         return PacedTalk(self._engine.begin(settings), self._port)

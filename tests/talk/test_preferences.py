@@ -113,8 +113,8 @@ def test_a_persona_and_its_voice_are_preferences_of_their_model(tmp_path):
 
 def test_what_belongs_to_the_preferred_model_goes_with_it(tmp_path):
     path = written(tmp_path, 'model = "./mine"\nlora = "pirate"\nmimi = "m"\nseed = 3')
-    assert parsed("--config", path).lora == "pirate"
-    assert parsed("--config", path, "--seed", "4").lora == "pirate"
+    assert parsed("--config", path).lora == ["pirate"]
+    assert parsed("--config", path, "--seed", "4").lora == ["pirate"]
     assert parsed("--config", path, "--lora", "monk").mimi == "m"
     for given in (["--model", "nano"], ["--voice", "moshika"], ["--bits", "8"]):
         args = parsed("--config", path, *given)

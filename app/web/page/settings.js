@@ -2,7 +2,7 @@
 
 import { devices } from "./audio.js";
 
-const KEPT = ["microphone", "speaker", "echo", "noise", "record", "theme", "seed-wish", "persona", "persona-voice",
+const KEPT = ["microphone", "speaker", "echo", "noise", "record", "theme", "seed-wish", "persona", "persona-voice", "adapter",
   "text_temperature", "text_top_k", "audio_temperature", "audio_top_k"];
 const STORE = "moshi-settings";
 const $ = (id) => document.getElementById(id);
@@ -54,13 +54,16 @@ export class Settings {
   }
 
   // Only a model that takes a persona is asked for one; its voices have names.
-  offer({ personas, voices }) {
+  offer({ personas, voices, adapters }) {
     $("who").hidden = !personas;
-    const select = $("persona-voice");
-    select.length = 1;
-    for (const voice of voices ?? []) select.add(new Option(voice, voice));
-    select.value = this.kept["persona-voice"] ?? "";
-    if (select.selectedIndex < 0) select.value = "";
+    $("adapters").hidden = !adapters?.length;
+    for (const [id, names] of [["persona-voice", voices], ["adapter", adapters]]) {
+      const select = $(id);
+      select.length = 1;
+      for (const name of names ?? []) select.add(new Option(name, name));
+      select.value = this.kept[id] ?? "";
+      if (select.selectedIndex < 0) select.value = "";
+    }
   }
 
   sound() {
@@ -75,6 +78,7 @@ export class Settings {
     if ($("record").checked) query.record = "1";
     if (!$("who").hidden && $("persona").value.trim() !== "") query.persona = $("persona").value.trim();
     if (!$("who").hidden && $("persona-voice").value !== "") query.voice = $("persona-voice").value;
+    if (!$("adapters").hidden && $("adapter").value !== "") query.adapter = $("adapter").value;
     return query;
   }
 }

@@ -59,7 +59,7 @@ class FakeEngine:
     name, recipe = "fake", "q4"
     mark, revision, adapter = "public key", "", ""
     encodes_ahead = False
-    personas, voices = False, ()
+    personas, voices, adapters = False, (), ()
     notes: tuple[str, ...] = ()
     prompt_until: int | None = None
 

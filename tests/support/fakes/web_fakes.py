@@ -67,6 +67,7 @@ class FakeEngine:
     adapter: str = ""
     personas: bool = False
     voices: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
     step_s: float = 0.0
     raises: Exception | None = None
     talks: list[FakeTalk] = field(default_factory=list)
