@@ -63,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
     folder = folder_of(args.model, args.revision, args.offline)
     rows = persona_rows(folder) + tts_rows(folder) + kyutais_rows(folder, args.offline)
     if not rows:
-        raise MoshiError(f"{args.model} has no voices: neither voices.tgz nor files of voices")
+        name = args.model or folder
+        raise MoshiError(f"{name} has no voices: neither voices.tgz nor files of voices")
     if args.names:
         print("\n".join(printable(row.name) for row in rows if not row.damaged))
     elif args.json:

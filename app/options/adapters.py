@@ -71,7 +71,8 @@ def adapters_from(args: argparse.Namespace) -> GivenAdapters:
         raise UsageError("--adapter chooses among several: name them with --lora NAME=FILE")
     if args.adapter not in named:
         known = ", ".join(named)
-        raise UsageError(f"no --lora is named {suggest(args.adapter, named)}; there are {known}")
+        asked = suggest(args.adapter or "''", named)
+        raise UsageError(f"no --lora is named {asked}; there are {known}")
     return GivenAdapters(None, named, args.adapter)
 
 

@@ -51,6 +51,8 @@ def text_of(given: str) -> str:
     """The text, or what the file of this name holds."""
     path = Path(given).expanduser()
     try:
+        if path.is_dir() and given:
+            raise MoshiError(f"{path} is a folder: give a file with the role, or the text itself")
         if not path.is_file():
             return given
         if path.stat().st_size > LONGEST_FILE:

@@ -96,6 +96,8 @@ def _checked(path: Path, facts: Mapping[str, Any]) -> KeptTalk:
         keep_prompt=told.raw.get("keep_prompt") is True,
         resume=path,
     )
+    if settings.adapter not in (None, facts.get("adapter")):
+        raise ValueError(settings.adapter)
     frames = _whole(facts.get("step")) - _whole(facts.get("prompt_frames"))
     return KeptTalk(
         path,

@@ -26,7 +26,7 @@ from .reply import EarlyReply, Reply, check_frame, checked_following
 
 
 class TalkModel(Protocol):
-    """What a conversation needs of `Moshi`."""
+    """What a conversation needs of `Moshi`, and what those need who have one in hand."""
 
     codec: Codec
     tokenizer: TextTokenizer
@@ -39,6 +39,8 @@ class TalkModel(Protocol):
     def lm_with(self, adapter: str | None) -> Lm: ...
 
     def silence(self) -> np.ndarray: ...
+
+    def warm_up(self) -> None: ...
 
 
 class Session:

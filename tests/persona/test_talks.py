@@ -93,7 +93,9 @@ def test_a_persona_and_a_voice_may_be_files(folder, question, spoken, tmp_path, 
     assert CONSENT in told and f"persona: {SAILOR}, voice my (" in told
     by_text = answered(folder, question, tmp_path, "--persona", SAILOR, "--voice", spoken)
     assert np.array_equal(by_file, by_text)
-    assert text_of("no such file, a text") == "no such file, a text"
+    assert text_of("no such file, a text") == "no such file, a text" and text_of("") == ""
+    with pytest.raises(MoshiError, match="is a folder: give a file with the role"):
+        text_of(str(tmp_path))
     assert text_of("x" * 10_000) == "x" * 10_000 and text_of("a\0b") == "a\0b"
 
 

@@ -134,6 +134,7 @@ def rewritten(path: Path, target: Path, **facts) -> Path:
         ({"note": json.dumps({"model": 3})}, "what it says of itself is damaged"),
         ({"note": "{"}, "what it says of itself is damaged"),
         ({"note": json.dumps({"lora": "x"})}, "what it says of itself is damaged"),
+        ({"note": json.dumps({"adapter": "pirate"})}, "what it says of itself is damaged"),
         ({"codec": "ogg"}, "what it says of itself is damaged"),
         ({"sampling": {"text_temperature": "hot"}}, "what it says of itself is damaged"),
         ({"step": -1}, "what it says of itself is damaged"),
