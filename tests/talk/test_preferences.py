@@ -136,7 +136,7 @@ def test_the_usual_place_is_read_without_being_asked_for(tmp_path, monkeypatch):
 WRONG = [
     ("voise = 'moshika'", "unknown key voise; did you mean voice?"),
     ("no_greetings = true", "unknown key no_greetings; did you mean no_greeting?"),
-    ("xyzzy = 1", "unknown key xyzzy; known: audio_temperature, "),
+    ("xyzzy = 1", "unknown key xyzzy; known: adapter, audio_temperature, "),
     ("config = 'other.toml'", "unknown key config"),
     ("virtual_input = 'a.wav'", "unknown key virtual_input"),
     ("help = true", "unknown key help"),
