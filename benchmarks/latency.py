@@ -32,11 +32,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from app.audio.device_sound import DeviceSound
 from app.audio.stream.port import Capture
 from app.events import Settings
-from app.talk.engine import EngineReply
+from app.talk.engine import EngineReply, TalkFile
 from app.talk.session import TalkSession
 from moshi_mlx.clock import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE_HZ
 from moshi_mlx.codec.cpu_threads import DecodeBehind
 from moshi_mlx.codec.interface import CodecStream
+from moshi_mlx.errors import MoshiError
 
 CLICK, HEARD = 0.5, 0.1
 PATIENCE_FRAMES = 25  # 2 s without a click: it was lost, begin again
@@ -70,6 +71,9 @@ class ClickModel:
         elif self._quiet >= PATIENCE_FRAMES:
             out[FRAME_SAMPLES // 2], self._quiet = CLICK, 0
         return EngineReply(out)
+
+    def keep(self, note: str) -> TalkFile:
+        raise MoshiError("clicks aren't saved")
 
     def close(self) -> None:
         pass
