@@ -1,6 +1,8 @@
 """`moshi chat --resume`: the talk goes on in another process; what contradicts it is one line."""
 
 import json
+import os
+import pty
 import shutil
 import time
 from dataclasses import replace
@@ -73,6 +75,25 @@ def test_it_goes_on_in_another_process_as_if_never_interrupted(saved, tmp_path) 
     words = [json.loads(line)["text"] for line in (take / "transcript.jsonl").open()]
     assert "".join(words).endswith(process.said.strip())
     assert process.said.strip() == "Four plus three is seven."
+
+
+def test_s_and_return_save_a_plain_talk(tmp_path) -> None:
+    keys, terminal = pty.openpty()
+    heard = ("--virtual-input", str(QUESTION), "--tail", "60", "--record", str(tmp_path / "talks"))
+    try:
+        with ChatProcess(tmp_path, *heard, stdin=terminal) as process:
+            process.wait_for("s save")
+            process.wait_for("conversation 1")
+            os.write(keys, b"s\n")
+            process.wait_for("saved: moshi chat --resume")
+            os.write(keys, b"q\n")
+            assert process.end() == 0
+    finally:
+        os.close(keys)
+        os.close(terminal)
+    (path,) = (tmp_path / "talks").glob("*.talk.safetensors")
+    assert process.notes.count(f"saved: moshi chat --resume {path}") == 2  # and at the end
+    assert kept_talk(path).source == AskedModel("nano")
 
 
 def test_the_file_says_how_the_talk_was_held(saved) -> None:
