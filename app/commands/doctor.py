@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -20,7 +21,7 @@ from ..doctor.model_check import check_model
 from ..doctor.speed import Speed, measure
 from ..machine.facts import Facts, gather
 from ..options.model import KYUTAI_BITS, KYUTAIS_VOICES, add_force_option, kyutai_name
-from ..selftest.remembered import SelftestOutcome, recall
+from ..selftest.remembered import SelftestOutcome, recall, sound_path
 
 MODELS = tuple(kyutai_name(voice, bits) for voice in KYUTAIS_VOICES for bits in KYUTAI_BITS)
 SPEED_TEST_BYTES = 2 * 10**9  # free memory that the five-second benchmark may take
@@ -56,6 +57,7 @@ def run(
     lines = [
         *checks.check(facts),
         computes(recall()),
+        *sounds(recall(sound_path())),
         *model_lines(args),
         report.speed_line(speed, why_not),
     ]
@@ -79,10 +81,26 @@ def computes(outcome: SelftestOutcome | None) -> checks.Finding:
     if not outcome.wrong:
         text = f"{outcome.right} parts compute what they should ({outcome.when})"
         return checks.Finding(checks.OK, "selftest", text)
+    return wrong_parts("selftest", outcome)
+
+
+def sounds(outcome: SelftestOutcome | None) -> list[checks.Finding]:
+    """What `moshi selftest --audio` said of the sound system, figures and all; nothing unasked."""
+    if outcome is None:
+        return []
+    figures = "; ".join(outcome.figures)
+    if outcome.wrong:
+        found = wrong_parts("sound selftest", outcome)
+        return [replace(found, text=f"{found.text} ({figures})")]
+    text = f"{outcome.right} parts are as they should be ({outcome.when}; {figures})"
+    return [checks.Finding(checks.OK, "sound selftest", text)]
+
+
+def wrong_parts(title: str, outcome: SelftestOutcome) -> checks.Finding:
     names = ", ".join(part.name for part in outcome.wrong)
     advice = "; ".join(dict.fromkeys(part.fallback.advice for part in outcome.wrong))
     text = f"wrong on {outcome.when}: {names}"
-    return checks.Finding(checks.WARNING, "selftest", text, f"take instead: {advice}")
+    return checks.Finding(checks.WARNING, title, text, f"take instead: {advice}")
 
 
 def model_lines(args: argparse.Namespace) -> list[checks.Finding]:

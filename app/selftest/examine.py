@@ -2,8 +2,20 @@
 
 import re
 import time
+from collections.abc import Callable, Iterable
 
-from .part import FAILED, NOT_HERE, OFF, OK, Note, NotHereError, Part, PartResult
+from .part import (
+    FAILED,
+    NOT_HERE,
+    OFF,
+    OK,
+    Deviation,
+    Fallback,
+    Note,
+    NotHereError,
+    Part,
+    PartResult,
+)
 from .site import Site
 
 LONGEST_WHY = 160
@@ -11,10 +23,17 @@ LONGEST_WHY = 160
 
 def examine(part: Part, site: Site) -> PartResult:
     """A part's worst deviation and its notes. Raises KeyboardInterrupt alone."""
+    return examined(part.name, part.fallback, lambda: part.check(site))
+
+
+def examined(
+    name: str, fallback: Fallback, check: Callable[[], Iterable[Deviation | Note]]
+) -> PartResult:
+    """The same of anything that finds deviations and notes."""
     start, worst, notes = time.monotonic(), None, []
     status, why = OK, ""
     try:
-        for found in part.check(site):
+        for found in check():
             if isinstance(found, Note):
                 notes.append(found.text)
             elif worst is None or found.share > worst.share:
@@ -26,7 +45,7 @@ def examine(part: Part, site: Site) -> PartResult:
     except Exception as error:  # MLX raises many kinds, and any of them is what we came for
         status, why = FAILED, reason_of(error)
     seconds = time.monotonic() - start
-    return PartResult(part.name, status, seconds, worst, why, tuple(notes), part.fallback)
+    return PartResult(name, status, seconds, worst, why, tuple(notes), fallback)
 
 
 def reason_of(error: BaseException) -> str:

@@ -34,16 +34,22 @@ class WrongPart:
 
 @dataclass(frozen=True)
 class SelftestOutcome:
-    """`when`: the day, as 2026-11-30; `right`: how many parts were."""
+    """`when`: the day, as 2026-11-30; `right`: how many parts were; `figures`: what some told."""
 
     when: str
     right: int
     wrong: tuple[WrongPart, ...] = ()
+    figures: tuple[str, ...] = ()
 
 
 def default_path() -> Path:
     root = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(root) / "moshi" / "selftest.json"
+
+
+def sound_path() -> Path:
+    """Of the parts about sound (`--audio`)."""
+    return default_path().with_name("selftest-audio.json")
 
 
 def machine_key() -> dict[str, str]:
@@ -66,7 +72,8 @@ def _version(distribution: str) -> str:
 def outcome_of(results: Sequence[PartResult], now_s: float | None = None) -> SelftestOutcome:
     wrong = tuple(WrongPart(r.name, r.fallback) for r in results if r.wrong)
     right = sum(result.status == "ok" for result in results)
-    return SelftestOutcome(time.strftime("%Y-%m-%d", time.localtime(now_s)), right, wrong)
+    figures = tuple(f"{r.name}: {note}"[:LONGEST] for r in results for note in r.notes)
+    return SelftestOutcome(time.strftime("%Y-%m-%d", time.localtime(now_s)), right, wrong, figures)
 
 
 def remember(outcome: SelftestOutcome, path: Path, key: Mapping[str, str] | None = None) -> None:
@@ -82,6 +89,7 @@ def remember(outcome: SelftestOutcome, path: Path, key: Mapping[str, str] | None
             | {"option": part.fallback.option, "value": part.fallback.value}
             for part in outcome.wrong
         ],
+        "figures": list(outcome.figures),
     }
     write_text(path, json.dumps(document, indent=1) + "\n")
 
@@ -108,7 +116,8 @@ def _checked(read: Any, key: Mapping[str, str]) -> SelftestOutcome | None:
     )
     if type(read["right"]) is not int:
         raise ValueError("no number of parts")
-    return SelftestOutcome(_text(read["when"]), read["right"], wrong)
+    figures = tuple(_text(figure) for figure in read.get("figures", ()))
+    return SelftestOutcome(_text(read["when"]), read["right"], wrong, figures)
 
 
 def _fallback(option: Any, value: Any, advice: Any) -> Fallback:

@@ -27,8 +27,8 @@ def line_of(result: PartResult) -> Text:
     elif worst is not None:
         line.append(amount(worst))
         line.append(f"  {worst.what}", "dim")
-    for note in result.notes:
-        line.append(f"{'; ' if worst or result.why else ''}{note}")
+    told = "; ".join(result.notes)
+    line.append(f"; {told}" if told and (worst or result.why) else told)
     return line
 
 
@@ -41,15 +41,22 @@ def amount(found: Deviation) -> str:
     return "equal" if found.ok else f"{found.off:.2%} differ"
 
 
-def show(results: Sequence[PartResult], facts: Facts, console: Console) -> None:
-    """The end of the table: what it means, and what to do about parts that are wrong."""
+def show(
+    results: Sequence[PartResult],
+    where: str,
+    console: Console,
+    right: str = "compute what they should",
+) -> None:
+    """The end of the table: what it means, and what to do about parts that are wrong.
+
+    `where`: what was tested; `right`: what parts do that are right.
+    """
     wrong = [result for result in results if result.wrong]
     seconds = sum(result.seconds for result in results)
-    where = f"{facts.mlx.backend or 'no device'}, mlx {facts.mlx.version}"
     console.print()
     if not wrong:
         absent = sum(result.status == NOT_HERE for result in results)
-        told = f"{len(results) - absent} parts compute what they should ({where}, {seconds:.0f} s)"
+        told = f"{len(results) - absent} parts {right} ({where}, {seconds:.0f} s)"
         others = f", {absent} could not be looked at" if absent else ""
         console.print(Text(f"{told}{others}.", "bold green"))
         return
@@ -57,6 +64,10 @@ def show(results: Sequence[PartResult], facts: Facts, console: Console) -> None:
     console.print("The first one is the cause, most likely: later parts build on it. Instead of")
     for result in wrong:
         console.print(Text(f"  {result.name:<{NAME_WIDTH}}take {result.fallback.advice}"))
+
+
+def device_of(facts: Facts) -> str:
+    return f"{facts.mlx.backend or 'no device'}, mlx {facts.mlx.version}"
 
 
 def as_json(results: Sequence[PartResult], facts: Facts) -> dict[str, Any]:

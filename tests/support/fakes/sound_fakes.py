@@ -28,7 +28,8 @@ class Card:
 
     def whims(self, **whims):
         """silent: never calls back; refuses: an error for it; blocks_s; stops_after: blocks;
-        takes_only_own_rates; zeros, flags: of each block; only: the devices that are like that."""
+        takes_only_own_rates; zeros, flags: of each block; block_s: how long one takes; only: the
+        devices that are like that."""
         self._write("whims.json", whims)
 
     def unblock(self):
@@ -102,7 +103,7 @@ def child(folder):
                     callbacks.capture(mic, bool(whims.get("flags")))
                 else:
                     callbacks.exchange(mic, out, bool(whims.get("flags")))
-                due_s, blocks = due_s + 0.02, blocks + 1
+                due_s, blocks = due_s + whims.get("block_s", 0.02), blocks + 1
             if blocks:
                 ended()
 

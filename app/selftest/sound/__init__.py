@@ -1,0 +1,1 @@
+"""The self-test's other half: what microphone, loudspeaker and the sound system really do."""
