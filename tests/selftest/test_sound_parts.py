@@ -13,7 +13,7 @@ from app.selftest.remembered import recall
 from app.selftest.sound.deaths import Death
 from app.selftest.sound.devices import Devices, Permission
 from app.selftest.sound.site import SoundSite
-from app.selftest.sound.streams import Hearing, Openings, Stream
+from app.selftest.sound.streams import MicrophoneHears, Openings, Stream
 from app.selftest.sound.table import run_sound_parts, sound_parts
 from moshi_mlx.errors import AudioError, UsageError
 from tests.support.fakes.commands import parsed
@@ -96,9 +96,9 @@ def test_a_device_that_goes_away_is_told(card):
 
 
 def test_a_microphone_of_zeros_is_told(card):
-    assert looked_at(Hearing(seconds=0.5), card).status == OK
+    assert looked_at(MicrophoneHears(seconds=0.5), card).status == OK
     card.whims(zeros=True)
-    found = looked_at(Hearing(seconds=0.5), card)
+    found = looked_at(MicrophoneHears(seconds=0.5), card)
     assert found.status == OFF and found.worst.off == 1.0
     assert "muted" in found.fallback.advice
 
@@ -144,7 +144,7 @@ def test_the_command_tells_keeps_and_reports(card, tmp_path, capsys):
 
 def test_what_was_found_is_in_the_doctors_report(card, tmp_path):
     state = tmp_path / "state.json"
-    parts = [Devices(), Hearing(seconds=0.3)]
+    parts = [Devices(), MicrophoneHears(seconds=0.3)]
     results = run_sound_parts(parts, site(card), print, print)
     selftest.keep(results, state)
     (line,) = doctor.sounds(recall(state))

@@ -104,7 +104,7 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Hearing:
+class MicrophoneHears:
     """A microphone that is denied, muted or cut off by the lid gives zeros and no error."""
 
     seconds: float = 2.0

@@ -11,9 +11,9 @@ from ..part import PartResult
 from .deaths import Death
 from .devices import Devices, Permission
 from .site import SoundSite
-from .streams import Hearing, Openings, Stream
+from .streams import MicrophoneHears, Openings, Stream
 
-SoundPart = Permission | Devices | Openings | Stream | Hearing | Death
+SoundPart = Permission | Devices | Openings | Stream | MicrophoneHears | Death
 
 
 def sound_parts() -> list[SoundPart]:
@@ -23,7 +23,7 @@ def sound_parts() -> list[SoundPart]:
         Openings(),
         Stream("one stream", split=False),
         Stream("two streams", split=True),
-        Hearing(),
+        MicrophoneHears(),
         Death("sound process ends", signal.SIGKILL),
         Death("sound process freezes", signal.SIGSTOP),
     ]
