@@ -56,11 +56,11 @@ class LoggedSound(RealtimePort):
 
 
 def test_devices_close_before_the_recording_even_while_the_model_hangs(tmp_path):
-    hangs, log = threading.Event(), []
+    hangs, over, log = threading.Event(), threading.Event(), []
 
     def step_seconds():
         if hangs.is_set():
-            time.sleep(60)
+            over.wait(60)
         return 0.0
 
     def closed():
@@ -79,6 +79,8 @@ def test_devices_close_before_the_recording_even_while_the_model_hangs(tmp_path)
     assert closed_s - begun_s < 30.0 and not finished
     (take,) = takes_in(tmp_path)
     assert check_take(take)["ended"] == "stopped"
+    over.set()
+    assert chat.session.join(30.0), "the model's thread is gone before the next test"
 
 
 def test_a_talk_that_is_ended_before_it_begins_opens_no_device(tmp_path):
