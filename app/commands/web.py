@@ -23,6 +23,7 @@ from ..provenance.marking import UNMARKED
 from ..provenance.seal import seal
 from ..talk.engine import MakeEngine
 from ..talk.session import TalkSession
+from ..web.dropped import DroppedFiles
 from ..web.line import Line
 from ..web.recordings import Recordings
 from ..web.security import Guard, is_loopback
@@ -159,7 +160,13 @@ class Host:
         place = self._place
         authority = None if place.tls is None else place.tls.authority
         server = WebServer(
-            line, place.guard, recordings, 0, place.static, self._settings, authority
+            line,
+            place.guard,
+            recordings,
+            static=place.static,
+            settings=self._settings,
+            authority=authority,
+            dropped=DroppedFiles(recordings.folder),
         )
         tell = partial(print, file=sys.stderr, flush=True)
         context = None if place.tls is None else place.tls.context

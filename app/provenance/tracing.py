@@ -6,6 +6,7 @@ from pathlib import Path
 import soundfile
 import soxr
 
+from moshi_mlx.audio.system_decoder import readable
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import AudioError, MoshiError
 from moshi_mlx.provenance import PUBLIC_KEY
@@ -32,14 +33,15 @@ class Tracer:
         """Raises MoshiError for a file that is no sound; an index of no use is a problem told."""
         if path.exists() and not path.is_file():  # a pipe can't be read more than once
             raise AudioError(f"{path} is no file: save the sound as one, then trace that")
-        marks = find_marks(path, self._keys, self._thorough, progress)
         matches: list[Match] = []
-        if self._index is not None:
-            try:
-                matches = matches_of(path, self._index)
-            except MoshiError as error:
-                self.problems.append(str(error))
-                self._index = None
+        with readable(path) as sound:
+            marks = find_marks(sound, self._keys, self._thorough, progress)
+            if self._index is not None:
+                try:
+                    matches = matches_of(sound, self._index)
+                except MoshiError as error:
+                    self.problems.append(str(error))
+                    self._index = None
         return MarkVerdict(path, marks, credentials_of(path), matches)
 
 

@@ -71,14 +71,17 @@ class MarkVerdict:
         marks = asdict(self.marks)
         for name in ("windows", "together"):
             for row, stretch in zip(marks[name], getattr(self.marks, name), strict=True):
-                row["found"] = stretch.found
+                row |= {"found": stretch.found, "what": describe(stretch)}
         return {
             "file": str(self.path),
             "found": self.found,
             "sentence": self.sentence(),
             **marks,
             "credentials": self.credentials,
-            "index": [asdict(match) | {"sure": match.sure} for match in self.matches],
+            "signature": describe_credentials(self.credentials),
+            "index": [
+                asdict(match) | {"sure": match.sure, "line": match.line()} for match in self.matches
+            ],
         }
 
     def shown(self) -> list[Stretch]:

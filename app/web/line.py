@@ -205,9 +205,8 @@ class Line:
         if not self.failed.done():
             self.failed.set_result(message)
         self.ready.set()
-        for visit in [self._holder, *self._queue]:
-            if visit is not None:
-                visit.send_away(LeftError(message, CLOSE_FAILED))
+        if self._holder is not None:  # who waits is told on coming in
+            self._holder.send_away(LeftError(message, CLOSE_FAILED))
 
     def _release(self) -> None:
         if self._holder is not None:

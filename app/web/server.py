@@ -1,4 +1,4 @@
-"""The web server behind `moshi web`: the page, `/api/chat`, `/api/status` and the downloads."""
+"""The web server behind `moshi web`: the page, `/api/chat`, `/api/status`, `/api/trace`, files."""
 
 import asyncio
 import contextlib
@@ -17,6 +17,7 @@ from moshi_mlx.errors import MoshiError
 from ..events import Settings
 from . import protocol
 from .door import Door
+from .dropped import DroppedFiles, RefusedFileError
 from .line import CLOSE_BUSY, CLOSE_FAILED, CLOSE_REFUSED, BusyError, Line
 from .params import RefusedError, parse
 from .recordings import FILES, Recordings
@@ -36,6 +37,7 @@ AUTHORITY_PATH = "/moshi-ca.crt"
 AUTHORITY_TYPE = "application/x-x509-ca-cert"
 HEARTBEAT_S = 10.0
 SHUTDOWN_S = 1.0
+PIECE_BYTES = 1 << 18  # of a file that comes
 SEND_S, SEND_FILE_S = 30.0, 600.0  # the longest that a client may take for an answer
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -52,6 +54,7 @@ class WebServer:
     static: Path | None = None
     settings: Settings = field(default_factory=Settings)
     authority: bytes | None = None  # the certificate that phones may install, DER
+    dropped: DroppedFiles | None = None  # None: no file is looked at
     _page: dict[str, tuple[bytes, str]] = field(default_factory=dict)
     _door: Door | None = None
 
@@ -65,6 +68,7 @@ class WebServer:
         app.router.add_get("/api/chat", self._chat)
         app.router.add_get("/api/status", self._status)
         app.router.add_get("/api/recordings/{id}/{name}", self._recording)
+        app.router.add_post("/api/trace", self._trace)
         app.router.add_get(AUTHORITY_PATH, self._authority)
         app.router.add_get("/{path:.*}", self._file if self.static else self._own_file)
         app.on_shutdown.append(self._shut)
@@ -198,6 +202,7 @@ class WebServer:
                 "recipe": status.recipe,
                 "adapter": status.adapter,
                 "personas": model is not None and model.personas,
+                "mark": "" if model is None else model.mark,
                 "voices": [] if model is None else list(model.voices),
                 "adapters": [] if model is None else list(model.adapters),
                 "busy": self.line.busy(),
@@ -220,6 +225,23 @@ class WebServer:
             "Cache-Control": "no-store",
         }
         return web.FileResponse(path, headers=headers)
+
+    async def _trace(self, request: web.Request) -> web.Response:
+        """Whether a sound file, the request's body, was made by moshi-local, and what shows it."""
+        if self.dropped is None:
+            raise web.HTTPNotFound
+
+        def gone() -> bool:
+            return request.transport is None or request.transport.is_closing()
+
+        try:
+            if (request.content_length or 0) > self.dropped.most_bytes:
+                raise self.dropped.too_large()
+            pieces = request.content.iter_chunked(PIECE_BYTES)
+            told = await self.dropped.look(request.query.get("name", ""), pieces, gone)
+        except RefusedFileError as refused:
+            return web.Response(status=refused.status, text=f"{refused}\n")
+        return web.json_response(told, headers={"Cache-Control": "no-store"})
 
     async def _chat(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(

@@ -72,6 +72,7 @@ class Visit:
         if query.adapter is not None and (model is None or query.adapter not in model.adapters):
             raise RefusedError(f"the server has no adapter {shown(query.adapter)}")
         self.settings = replace(usual, seed=seed, **who, **query.sampling)  # type: ignore[arg-type]
+        self._mark = "" if model is None else model.mark
         self.dropped_replies = 0
         self.recording: Recording | None = None
         self._socket, self._status = socket, status
@@ -151,6 +152,7 @@ class Visit:
             "model": status.model,
             "recipe": status.recipe,
             "adapter": status.adapter,
+            "mark": self._mark,
             "sampling": event.settings.sampling(),
             "recording": self.recording.id if self.recording else "",
         }

@@ -1,6 +1,8 @@
 """What a session tells, in words for a visitor of the page: who may be far from the terminal that
 the server runs in, and can start nothing there."""
 
+from typing import Any
+
 from ..events import Notice
 
 # kind of a notice -> what a visitor reads; None: nothing that would help
@@ -12,6 +14,14 @@ FOR_VISITORS = {
     "recording-failed": "No more of this conversation can be recorded; the talk itself goes on.",
     "persona": None,
 }
+
+
+NO_SIGNATURES = "not looked at: the computer that runs Moshi can't read signatures"
+
+
+def signature(told: dict[str, Any]) -> str:
+    """Of `MarkVerdict.as_json`: an extra that is missing can be added by nobody on the page."""
+    return NO_SIGNATURES if told["credentials"]["state"] == "unknown" else told["signature"]
 
 
 def for_visitor(notice: Notice) -> str | None:

@@ -40,6 +40,22 @@ def kind_of(head: bytes) -> str | None:
 
 
 @contextmanager
+def readable(path: Path, decoders: Decoders = DECODERS) -> Iterator[Path]:
+    """A file for libsndfile in place of `path`: itself, or a WAV file of it. What can't be read
+    stays `path`. Raises AudioError where its format needs a decoder that isn't there."""
+    try:
+        with open(path, "rb") as file:
+            kind = kind_of(file.read(16))
+    except OSError:
+        kind = None
+    if kind is None:
+        yield path
+        return
+    with decoded(path, kind, decoders) as wav:
+        yield wav
+
+
+@contextmanager
 def decoded(path: Path, kind: str, decoders: Decoders = DECODERS) -> Iterator[Path]:
     """A WAV file of `path`, gone when the block ends. Raises AudioError."""
     program = next((name for name in decoders if shutil.which(name)), None)

@@ -40,18 +40,21 @@ async def waiting(site: Running) -> int:
 async def test_the_line_goes_to_who_has_waited_longest():
     async with running() as site, site.chat(WAIT) as first:
         await told(first, "started")
-        async with site.chat(WAIT) as second, site.chat(WAIT) as third:
-            assert await place(second) == (0, False)
-            assert await place(third) == (1, False)
-            assert await waiting(site) == 2
-            await first.close()
-            async with site.chat("?codec=pcm") as hasty:  # who can't wait comes after who does
-                assert (await close_of(hasty))[0] == web_line.CLOSE_BUSY
-            await told(second, "started")
-            assert await place(third) == (0, False)
-            await second.close()
-            await told(third, "started")
-            assert await waiting(site) == 0
+        others = []
+        for ahead in range(5):  # so many that nobody comes next by chance
+            others.append(await site.chat(WAIT))
+            assert await place(others[-1]) == (ahead, False)
+            await asyncio.sleep(0.37 * web_line.LOOK_EVERY_S)  # each looks at another moment
+        assert await waiting(site) == 5
+        await first.close()
+        async with site.chat("?codec=pcm") as hasty:  # who can't wait comes after who does
+            assert (await close_of(hasty))[0] == web_line.CLOSE_BUSY
+        for ahead, visitor in enumerate(others):
+            await told(visitor, "started")
+            assert await waiting(site) == 4 - ahead
+            if ahead < 4:
+                assert await place(others[-1]) == (3 - ahead, False)
+            await visitor.close()
 
 
 async def test_who_leaves_gives_up_the_place_and_who_comes_with_sound_loses_nothing():

@@ -1,7 +1,9 @@
 // The page: buttons, keys and figures around one Talk.
 
 import { explain, obstacle } from "./audio.js";
+import { Origin } from "./origin.js";
 import { CLOSE_FAILED } from "./protocol.js";
+import { FAILED, KEYLESS, LOST, MACHINE, MARKED, SILENCED, UNMARKED, sentence } from "./said.js";
 import { Settings } from "./settings.js";
 import { Stage } from "./stage.js";
 import { Talk } from "./talk.js";
@@ -11,11 +13,7 @@ const $ = (id) => document.getElementById(id);
 const stage = new Stage($("voices"));
 const transcript = new Transcript($("transcript"));
 const settings = new Settings(changed);
-const LOST = "The connection to Moshi is lost. Its computer may have been switched off, or this device may have left its network.";
-const FAILED = "Moshi has stopped working. Whoever runs it sees the reason on its computer.";
-const KEYLESS = "This address is not complete. Open the whole address that you were given, to its last letter.";
-const SILENCED = "The system has taken the sound away, for a call perhaps. The talk goes on when it gives it back; "
-  + "touch the page if it doesn't.";
+new Origin();
 const REFUSED = 1006; // as browsers say of a socket that never opened
 let talk = null, muted = false, begunMs = 0, shownMs = 0, recording = "";
 
@@ -68,7 +66,7 @@ function started(facts) {
   warn("");
   transcript.clear();
   $("welcome").hidden = true;
-  transcript.note("You are talking with a machine: Moshi is an AI.");
+  transcript.note(`${MACHINE} ${facts.mark === "none" ? UNMARKED : ""}`);
   $("downloads").hidden = true;
   recording = facts.recording;
   begunMs = performance.now();
@@ -122,12 +120,6 @@ async function ask() {
   }
 }
 
-// A line of the server's, as it is read by people.
-function sentence(line) {
-  const text = line.trim();
-  return text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
-}
-
 function silenced(isSilent) {
   if (isSilent) warn(SILENCED);
   else if ($("alert-text").textContent === SILENCED) warn("");
@@ -136,10 +128,12 @@ function silenced(isSilent) {
 // What the model takes is known once it is loaded.
 function offerVoices(status) {
   settings.offer(status);
+  model(status);
   if (status.state === "loading") setTimeout(() => ask().then((now) => now && offerVoices(now)), 2000);
 }
 
-function model({ model, recipe, adapter }) {
+function model({ model, recipe, adapter, mark }) {
+  $("mark").textContent = mark && (mark === "none" ? UNMARKED : MARKED);
   const names = [model?.split("/").pop(), recipe, adapter?.split("/").pop()];
   $("model").textContent = names.filter(Boolean).join(" · ");
   $("model").hidden = !model;
@@ -243,7 +237,6 @@ if (problem) {
 }
 ask().then((status) => {
   if (!status) return;
-  model(status);
   offerVoices(status);
   if (status.state === "loading") $("status").textContent = "The model is loading; you can press the button already";
   if (status.state === "failed") warn(FAILED);

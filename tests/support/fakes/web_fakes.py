@@ -14,6 +14,7 @@ import numpy as np
 from app.events import Settings
 from app.talk.engine import EngineReply
 from app.talk.session import TalkSession
+from app.web.dropped import DroppedFiles
 from app.web.line import Line
 from app.web.recordings import Recordings
 from app.web.security import Guard
@@ -115,12 +116,14 @@ async def running(
     tls: ssl.SSLContext | None = None,
     recordings: Recordings | None = None,
     record_s: float = 5.0,
+    **dropped,
 ) -> AsyncIterator[Running]:
     engine = engine or FakeEngine()
     session = TalkSession(lambda: engine)
     recordings = recordings or Recordings()
     line = Line(session, recordings, record_s)
-    server = WebServer(line, guard or Guard.make("127.0.0.1"), recordings)
+    files = DroppedFiles(recordings.folder, **dropped)
+    server = WebServer(line, guard or Guard.make("127.0.0.1"), recordings, dropped=files)
     change(server)
     try:
         async with server.listening("127.0.0.1", 0, tls), aiohttp.ClientSession() as http:

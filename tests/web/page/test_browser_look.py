@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from moshi_mlx.hub import NANO
 from tests.support.processes import browser
 from tests.support.processes.browser import OUT, PATIENCE_MS
 from tests.support.processes.web_process import moshi_web
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing(
 
 # Whatever can be pressed and is seen; a link within a sentence may be as small as its words.
 TOO_SMALL = """least => [...document.querySelectorAll(
-        "button, summary, select, textarea, input, label.check, a")]
+        "button, summary, select, textarea, input, label.check, .choose, a")]
     .filter(e => e.checkVisibility() && !["checkbox", "file"].includes(e.type))
     .filter(e => !e.closest("li, p"))
     .map(e => [e.id || e.className || e.tagName, e.getBoundingClientRect()])
@@ -82,6 +83,15 @@ def stages(page, url: str) -> Iterator[str]:
     page.wait_for_selector("#downloads:not([hidden])", timeout=PATIENCE_MS)
     page.click("details.figures summary")
     yield "after"
+    page.click("#open-origin")
+    yield "origin"
+    page.set_input_files("#origin-choose", NANO / "samples" / "four_plus_three.wav")
+    page.wait_for_selector("#origin-answer .verdict", timeout=PATIENCE_MS)
+    yield "looked at"
+    page.set_input_files("#origin-choose", NANO / "config.json")
+    page.wait_for_selector("#origin-answer .problem", timeout=PATIENCE_MS)
+    yield "no sound"
+    page.keyboard.press("Escape")
     page.click("#open-settings")
     page.evaluate("document.getElementById('who').hidden = false")  # as with a model that takes it
     yield "settings"

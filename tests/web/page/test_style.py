@@ -8,7 +8,7 @@ import pytest
 from app.events import Notice
 from app.web.wording import for_visitor
 
-PAGE = Path(__file__).parents[2] / "app" / "web" / "page"
+PAGE = Path(__file__).parents[3] / "app" / "web" / "page"
 STYLE = (PAGE / "style.css").read_text()
 LEAST_CONTRAST = 4.5  # WCAG 2.2, 1.4.3
 LEAST_TOUCH_REM = 2.75  # 44 px

@@ -1,0 +1,16 @@
+// What the page says when something is in the way, to people who may be far from the computer that runs Moshi.
+
+export const LOST = "The connection to Moshi is lost. Its computer may have been switched off, or this device may have left its network.";
+export const FAILED = "Moshi has stopped working. Whoever runs it sees the reason on its computer.";
+export const KEYLESS = "This address is not complete. Open the whole address that you were given, to its last letter.";
+export const SILENCED = "The system has taken the sound away, for a call perhaps. The talk goes on when it gives it back; "
+  + "touch the page if it doesn't.";
+export const MACHINE = "You are talking with a machine: Moshi is an AI.";
+export const MARKED = "Its voice carries an inaudible mark that tells so, also later.";
+export const UNMARKED = "Its voice carries no mark here: a recording of it can't be told from a person's.";
+
+// A line of the server's, as it is read by people.
+export function sentence(line) {
+  const text = line.trim();
+  return text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+}
