@@ -24,9 +24,10 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 th, td { text-align: right; padding: 5px 0 5px 16px; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 tbody tr { border-top: 1px solid var(--line); }
-figure { margin: 18px 0 0; } figcaption { font-size: 13px; margin-bottom: 4px; }
-svg { display: block; width: 100%; height: auto; overflow: visible; }
-svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
+figure { margin: 18px 0 0; overflow-x: auto; } figcaption { font-size: 13px; margin-bottom: 4px; }
+/* On a phone a chart is moved sideways, so that its text stays 12 px large. */
+svg { display: block; width: 100%; min-width: 840px; height: auto; overflow: visible; }
+svg text { fill: var(--soft); font: 13px system-ui, sans-serif; }
 .axis { stroke: var(--line); } .limit { stroke: var(--red); stroke-dasharray: 4 3; }
 svg text.limit-text { fill: var(--red); stroke: none; } .late { fill: var(--red); }
 .yes { color: var(--yes); } .tight { color: var(--tight); } .no { color: var(--no); }
