@@ -23,7 +23,7 @@ from .devices.choice import Pair, Wish, choose
 from .devices.coreaudio import Fingerprint
 from .devices.device import Device
 from .devices.lid import lid_closed
-from .devices.watch import SLEPT, STOPPED, DeviceWatch
+from .devices.watch import SLEPT, STOPPED, DeviceWatch, StarvationWatch
 from .microphone_watch import MicrophoneWatch
 from .permission import PermissionAsk
 from .process.process import COMMAND, CRASHED, SoundProcess, ready_devices
@@ -235,13 +235,14 @@ class DeviceSound:
             self._tell_back()
             self._processes.refill()
         arrived = (process.memory.get_s(m.HEARD_S), get(m.HEARD))
-        why = self._watch.tick(now_s, time.time(), counts, arrived)
+        zeros, flagged = get(m.ZEROS), get(m.INPUT_FLAGS)
+        starved = self._starvation.tick(flagged, get(m.OUTPUT_FLAGS))
+        why = self._watch.tick(now_s, time.time(), counts, arrived, starved)
         if why == STOPPED and not self._settled:
             self._try_otherwise(calls, renders)
             return f"{self._pair.names} opens but gives no sound"
         others = self._wish.input is None and sum(d.inputs > 0 for d in self._devices) > 1
-        zeros, flagged = get(m.ZEROS), get(m.INPUT_FLAGS)
-        unwell = self._microphone.tick(now_s, zeros, calls, flagged, others, self._tell)
+        unwell = self._microphone.tick(now_s, zeros, calls, flagged, others, self._tell, starved)
         self._rings.held = self._microphone.waits
         return why or unwell
 
@@ -359,6 +360,7 @@ class DeviceSound:
         self._tries[pair.names], self._plan = number, ways[number]
         self._devices, self._settled = process.devices, False
         self._watch = DeviceWatch(time.monotonic(), time.time())
+        self._starvation = StarvationWatch()
         self._microphone.opened(pair.input)
         if pair.notes and (self._pair is None or pair.notes != self._pair.notes):
             for note in pair.notes:

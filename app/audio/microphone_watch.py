@@ -14,6 +14,7 @@ ZEROS_S = 2.0  # of exact zeros: no microphone is that quiet
 ASKED_S = 20.0  # a question that isn't answered by then may never have been put
 ALLOWED = "the microphone has been allowed"
 LID_CLOSED = "the lid was closed, which disconnects the microphone"
+BUSY = "this computer is too busy for its own sound, and parts of it are lost: close other programs"
 QUESTION = "macOS asks whether this terminal may use the microphone: the talk begins once it may"
 
 Tell = Callable[[Notice], None]
@@ -33,7 +34,7 @@ class MicrophoneWatch:
         self._flags = FlagWatch()
         self._asked_s: float | None = None
         self._told_question = self._told_unanswered = self._told_hopeless = False
-        self._told_silent = False
+        self._told_silent = self._told_busy = False
         self._microphone: Device | None = None
 
     @property
@@ -65,21 +66,38 @@ class MicrophoneWatch:
         return None
 
     def tick(
-        self, now_s: float, zeros: int, calls: int, flagged: int, others: bool, tell: Tell
+        self,
+        now_s: float,
+        zeros: int,
+        calls: int,
+        flagged: int,
+        others: bool,
+        tell: Tell,
+        starved: bool = False,
     ) -> str | None:
         """Why the devices are to be opened anew, or None.
 
         zeros: samples of exact zero at the input's end; calls, flagged: callbacks so far, and those
-        that lost input; others: there is another microphone, and nobody asked for this one.
+        that lost input; others: there is another microphone, and nobody asked for this one;
+        starved: the machine is too busy, which is not the microphone's fault.
         """
         if (why := self.question(now_s, tell)) is not None:
             return why
+        if starved:
+            self._tell_busy(tell)
+            return self._silence(zeros, others, tell)
         why = self._flags.tick(now_s, calls, flagged)
         if self._flags.hopeless and not self._told_hopeless and self._microphone is not None:
             self._told_hopeless = True
             line = f"the microphone ({self._microphone.name}) loses samples all the time: choose"
             tell(Notice("microphone-lossy", f"{line} another, or restart the sound system"))
         return why or self._silence(zeros, others, tell)
+
+    def _tell_busy(self, tell: Tell) -> None:
+        self._flags.reopened()  # what was lost so far tells nothing
+        if not self._told_busy:
+            self._told_busy = True
+            tell(Notice("machine-busy", BUSY))
 
     def _silence(self, zeros: int, others: bool, tell: Tell) -> str | None:
         microphone = self._microphone

@@ -32,8 +32,8 @@ EARLY_S = 1.0  # a word may begin so much before its speech was noticed
 BARS = "▁▂▃▄▅▆▇█"
 FLOOR_DB, TOP_DB = -32.0, -2.0
 ALARMS = (
-    *("too-slow", "device-lost", "microphone-silent", "recording-failed", "save-failed"),
-    "persona-fades",
+    *("too-slow", "machine-busy", "device-lost", "microphone-silent"),
+    *("recording-failed", "save-failed", "persona-fades"),
 )
 
 

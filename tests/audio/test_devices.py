@@ -13,7 +13,7 @@ import pytest
 
 from app.audio.devices.choice import Wish, choose
 from app.audio.devices.device import Device
-from app.audio.devices.watch import FLAGGED, DeviceWatch, FlagWatch
+from app.audio.devices.watch import FLAGGED, DeviceWatch, FlagWatch, StarvationWatch
 from app.audio.keep_awake import KeepAwake
 from app.audio.stream.callbacks import BLOCK_SAMPLES
 from app.audio.stream.duplex import Duplex
@@ -166,13 +166,21 @@ def test_input_lost_in_every_callback_is_another_rate_and_opened_anew_once():
     assert not again.hopeless, "much later it is another change"
 
 
+def test_a_busy_machine_is_late_with_output_where_it_loses_input_another_rate_is_not():
+    busy, other_rate = StarvationWatch(), StarvationWatch()
+    assert all([busy.tick(5 * t, 4 * t) for t in range(100)][1:])
+    assert not any(other_rate.tick(5 * t, t // 10) for t in range(100)), "an underrun now and then"
+    assert [busy.tick(495, 396) for _ in range(12)][-1] is False, "over a second after the last"
+    assert not StarvationWatch().tick(0, 0)
+
+
 class Machine:
     """Ticks a watch as the device thread does, with callbacks at a given rate."""
 
     def __init__(self, rate_hz=24_000.0, jitter_s=0.01):
         self.now = self.wall = 0.0
         self.rate, self.jitter, self.rng = rate_hz, jitter_s, np.random.default_rng(1)
-        self.samples, self.calls, self.runs = 0.0, 0, True
+        self.samples, self.calls, self.runs, self.starved = 0.0, 0, True, False
         self.watch = DeviceWatch(0.0, 0.0)
 
     def seconds(self, seconds):
@@ -186,7 +194,9 @@ class Machine:
                 self.calls = int(self.samples) // BLOCK_SAMPLES
             late_s = float(self.rng.uniform(0, self.jitter))
             arrived = (self.now + late_s, self.calls * BLOCK_SAMPLES)
-            if (why := self.watch.tick(self.now, self.wall, (self.calls,), arrived)) is not None:
+            counts = (self.calls,)
+            why = self.watch.tick(self.now, self.wall, counts, arrived, self.starved)
+            if why is not None:
                 return why, self.now - start
         return None
 
@@ -214,6 +224,14 @@ def test_another_rate_is_a_loss(rate, within_s):
     why, took_s = machine.seconds(10)
     assert "kHz instead of 24" in why
     assert took_s < within_s
+
+
+def test_what_a_starved_machine_loses_is_no_other_rate():
+    machine = Machine()
+    machine.rate, machine.starved = 0.9 * 24_000, True
+    assert machine.seconds(60) is None
+    machine.starved = False  # it isn't the machine then
+    assert "kHz instead of 24" in machine.seconds(10)[0]
 
 
 def test_a_slow_start_is_waited_for_but_not_forever():

@@ -26,11 +26,17 @@ class DeviceWatch:
         self._points: deque[tuple[float, int]] = deque(maxlen=BASE_TICKS + PAIRS)
 
     def tick(
-        self, now_s: float, wall_s: float, counts: tuple[int, ...], arrived: tuple[float, int]
+        self,
+        now_s: float,
+        wall_s: float,
+        counts: tuple[int, ...],
+        arrived: tuple[float, int],
+        starved: bool = False,
     ) -> str | None:
         """Why the device counts as lost, or None.
 
-        counts: callbacks so far of each stream; arrived: (time, samples) of the newest input.
+        counts: callbacks so far of each stream; arrived: (time, samples) of the newest input;
+        starved: the machine is too busy, and what it loses says nothing of the microphone's rate.
         """
         step_s, wall_step_s = now_s - self._now_s, wall_s - self._wall_s
         self._now_s, self._wall_s = now_s, wall_s
@@ -44,6 +50,9 @@ class DeviceWatch:
         begun = all(counts)
         if now_s - self._changed_s > (SILENCE_S if begun else FIRST_CALLBACK_S):
             return STOPPED
+        if starved:
+            self._points.clear()
+            return None
         return self._rate_off(now_s, arrived)
 
     def _rate_off(self, now_s: float, arrived: tuple[float, int]) -> str | None:
@@ -64,6 +73,23 @@ class DeviceWatch:
             return None
         ends = zip(points, points[BASE_TICKS:], strict=False)
         return median((s1 - s0) / (t1 - t0) for (t0, s0), (t1, s1) in ends)
+
+
+STARVED_SHARE = 0.5  # of the callbacks that lost input: so many were late with output, too
+
+
+class StarvationWatch:
+    """Tells when this machine is too busy for its sound: then callbacks come late, and output is
+    missing where input is lost. A microphone of another rate loses input alone."""
+
+    def __init__(self) -> None:
+        self._points: deque[tuple[int, int]] = deque(maxlen=BASE_TICKS + 1)
+
+    def tick(self, flagged: int, late: int) -> bool:
+        """Every 0.1 s: callbacks so far that lost input, and that were late with output."""
+        self._points.append((flagged, late))
+        flagged0, late0 = self._points[0]
+        return late > late0 and late - late0 >= STARVED_SHARE * (flagged - flagged0)
 
 
 FLAGGED = "the microphone's rate has changed"
