@@ -127,7 +127,7 @@ class ChatScreen(App[None]):
         self.theme = LIGHT.name if self.theme == DARK.name else DARK.name
 
     def action_keys(self) -> None:
-        self.push_screen(Keys())
+        self.push_screen(Keys(bool(self._chat.devices())))
 
     def action_follow(self) -> None:
         self.query_one(Words).anchor()

@@ -40,11 +40,16 @@ class Dialog(ModalScreen[Result]):
 class Keys(Dialog[None]):
     """The keys; any key closes it."""
 
+    def __init__(self, devices: bool) -> None:
+        """`devices`: there are some to choose."""
+        super().__init__()
+        self._keys = [(key, text) for key, text in HELP if devices or key != "d"]
+
     def compose(self) -> ComposeResult:
-        width = max(len(key) for key, _ in HELP)
+        width = max(len(key) for key, _ in self._keys)
         with Vertical(classes="dialog"):
             yield Label("Keys", classes="title")
-            for key, text in HELP:
+            for key, text in self._keys:
                 yield Static(f"[bold $primary]{key:<{width}}[/]   {text}")
             yield Static(
                 "frame: time to encode, think and decode 80 ms of speech. lag: from your words'"

@@ -12,6 +12,7 @@ from textual.widgets import Static
 
 from moshi_mlx.clock import FRAME_MS, FRAME_SECONDS
 
+from ..events import Status
 from ..talk.chat import Snapshot
 from ..talk.ending import clock
 from .transcript import LINES_KEPT, TranscriptLine
@@ -21,6 +22,7 @@ FALL_DB = 2.0  # how far a meter falls in one picture: 25 dB a second
 PEAK_PICTURES = 15  # how long a peak stays marked
 LABEL, VALUE = 8, 10  # columns left and right of a meter
 EIGHTHS = " ▏▎▍▌▋▊▉"
+TITLE = "● moshi"
 STATES = {"loading": "loading …", "idle": "waiting", "failed": "failed", "stopped": "over"}
 
 
@@ -33,17 +35,26 @@ class Banner(Static):
 
     def show(self, snapshot: Snapshot) -> None:
         talk, parts = snapshot.talk, []
-        if talk.model:
-            names = " · ".join(name for name in (talk.model, talk.recipe, talk.adapter) if name)
-            parts.append((f"   {names}", "$dim"))
         if snapshot.recording:
             parts.append(("   ● recording", "$error"))
         if snapshot.sound.lost:
             parts.append(("   no sound device", "$error"))
         right = STATES.get(talk.state) or clock(talk.frames * FRAME_SECONDS)
-        left = Content.assemble(("● moshi", "bold $primary"), *parts)
+        room = self.size.width - len(TITLE) - sum(len(text) for text, _ in parts) - len(right)
+        if name := next((name for name in model_names(talk) if len(name) + 4 <= room), ""):
+            parts.insert(0, (f"   {name}", "$dim"))
+        left = Content.assemble((TITLE, "bold $primary"), *parts)
         gap = max(1, self.size.width - 2 - left.cell_length - len(right))
         self.update(Content.assemble(left, " " * gap, (right, "$dim")))
+
+
+def model_names(talk: Status) -> list[str]:
+    """What is running, in as many words as there are and in fewer, for less room."""
+    if not talk.model:
+        return []
+    parts = [name for name in (talk.model, talk.recipe, talk.adapter) if name]
+    short = [name.rpartition("/")[2] for name in parts]
+    return [" · ".join(parts), " · ".join(short), short[0]]
 
 
 class Words(VerticalScroll, can_focus=True):

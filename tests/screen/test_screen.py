@@ -206,13 +206,17 @@ async def test_devices_that_cannot_be_chosen_are_not_offered():
         assert not any("d devices" in row for row in await settled(app, pilot))
         await pilot.press("d")
         assert len(app.screen_stack) == 1 and chat.calls == []
+        await pilot.press("question_mark")
+        assert "choose microphone" not in "".join(await settled(app, pilot)), "nor in the help"
 
 
 async def test_help_and_quit_stay_where_the_terminal_is_small():
     app = screen(FakeChat())
     async with app.run_test(size=(40, 10)) as pilot:
-        last = (await settled(app, pilot))[-1]
+        first, *_, last = await settled(app, pilot)
         assert "? help" in last and "q quit" in last
+        assert "moshiko-mlx-q4 · q4" in first and "kyutai/" not in first
+        assert first.endswith("0:42"), "the clock stays too"
 
 
 async def test_a_recording_that_cannot_be_made_is_told_and_the_talk_goes_on():
