@@ -14,16 +14,16 @@ import soundfile
 
 import moshi_mlx
 from app.audio.file_sound import FileSound
-from app.events import Settings
+from app.events import Settings, Status
 from app.screen.chat_screen import ChatScreen
 from app.talk.chat import Chat, ChatOptions
 from app.talk.moshi_engine import engine_maker
-from moshi_mlx.clock import FRAME_SECONDS, SAMPLE_RATE_HZ
+from moshi_mlx.clock import FRAME_MS, FRAME_SECONDS, SAMPLE_RATE_HZ
 from moshi_mlx.hub import NANO
 
 QUESTIONS = ("who_made_you", "four_plus_three", "tell_me_the_colour_of_the_grass")
 PAUSE_S = 4.5
-MOMENT_S = 1.2  # of the last question, when the picture is taken
+MOMENT_S = 1.4  # after the last question's end, when the picture is taken: in the answer
 
 
 def spoken(folder: Path) -> Path:
@@ -39,7 +39,8 @@ def spoken(folder: Path) -> Path:
 
 
 async def picture(light: bool, size: tuple[int, int]) -> str:
-    """The screen as SVG while the last question is being asked."""
+    """The screen as SVG while the last question is being answered. Raises SystemExit where the
+    machine didn't keep up: such a picture tells of a busy machine, not of the program."""
     with tempfile.TemporaryDirectory() as folder:
         asked = spoken(Path(folder))
         seconds = soundfile.info(asked).duration
@@ -47,17 +48,25 @@ async def picture(light: bool, size: tuple[int, int]) -> str:
         engine = engine_maker(lambda: moshi_mlx.load("nano"), "nano")
         chat = Chat(engine, FileSound(asked, None, 0.0), ChatOptions(settings))
         inbox = chat.inbox()
-        last, _ = soundfile.read(NANO / "samples" / f"{QUESTIONS[-1]}.wav")
-        stop_s = seconds - PAUSE_S - len(last) / SAMPLE_RATE_HZ + MOMENT_S
+        stop_s = seconds - PAUSE_S + MOMENT_S
         chat.start()
         app = ChatScreen(chat, inbox, light)
         try:
             async with app.run_test(size=size) as pilot:
                 while not chat.over and chat.snapshot().talk.frames * FRAME_SECONDS < stop_s:
                     await pilot.pause(0.05)
+                keeps_up(chat.snapshot().talk)
                 return plain_fonts(app.export_screenshot(title="moshi chat"))
         finally:
             chat.close()
+
+
+def keeps_up(talk: Status) -> None:
+    if talk.step_ms_p95 >= FRAME_MS or talk.dropped_frames:
+        raise SystemExit(
+            f"no picture: p95 {talk.step_ms_p95:.0f} ms, {talk.dropped_frames:.0f} frames dropped; "
+            "run it while nothing else does"
+        )
 
 
 def plain_fonts(svg: str) -> str:

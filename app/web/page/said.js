@@ -7,7 +7,7 @@ export const SILENCED = "The system has taken the sound away, for a call perhaps
   + "touch the page if it doesn't.";
 export const MACHINE = "You are talking with a machine: Moshi is an AI.";
 export const MARKED = "Its voice carries an inaudible mark that tells so, also later.";
-export const UNMARKED = "Its voice carries no mark here: a recording of it can't be told from a person's.";
+export const UNMARKED = "Its voice carries no mark here, so that a recording of it can't be recognised later.";
 
 // A line of the server's, as it is read by people.
 export function sentence(line) {
