@@ -15,6 +15,7 @@ import soundfile
 import moshi_mlx
 from app.audio.file_sound import FileSound
 from app.events import Settings, Status
+from app.provenance.marking import Marking
 from app.screen.chat_screen import ChatScreen
 from app.talk.chat import Chat, ChatOptions
 from app.talk.moshi_engine import engine_maker
@@ -45,7 +46,7 @@ async def picture(light: bool, size: tuple[int, int]) -> str:
         asked = spoken(Path(folder))
         seconds = soundfile.info(asked).duration
         settings = Settings(seed=7, text_temperature=0.0, audio_temperature=0.0)
-        engine = engine_maker(lambda: moshi_mlx.load("nano"), "nano")
+        engine = engine_maker(lambda: moshi_mlx.load("nano"), "nano", "bf16", Marking())
         chat = Chat(engine, FileSound(asked, None, 0.0), ChatOptions(settings))
         inbox = chat.inbox()
         stop_s = seconds - PAUSE_S + MOMENT_S
