@@ -20,7 +20,7 @@ QUESTIONS = ("who_made_you", "four_plus_three")
 PAUSE_S = 4.5
 MICROPHONE_HZ = 48_000
 MOST_ADDED_MS = 120.0
-DESKTOP, PHONE = {"width": 1200, "height": 720}, browser.PHONE
+DESKTOP, PHONE = {"width": 1040, "height": 680}, browser.PHONE
 
 
 def spoken(path: Path) -> Path:

@@ -1,6 +1,6 @@
 """Makes the README's picture of the terminal: a moment of a real talk with the embedded model.
 
-python -m tools.screen_picture docs/images/chat.svg [--light] [--size 88x22]
+python -m tools.screen_picture docs/images/chat.svg [--light] [--size 88x26]
 """
 
 import argparse
@@ -80,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--light", action="store_true")
-    parser.add_argument("--size", default="88x22", help="columns x rows")
+    parser.add_argument("--size", default="88x26", help="columns x rows")
     args = parser.parse_args()
     columns, rows = map(int, args.size.split("x"))
     svg = asyncio.run(picture(args.light, (columns, rows)))
