@@ -186,12 +186,13 @@ class Host:
     def _announce(self, port: int) -> None:
         address = self._address(port)
         print(f"Talk with Moshi at {address}  (Ctrl-C ends)", flush=True)
-        if self._place.tls is not None and self._place.tls.authority is not None:
+        elsewhere = not is_loopback(self._place.host)
+        if elsewhere and self._place.tls is not None and self._place.tls.authority is not None:
             print(
                 "An iPhone or iPad needs this machine's certificate once: the page says how.",
                 file=sys.stderr,
             )
-        if not is_loopback(self._place.host) and self._place.tls is None:
+        if elsewhere and self._place.tls is None:
             print(
                 "Browsers give the microphone to https and localhost only: "
                 "add --tls self to talk from another device.",

@@ -94,3 +94,14 @@ def test_a_port_in_use(capsys):
 )
 def test_bad_options(args, said, capsys):
     assert said in refused(capsys, "--port", "0", *args)
+
+
+@pytest.mark.parametrize("host, told", [("127.0.0.1", False), ("0.0.0.0", True)])
+def test_other_devices_are_told_of_a_certificate_where_there_may_be_some(
+    host, told, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with moshi_web("--tls", "self", "--host", host) as server:
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(timeout=60) == 0
+        assert ("iPhone" in server.process.stderr.read()) is told
