@@ -83,21 +83,15 @@ class MicrophoneWatch:
         """
         if (why := self.question(now_s, tell)) is not None:
             return why
-        if starved:
-            self._tell_busy(tell)
-            return self._silence(zeros, others, tell)
-        why = self._flags.tick(now_s, calls, flagged)
+        why = self._flags.tick(now_s, calls, flagged, starved)
+        if self._flags.starved and not self._told_busy:
+            self._told_busy = True
+            tell(Notice("machine-busy", BUSY))
         if self._flags.hopeless and not self._told_hopeless and self._microphone is not None:
             self._told_hopeless = True
             line = f"the microphone ({self._microphone.name}) loses samples all the time: choose"
             tell(Notice("microphone-lossy", f"{line} another, or restart the sound system"))
         return why or self._silence(zeros, others, tell)
-
-    def _tell_busy(self, tell: Tell) -> None:
-        self._flags.reopened()  # what was lost so far tells nothing
-        if not self._told_busy:
-            self._told_busy = True
-            tell(Notice("machine-busy", BUSY))
 
     def _silence(self, zeros: int, others: bool, tell: Tell) -> str | None:
         microphone = self._microphone

@@ -221,6 +221,15 @@ def test_input_lost_in_every_callback_opens_the_devices_anew(card, sounds):
     assert len(card.opened) == 2 and sound.state().input_xruns > 50
 
 
+def test_a_machine_that_is_late_everywhere_is_told_so_and_keeps_its_microphone(card, sounds):
+    card.whims(flags=True, late=True)
+    sound, notices = sounds()
+    sound.start()
+    wait_for(lambda: told(notices, "this computer is too busy for its own sound"))
+    wait_for(lambda: sound.state().input_xruns > 150)  # as many as opened it anew twice
+    assert len(card.opened) == 1 and not told(notices, "microphone")
+
+
 class Answers:
     """Stands for PermissionAsk."""
 

@@ -158,9 +158,10 @@ def test_a_machine_that_is_too_busy_is_named_and_no_microphone_is_blamed():
     for t in range(300):  # input is lost in every callback, as in the test before
         assert it.watch.tick(t / 10, 0, 5 * t, 5 * t, False, it.notices.append, True) is None
     assert it.kinds == ["machine-busy"] and "close other programs" in it.notices[0].message
-    for t in range(300, 309):  # it can breathe again: what was lost before counts no more
-        assert it.watch.tick(t / 10, 0, 5 * t, 1495, False, it.notices.append) is None
-    assert it.kinds == ["machine-busy"]
+    calm = Watched()
+    for t in range(300):  # an underrun now and then is nothing to speak of
+        assert calm.watch.tick(t / 10, 0, 5 * t, t // 20, False, calm.notices.append, True) is None
+    assert calm.kinds == []
 
 
 def test_the_state_comes_from_a_process_of_its_own(tmp_path):

@@ -107,17 +107,24 @@ class FlagWatch:
         self._points: deque[tuple[int, int]] = deque(maxlen=BASE_TICKS + 1)
         self._told_s: float | None = None
         self.hopeless = False  # opening anew didn't help
+        self.starved = False  # it was the machine that lost so much
 
     def reopened(self) -> None:
         self._points.clear()
 
-    def tick(self, now_s: float, calls: int, flagged: int) -> str | None:
-        """Every 0.1 s: callbacks and flagged ones so far. FLAGGED once for each time, or None."""
+    def tick(self, now_s: float, calls: int, flagged: int, starved: bool = False) -> str | None:
+        """Every 0.1 s: callbacks and flagged ones so far. FLAGGED once for each time, or None.
+
+        starved: the machine is too busy, as `StarvationWatch` tells.
+        """
         self._points.append((calls, flagged))
         (calls0, flagged0), full = self._points[0], len(self._points) == self._points.maxlen
         if not full or flagged - flagged0 <= FLAGS_SHARE * (calls - calls0) or calls == calls0:
             return None
         self._points.clear()
+        if starved:
+            self.starved = True
+            return None
         if self._told_s is not None and now_s - self._told_s < FLAGS_AGAIN_S:
             self.hopeless = True
             return None

@@ -28,8 +28,8 @@ class Card:
 
     def whims(self, **whims):
         """silent: never calls back; refuses: an error for it; blocks_s; stops_after: blocks;
-        takes_only_own_rates; zeros, flags: of each block; block_s: how long one takes; only: the
-        devices that are like that."""
+        takes_only_own_rates; zeros, flags, late: of each block; block_s: how long one takes; only:
+        the devices that are like that."""
         self._write("whims.json", whims)
 
     def unblock(self):
@@ -92,6 +92,7 @@ def child(folder):
             callbacks, plan, ended, whims = self.run
             played = (folder / "played").open("ab", buffering=0)
             out, due_s, blocks = np.zeros(480, np.float32), time.monotonic(), 0
+            lost, late = bool(whims.get("flags")), bool(whims.get("late"))
             while not whims.get("silent") and blocks != whims.get("stops_after"):
                 time.sleep(max(0.0, due_s - time.monotonic()))
                 mic = 0 * out if whims.get("zeros") else out + 1e-3
@@ -99,10 +100,10 @@ def child(folder):
                     callbacks.render(out)
                     played.write(out.tobytes())
                 elif plan.split:
-                    callbacks.render(out)
-                    callbacks.capture(mic, bool(whims.get("flags")))
+                    callbacks.render(out, late)
+                    callbacks.capture(mic, lost)
                 else:
-                    callbacks.exchange(mic, out, bool(whims.get("flags")))
+                    callbacks.exchange(mic, out, lost, late)
                 due_s, blocks = due_s + whims.get("block_s", 0.02), blocks + 1
             if blocks:
                 ended()
