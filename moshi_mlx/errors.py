@@ -1,6 +1,7 @@
 """Failures a user can mend. Each message is one line: what is wrong, and what to do next."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -14,11 +15,23 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
 
 
+WORD_MAX = 400  # characters of a name or a path in a message
+MESSAGE_MAX = 4000
+
+
+def clipped(text: str, most: int) -> str:
+    """Its beginning and its end, where it is longer than `most` characters."""
+    return text if len(text) <= most else f"{text[: most // 2 - 2]}...{text[2 - most // 2 :]}"
+
+
 class MoshiError(Exception):
     """Something the user can fix. The message says what is wrong and what to do next."""
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        """One that can be shown: a file of others may hold a name of megabytes."""
+        text = printable(super().__str__())
+        words = re.sub(rf"\S{{{WORD_MAX + 1},}}", lambda word: clipped(word[0], WORD_MAX), text)
+        return clipped(words, MESSAGE_MAX)
 
 
 class UsageError(MoshiError):

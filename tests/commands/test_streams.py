@@ -77,3 +77,12 @@ def test_what_is_printable_stays_as_it_is():
     assert printable("naïve — 日本 🙂 {x}") == "naïve — 日本 🙂 {x}"
     assert printable("a\x1b[2Jb\u202ec\nd") == "a\\x1b[2Jb\\u202ec\\nd"
     assert str(MoshiError("no\rfile")) == "no\\rfile"
+
+
+def test_a_message_is_never_longer_than_a_page():
+    assert str(MoshiError("a" * 400 + " b")) == "a" * 400 + " b"
+    said = str(
+        MoshiError(f"{'x' * 10**6}.safetensors is damaged: " + "a b " * 10**5 + "so fetch it")
+    )
+    assert 2000 < len(said) <= 4000 and said.count("...") == 2
+    assert ".safetensors is damaged" in said and said.endswith("so fetch it")

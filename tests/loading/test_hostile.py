@@ -197,6 +197,7 @@ HEADERS = {
     "metadata of numbers": lambda raw: raw.update(__metadata__={"a": 1}),
     "a tensor over another": lambda raw: raw.update(twin=dict(entry(raw))),
     "no tensors": lambda raw: b"{}",
+    "a name without an end": lambda raw: raw.update({"n" * 10**5: raw.pop(min(raw))}),
 }
 
 
