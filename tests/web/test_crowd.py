@@ -170,6 +170,8 @@ async def in_real_time(talk, crowd):
             await talk.send_bytes(SILENCE)
             spoken += 1
             await asyncio.sleep(max(0.0, begun_s + 0.08 * spoken - time.monotonic()))
+        await talk.send_bytes(SILENCE)  # answered once this is over
+        spoken += 1
 
     speaking, frames = asyncio.create_task(speak()), [0]
     while not speaking.done() or frames[-1] < spoken - 1:
