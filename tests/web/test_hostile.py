@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import struct
+import time
 from collections.abc import Iterator
 
 import aiohttp
@@ -18,6 +19,7 @@ from tests.support.fakes.web_fakes import Running, pcm_message, receive, running
 
 BLOCK = np.full(1920, 0.1, np.float32)
 MESSAGES = 20  # in one example
+FRAME_S = 0.04  # twice as fast as real time; the server takes three times for half a minute
 EXAMPLES = [25, pytest.param(1000, marks=pytest.mark.long)]  # 500 messages, or 20,000
 
 
@@ -87,7 +89,7 @@ def test_bad_messages_leave_the_talk_of_another_unharmed(site, examples):
     talker = runner.run(up.chat("?codec=pcm&seed=1"))
     runner.run(receive(talker, Kind.METADATA))
     runner.run(talker.send_bytes(pcm_message(BLOCK)))  # the model's first frame is silent
-    frames = [runner.run(next_frame(talker))]
+    frames, begun_s = [runner.run(next_frame(talker))], time.monotonic()
 
     async def attack(query: str, messages: list[bytes | str]) -> None:
         async with up.chat(query) as socket:
@@ -95,6 +97,7 @@ def test_bad_messages_leave_the_talk_of_another_unharmed(site, examples):
             async for answer in socket:
                 assert answer.data[0] in (Kind.TEXT, Kind.ERROR)
             assert socket.close_code in (CLOSE_BUSY, 4400)
+        await asyncio.sleep(begun_s + FRAME_S * len(frames) - time.monotonic())
         frames.append(await next_frame(talker))
 
     @many(examples)
