@@ -27,7 +27,7 @@ from tests.support.talks.talking import Talking, frame, wait_for
 
 @pytest.fixture
 def talking():
-    made = []
+    made, before = [], set(threading.enumerate())
 
     def make(engine=None):
         made.append(Talking(engine))
@@ -36,7 +36,8 @@ def talking():
     yield make
     for one in made:
         assert one.session.stop()
-    assert not [t for t in threading.enumerate() if t.name == "moshi-model"]
+    left = set(threading.enumerate()) - before
+    assert not [thread for thread in left if thread.name == "moshi-model"]
 
 
 def test_every_frame_in_comes_back_as_its_own_reply(talking):

@@ -62,7 +62,7 @@ class Talking:
 
 @pytest.fixture
 def talking():
-    made = []
+    made, before = [], set(threading.enumerate())
 
     def make(engine, *listeners):
         made.append(Talking(engine, *listeners))
@@ -71,8 +71,8 @@ def talking():
     yield make
     for one in made:
         assert one.session.stop()
-    left = [t.name for t in threading.enumerate() if t.name.startswith("moshi-")]
-    assert not left
+    left = set(threading.enumerate()) - before
+    assert not [thread for thread in left if thread.name.startswith("moshi-")]
 
 
 def test_sound_is_played_while_the_model_is_at_the_next_frame(talking) -> None:
