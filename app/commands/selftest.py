@@ -1,6 +1,6 @@
 """Does this machine compute what it should: every part of the models, against Kyutai's numbers.
 
-A minute or two, no download. Each part of a model runs on MLX's default device (a Mac's GPU) and
+No download. Each part of a model runs on MLX's default device (a Mac's GPU) and
 is compared with what Kyutai's PyTorch code says, with numpy in double precision, or with the CPU
 beside. A part that is wrong names what to take instead.
 """

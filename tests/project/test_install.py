@@ -72,7 +72,7 @@ def test_tested_versions_are_those_that_the_project_allows():
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines[1:])
     assert tested == sorted(tested) and names - {"numpy"} <= set(tested)
     optional = project["project"]["optional-dependencies"]
-    extras = {re.split(r"[<>=; ]", one)[0] for entry in optional.values() for one in entry}
+    extras = {re.split(r"[<>=;\[ ]", one)[0] for entry in optional.values() for one in entry}
     assert extras - {"pywebrtc-audio", "sphn"} <= set(tested)
 
 
