@@ -12,7 +12,9 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from importlib.metadata import version
 from statistics import median
 from typing import Any
 from unittest.mock import patch
@@ -33,7 +35,7 @@ from moshi_mlx.lm import compiled_step, model, sampling
 from moshi_mlx.lm.compiled_step import FrameFunctions
 from moshi_mlx.lm.depth import DepthTransformer
 from moshi_mlx.lm.generator import LmGenerator
-from moshi_mlx.lm.layers import linear, transformer
+from moshi_mlx.lm.layers import linear, residual, transformer
 from moshi_mlx.lm.layers.embedding import StackedEmbedding
 from moshi_mlx.lm.layers.transformer import Attention
 from moshi_mlx.lm.model import Lm
@@ -107,7 +109,7 @@ CHANGES: dict[str, tuple[Any, str, Any]] = {  # what stands there now -> owner, 
     "one product for 8 depth inputs": (DepthTransformer, "inputs", product_a_slice),
     "q, k and v rotated in one call": (Attention, "project", two_rotations),
     "rings written in place": (transformer, "write", ring_by_where),
-    "residual inside the product": (transformer, "linear_plus", residual_apart),
+    "residual inside the product": (residual, "linear_plus", residual_apart),
     "matrices turned once": (linear.Linear, "transposed", property(lambda self: self.weight.T)),
     "noise of all draws at once": (model, "frame_noise", noise_a_draw),
     "top-k before the division": (Sampler, "__call__", divide_first),
@@ -179,7 +181,7 @@ def compare(now: Frame, back: Frame, runs: int, frames: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--frames", type=int, default=9, help="of each side in each run")
     parser.add_argument("--only", help="changes whose name holds this")
@@ -187,9 +189,8 @@ def main() -> None:
     lms = {
         name: random_lm(parse_config(raw_config(*sizes)), "fp32") for name, sizes in MODELS.items()
     }
-    variants = {
-        name: (lms["narrow"], lambda what=what: patch.object(*what), {})
-        for name, what in CHANGES.items()
+    variants: dict[str, tuple[Lm, Callable[[], AbstractContextManager], dict[str, Any]]] = {
+        name: (lms["narrow"], partial(patch.object, *what), {}) for name, what in CHANGES.items()
     }
     variants["not chosen: 8-bit keys and values"] = (
         *(lms["heads of 64"], nothing, {"kv_bits": 8}),
@@ -207,7 +208,7 @@ def main() -> None:
             f"{'same tokens' if row['same_tokens'] else 'OTHER TOKENS'}",
             flush=True,
         )
-    print(json.dumps({**results, "mlx": mx.__version__, **machine()}))
+    print(json.dumps({**results, "mlx": version("mlx"), **machine()}))
 
 
 if __name__ == "__main__":

@@ -34,12 +34,13 @@ VIEWS = frozenset(
 )
 DEPENDS = "Depends"  # of the stand-ins, which keeps their inputs in the graph: nothing on Metal
 NORM, ROPE, ATTENTION = "fast norm", "fast rope", "fast attention"
-DEQUANTIZE = "dequantize"
+DEQUANTIZE, RESIDUAL_NORM = "dequantize", "residual and norm"
 STAND_INS: dict[str, str] = {
     "CumSum": NORM,
     "CumMax": ROPE,
     "Sort": ATTENTION,
     "CumProd": DEQUANTIZE,
+    "DivMod": RESIDUAL_NORM,
 }
 SCANS: dict[int, str] = {2: NORM, 0: ROPE, 3: DEQUANTIZE}  # the same as an export numbers them
 UPDATES = {"SliceUpdate", "ScatterAxis", "Scatter", "DynamicSliceUpdate"}
@@ -84,6 +85,14 @@ def _dequantize(
     to = dtype or (scales.dtype if biases is not None else mx.bfloat16)
     like = mx.broadcast_to(scales[..., :1].astype(to), shape)
     return _after(mx.cumprod(like, axis=-1), [w, scales, biases])
+
+
+def residual_norm(
+    residual: mx.array, branch: mx.array, weight: mx.array, eps: float
+) -> tuple[mx.array, mx.array]:
+    """Stands for the kernel of `moshi_mlx.backend.residual_norm`: one operation, two outputs."""
+    total, normed = mx.divmod(residual, branch)
+    return total, _after(normed, [weight])
 
 
 def _after(x: mx.array, others: Any) -> mx.array:

@@ -2,6 +2,7 @@
 
     python benchmarks/kernels.py --peer-python .venv-peer/bin/python
 
+"joined": with one kernel for a residual addition and its norm, which `moshi selftest` may turn on.
 Counted as Metal would run them: views left out, a compiled group as one, an `mx.fast` function as
 one (see graph.py). The same count on both sides; the last line is JSON.
 """
@@ -10,8 +11,12 @@ import argparse
 import json
 import sys
 
+from frame_ours import Ours
 from shapes import MODELS
 from worker import Worker, machine, peer_python
+
+from benchmarks.graph import residual_norm
+from moshi_mlx.backend.residual_norm import taking
 
 
 def count(python: str, script: str, model: str) -> tuple[dict[str, int], dict[str, str]]:
@@ -19,6 +24,12 @@ def count(python: str, script: str, model: str) -> tuple[dict[str, int], dict[st
     found = worker("kernels")[0]
     worker.close()
     return found, worker.versions
+
+
+def joined_kernels(model: str) -> dict[str, int]:
+    """Ours where additions and norms are one kernel (`moshi_mlx/backend/residual_norm.py`)."""
+    with taking(residual_norm):
+        return Ours(model).kernels()
 
 
 def table(ours: dict[str, int], theirs: dict[str, int]) -> None:
@@ -39,8 +50,10 @@ def main() -> None:
         theirs, versions = count(peer, "frame_kyutai.py", model)
         print(f"7B layer counts, {MODELS[model][2]}")
         table(ours, theirs)
+        joined = sum(joined_kernels(model).values())
         both = sum(ours.values()), sum(theirs.values())
         result[model] = {"ours": both[0], "theirs": both[1], "ratio": round(both[0] / both[1], 3)}
+        result[model] |= {"joined": joined, "joined_ratio": round(joined / both[1], 3)}
     print(json.dumps({**result, "versions": {**versions, **our_versions}, **machine()}))
 
 

@@ -119,11 +119,16 @@ def add_compile_option(group: argparse._ArgumentGroup) -> None:
 
 
 def follow_compile_option(args: argparse.Namespace) -> None:
-    """For all that this process computes."""
+    """For all that this process computes; also what the self-test found to be faster here."""
     if args.uncompiled:
         import mlx.core as mx
 
         mx.disable_compile()
+    else:
+        from ..selftest.remembered import recall
+        from .gains import take_gains
+
+        take_gains(recall())
 
 
 def add_sampling_options(

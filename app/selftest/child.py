@@ -29,7 +29,8 @@ def from_json(row: dict[str, Any]) -> PartResult:
     if worst is not None:
         worst = Deviation(**{**worst, "off": float(worst["off"])})
     fallback = Fallback(**row["fallback"])
-    return PartResult(**{**row, "worst": worst, "notes": tuple(row["notes"]), "fallback": fallback})
+    lists = {name: tuple(row[name]) for name in ("notes", "gains")}
+    return PartResult(**{**row, **lists, "worst": worst, "fallback": fallback})
 
 
 def main(names: Sequence[str]) -> None:

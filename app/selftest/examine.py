@@ -11,6 +11,7 @@ from .part import (
     OK,
     Deviation,
     Fallback,
+    FasterWay,
     Note,
     NotHereError,
     Part,
@@ -27,15 +28,17 @@ def examine(part: Part, site: Site) -> PartResult:
 
 
 def examined(
-    name: str, fallback: Fallback, check: Callable[[], Iterable[Deviation | Note]]
+    name: str, fallback: Fallback, check: Callable[[], Iterable[Deviation | Note | FasterWay]]
 ) -> PartResult:
     """The same of anything that finds deviations and notes."""
-    start, worst, notes = time.monotonic(), None, []
+    start, worst, notes, gains = time.monotonic(), None, [], []
     status, why = OK, ""
     try:
         for found in check():
             if isinstance(found, Note):
                 notes.append(found.text)
+            elif isinstance(found, FasterWay):
+                gains.append(found.name)
             elif worst is None or found.share > worst.share:
                 worst = found
         if worst is not None and not worst.ok:
@@ -45,7 +48,8 @@ def examined(
     except Exception as error:  # MLX raises many kinds, and any of them is what we came for
         status, why = FAILED, reason_of(error)
     seconds = time.monotonic() - start
-    return PartResult(name, status, seconds, worst, why, tuple(notes), fallback)
+    told = (worst, why, tuple(notes), fallback, tuple(gains))
+    return PartResult(name, status, seconds, *told)
 
 
 def reason_of(error: BaseException) -> str:

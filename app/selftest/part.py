@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 OK, OFF, FAILED, NOT_HERE = "ok", "off", "failed", "not here"
 SPEED = "speed"  # the one part that computes nothing
+RESIDUAL_NORM = "residual and norm"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,13 @@ class Note:
     text: str
 
 
+@dataclass(frozen=True)
+class FasterWay:
+    """A way of computing that is equal here and faster, and is taken from now on."""
+
+    name: str
+
+
 class NotHereError(Exception):
     """Raised by a part that this machine has nothing for; the message says why."""
 
@@ -74,7 +82,7 @@ class Part(Protocol):
     @property
     def fallback(self) -> Fallback: ...
 
-    def check(self, site: "Site") -> Iterable[Deviation | Note]:
+    def check(self, site: "Site") -> Iterable[Deviation | Note | FasterWay]:
         """What it found, one by one. Raises NotHereError; anything else raised is a fault."""
         ...
 
@@ -90,6 +98,7 @@ class PartResult:
     why: str = ""  # it failed, or isn't here
     notes: tuple[str, ...] = ()
     fallback: Fallback = NONE
+    gains: tuple[str, ...] = ()
 
     @property
     def wrong(self) -> bool:

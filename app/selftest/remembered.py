@@ -34,12 +34,14 @@ class WrongPart:
 
 @dataclass(frozen=True)
 class SelftestOutcome:
-    """`when`: the day, as 2026-11-30; `right`: how many parts were; `figures`: what some told."""
+    """`when`: the day, as 2026-11-30; `right`: how many parts were; `figures`: what some told;
+    `gains`: names of what is equal here and faster."""
 
     when: str
     right: int
     wrong: tuple[WrongPart, ...] = ()
     figures: tuple[str, ...] = ()
+    gains: tuple[str, ...] = ()
 
 
 def default_path() -> Path:
@@ -73,7 +75,9 @@ def outcome_of(results: Sequence[PartResult], now_s: float | None = None) -> Sel
     wrong = tuple(WrongPart(r.name, r.fallback) for r in results if r.wrong)
     right = sum(result.status == "ok" for result in results)
     figures = tuple(f"{r.name}: {note}"[:LONGEST] for r in results for note in r.notes)
-    return SelftestOutcome(time.strftime("%Y-%m-%d", time.localtime(now_s)), right, wrong, figures)
+    gains = tuple(gain for result in results if not result.wrong for gain in result.gains)
+    day = time.strftime("%Y-%m-%d", time.localtime(now_s))
+    return SelftestOutcome(day, right, wrong, figures, gains)
 
 
 def remember(outcome: SelftestOutcome, path: Path, key: Mapping[str, str] | None = None) -> None:
@@ -90,6 +94,7 @@ def remember(outcome: SelftestOutcome, path: Path, key: Mapping[str, str] | None
             for part in outcome.wrong
         ],
         "figures": list(outcome.figures),
+        "gains": list(outcome.gains),
     }
     write_text(path, json.dumps(document, indent=1) + "\n")
 
@@ -117,7 +122,8 @@ def _checked(read: Any, key: Mapping[str, str]) -> SelftestOutcome | None:
     if type(read["right"]) is not int:
         raise ValueError("no number of parts")
     figures = tuple(_text(figure) for figure in read.get("figures", ()))
-    return SelftestOutcome(_text(read["when"]), read["right"], wrong, figures)
+    gains = tuple(_text(gain) for gain in read.get("gains", ()))
+    return SelftestOutcome(_text(read["when"]), read["right"], wrong, figures, gains)
 
 
 def _fallback(option: Any, value: Any, advice: Any) -> Fallback:

@@ -7,6 +7,7 @@ from .parts.elementary import NormCheck, RopeCheck
 from .parts.frames import InPlaceCheck, WaitCheck, WarmUpCheck
 from .parts.language import CompiledCheck, ConditionCheck, DepthCheck, TemporalCheck
 from .parts.products import ProductCheck, RecipeCheck
+from .parts.residual import ResidualNormCheck
 from .parts.rings import RingCheck
 from .parts.sampling import SamplingCheck
 from .parts.talks import BatchCheck, HeliumCheck, NanoCheck
@@ -35,6 +36,7 @@ def parts() -> list[Part]:
         WarmUpCheck(),
         WaitCheck(),
         InPlaceCheck(),
+        ResidualNormCheck(),
         LimitCheck(),
         SpeedCheck(),
     ]

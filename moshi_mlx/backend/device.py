@@ -3,6 +3,9 @@
 import mlx.core as mx
 
 
-def on_gpu() -> bool:
-    """Whether MLX computes on a GPU (Metal or CUDA) unless told otherwise."""
-    return mx.default_device().type == mx.DeviceType.gpu
+def on_gpu(device: mx.Device | None = None) -> bool:
+    """Whether MLX computes on a GPU (Metal or CUDA) unless told otherwise.
+
+    device: another than MLX's default one.
+    """
+    return (device or mx.default_device()).type == mx.DeviceType.gpu

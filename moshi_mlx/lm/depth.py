@@ -12,10 +12,12 @@ from collections.abc import Callable
 import mlx.core as mx
 import mlx.nn as nn
 
+from ..backend.residual_norm import ResidualNorm
 from ..config.lm_config import DepthConfig, LmConfig
 from .layers.embedding import TokenEmbedding
 from .layers.kv_ring import live
 from .layers.linear import Linear, linear_of, linear_plus
+from .layers.residual import ResidualStream, normed, whole
 from .layers.transformer import Block
 
 Choose = Callable[[int, mx.array], mx.array]  # slice, logits [R, card] -> a conversation's token
@@ -24,7 +26,10 @@ Choose = Callable[[int, mx.array], mx.array]  # slice, logits [R, card] -> a con
 class DepthTransformer(nn.Module):
     """`weight_sets[w].layers`, `embs[s]`, `heads[s]`, and all input projections in one matrix."""
 
-    def __init__(self, lm: LmConfig, config: DepthConfig) -> None:
+    def __init__(
+        self, lm: LmConfig, config: DepthConfig, kernel: ResidualNorm | None = None
+    ) -> None:
+        """`kernel`: as that of `Block`."""
         super().__init__()
         self.config = config
         dim, sets = config.transformer.dim, config.num_weight_sets
@@ -34,7 +39,10 @@ class DepthTransformer(nn.Module):
             TokenEmbedding(lm.card + 1, dim, config.low_rank) for _ in range(config.num_slices - 1)
         ]
         self.weight_sets = [
-            [Block(config.transformer, hidden) for _ in range(config.transformer.num_layers)]
+            [
+                Block(config.transformer, hidden, kernel)
+                for _ in range(config.transformer.num_layers)
+            ]
             for hidden in config.transformer.hidden
         ]
         if config.head_norm:
@@ -70,9 +78,10 @@ class DepthTransformer(nn.Module):
             x = self.embs[s].plus(x, token if len(token) == len(x) else mx.tile(token, 2))
             if self.config.sin_positions:
                 x = x + self.position(s, x.dtype)
+            stream: ResidualStream = x
             for i, block in enumerate(self.weight_sets[self.config.schedule[s]]):
-                x, before[i] = slice_step(block, x, before[i])
-            token = choose(s, linear_of(self.normed(s, x), self.heads[s]))
+                stream, before[i] = slice_step(block, stream, before[i])
+            token = choose(s, linear_of(self.normed(s, whole(stream)), self.heads[s]))
             tokens.append(token)
         return tokens
 
@@ -118,18 +127,20 @@ class DepthTransformer(nn.Module):
         return mx.concatenate(done, axis=1)
 
 
-def slice_step(block: Block, x: mx.array, before: mx.array | None) -> tuple[mx.array, mx.array]:
+def slice_step(
+    block: Block, x: ResidualStream, before: mx.array | None
+) -> tuple[ResidualStream, mx.array]:
     """One slice through one layer, [R, E]; `before`: keys and values of the slices so far.
 
     [2, R, H, s, D] in, [2, R, H, s + 1, D] out, by concatenation. A buffer written slot by slot
     would be copied at every write: the attention of the slice before still holds it.
     """
     attn = block.self_attn
-    q, kv = attn.project(block.norm1(x), None, x.dtype)
+    residual, x = normed(x, block.norm1)
+    q, kv = attn.project(x, None, x.dtype)
     if before is None:  # attention to a single key is that key's value
         out = mx.split(kv, 2, axis=0)[1]
     else:
         kv = mx.concatenate([before, kv], axis=-2)
         out = mx.fast.scaled_dot_product_attention(q, *live(kv, kv.shape[-2]), scale=attn.scale)
-    x = linear_plus(x, out.reshape(x.shape), attn.out_proj)
-    return block.mlp(x), kv
+    return block.after_attention(residual, out.reshape(x.shape)), kv

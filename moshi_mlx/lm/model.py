@@ -18,6 +18,7 @@ from mlx.utils import tree_flatten
 
 from ..backend.compiler import can_compile
 from ..backend.precision import exact_float32
+from ..backend.residual_norm import taken
 from ..config.lm_config import NO_INPUT, LmConfig
 from ..errors import MoshiError
 from ..persona.prompt import SILENCE, SINE
@@ -30,6 +31,7 @@ from .generator import LmGenerator
 from .layers.embedding import StackedEmbedding, TokenEmbedding
 from .layers.kv_ring import Position, new_ring
 from .layers.linear import Linear, linear_of
+from .layers.residual import normed
 from .layers.transformer import Transformer
 from .model_digest import ModelDigest
 from .options import BatchOptions, ConditionOptions, GeneratorOptions
@@ -61,11 +63,11 @@ class Lm(nn.Module):
         self.text_emb = TokenEmbedding(config.text_card + 1, dim, demux=config.demux_second_stream)
         if config.n_q:
             self.audio_emb = StackedEmbedding(config.n_q, config.card + 1, dim)
-        self.transformer = Transformer(config.transformer)
+        self.transformer = Transformer(config.transformer, taken())
         self.out_norm = nn.RMSNorm(dim, config.transformer.norm_eps)
         self.text_linear = Linear(dim, config.text_card_out)
         if config.depth:
-            self.depth = DepthTransformer(config, config.depth)
+            self.depth = DepthTransformer(config, config.depth, taken())
         self.extra_heads = [Linear(dim, config.extra_heads_dim) for _ in range(config.extra_heads)]
         if config.conditioners:
             self.condition_provider = ConditionProvider(config)
@@ -150,7 +152,7 @@ class Lm(nn.Module):
             x = x + given.sum.squeeze(1)
         attended = list(zip(given.keys, given.values, strict=True))
         x, buffers.rings = self.transformer.step(x, buffers.rings, at, attended)
-        return self.out_norm(x)
+        return normed(x, self.out_norm)[1]
 
     def step(
         self, inputs: StepInputs, buffers: Buffers, draws: Draws

@@ -9,6 +9,7 @@ from pathlib import Path
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from ..backend.device import on_gpu
 from ..config.lm_config import LmConfig
 from ..config.model_files import weight_paths
 from ..config.reading import parse_config, read_config
@@ -68,12 +69,12 @@ def load_lm(
     return lm_from_files(paths, config, dtype, kv_bits, adaptation)
 
 
-def working_dtype(dtype: str | None) -> str | None:
+def working_dtype(dtype: str | None, gpu: bool | None = None) -> str | None:
     """None, as stored, on a GPU; float32 on MLX's CPU backend, which only emulates half precision.
 
-    A dtype that was asked for stays.
+    A dtype that was asked for stays. gpu: None: as MLX's default device is.
     """
-    return "float32" if dtype is None and mx.default_device() == mx.Device(mx.cpu) else dtype
+    return "float32" if dtype is None and not (on_gpu() if gpu is None else gpu) else dtype
 
 
 def lm_from_files(

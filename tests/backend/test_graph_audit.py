@@ -24,22 +24,22 @@ def zero(recipe: str = "fp32") -> Lm:
 
 # what -> its frame, kernels and views of it at most
 KINDS: dict[str, tuple[Callable[[str], Frame], int, int]] = {
-    "talk": (lambda r: frame_of(narrow("moshi-7b", r)), 226, 129),
+    "talk": (lambda r: frame_of(narrow("moshi-7b", r)), 224, 129),
     "talk, codes on the device": (
-        lambda r: frame_of(narrow("moshi-7b", r), user_later=True), 229, 129,
+        lambda r: frame_of(narrow("moshi-7b", r), user_later=True), 227, 129,
     ),
-    "four talks": (lambda r: frame_of(narrow("moshi-7b", r), batch=4), 227, 223),
-    "a guided talk": (lambda r: frame_of(narrow("moshi-7b", r), cfg_coef=3.0), 235, 249),
-    "listening": (lambda r: frame_of(narrow("stt-1b", r), text_temperature=0.0), 40, 24),
+    "four talks": (lambda r: frame_of(narrow("moshi-7b", r), batch=4), 225, 223),
+    "a guided talk": (lambda r: frame_of(narrow("moshi-7b", r), cfg_coef=3.0), 233, 249),
+    "listening": (lambda r: frame_of(narrow("stt-1b", r), text_temperature=0.0), 38, 24),
     "listening to four": (
-        lambda r: frame_of(narrow("stt-1b", r), batch=4, text_temperature=0.0), 40, 36,
+        lambda r: frame_of(narrow("stt-1b", r), batch=4, text_temperature=0.0), 38, 36,
     ),
-    "speaking": (lambda r: spoken(narrow("tts-1.6b", r)), 827, 494),
-    "speaking, before the sound": (lambda r: spoken(narrow("tts-1.6b", r), silent=True), 52, 31),
-    "guided speaking": (lambda r: spoken(narrow("tts-0.75b", r)), 449, 486),
-    "translating": (lambda r: frame_of(narrow("hibiki-1b", r)), 226, 129),
-    "guided translating": (lambda r: frame_of(narrow("hibiki-1b", r), cfg_coef=3.0), 235, 249),
-    "translating, heads shared": (lambda r: frame_of(zero(r)), 436, 252),
+    "speaking": (lambda r: spoken(narrow("tts-1.6b", r)), 825, 494),
+    "speaking, before the sound": (lambda r: spoken(narrow("tts-1.6b", r), silent=True), 50, 31),
+    "guided speaking": (lambda r: spoken(narrow("tts-0.75b", r)), 447, 486),
+    "translating": (lambda r: frame_of(narrow("hibiki-1b", r)), 224, 129),
+    "guided translating": (lambda r: frame_of(narrow("hibiki-1b", r), cfg_coef=3.0), 233, 249),
+    "translating, heads shared": (lambda r: frame_of(zero(r)), 434, 252),
 }  # fmt: skip
 
 

@@ -25,11 +25,11 @@ def lm_of(raw: dict, recipe: str = "fp32") -> Lm:
 
 # frame -> kernels, and nodes of the graph with its views, at most
 FRAMES: dict[str, tuple[Callable[[], Frame], int, int]] = {
-    "talk": (lambda: frame_of(lm_of(raw_config(64, 4))), 807, 1279),
-    "talk in 4 bit": (lambda: frame_of(lm_of(raw_config(128, 4), "q4")), 969, 1520),
-    "four talks": (lambda: frame_of(lm_of(raw_config(64, 4)), batch=4), 808, 1672),
-    "listening": (lambda: frame_of(lm_of(listening_config(64, 4)), **GREEDY), 180, 288),
-    "speaking": (lambda: spoken(lm_of(speaking_config(64, 4)), **GREEDY), 1527, 2385),
+    "talk": (lambda: frame_of(lm_of(raw_config(64, 4))), 805, 1277),
+    "talk in 4 bit": (lambda: frame_of(lm_of(raw_config(128, 4), "q4")), 967, 1518),
+    "four talks": (lambda: frame_of(lm_of(raw_config(64, 4)), batch=4), 806, 1670),
+    "listening": (lambda: frame_of(lm_of(listening_config(64, 4)), **GREEDY), 178, 286),
+    "speaking": (lambda: spoken(lm_of(speaking_config(64, 4)), **GREEDY), 1525, 2383),
 }
 
 

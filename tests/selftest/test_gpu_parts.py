@@ -15,9 +15,11 @@ from app.doctor.speed import Speed
 from app.selftest import probe
 from app.selftest.examine import examine
 from app.selftest.models import RIGHT
-from app.selftest.part import FAILED, NOT_HERE, OFF, OK
+from app.selftest.part import FAILED, NOT_HERE, OFF, OK, Deviation, Part
 from app.selftest.parts.device import LimitCheck, SpeedCheck
 from app.selftest.parts.frames import RING, InPlaceCheck, WaitCheck, WarmUpCheck, pending
+from app.selftest.parts.language import CompiledCheck
+from app.selftest.parts.products import RecipeCheck
 from app.selftest.site import Site
 from benchmarks.graph import UPDATES, is_view
 from benchmarks.step_graph import frame_of
@@ -30,6 +32,7 @@ from moshi_mlx.session.path import FramePath
 from tests.support.fakes.doctor_machines import M2_AIR
 
 GIB = 2**30
+LOST_IN_HALVES = 0.3  # where MLX's CPU backend adds 2,048 products of quantized weights
 PAGE_BYTES = 16_384  # of an Apple GPU's memory
 FEW = 60  # frames
 compiling = pytest.mark.skipif(not can_compile(), reason="there is no C++ compiler that works")
@@ -136,6 +139,27 @@ def test_a_copy_of_a_ring_is_found() -> None:
     result = examine(InPlaceCheck(held=lambda buffers: buffers.arrays(), frames=FEW), site(False))
     assert result.status == OFF
     assert result.worst is not None and "within a frame" in result.worst.what
+
+
+@compiling
+@pytest.mark.parametrize(
+    ("part", "gpus_alone"),
+    [
+        (RecipeCheck("q4"), {"steps of a model, bf16, text", "fp16, groups of 32, [8, 2048] x"}),
+        (CompiledCheck(), {"bf16, text", "bf16, codes"}),
+    ],
+    ids=["a recipe", "compiled"],
+)
+def test_a_gpu_is_asked_for_halves_as_well(part: Part, gpus_alone: set[str]) -> None:
+    """A CPU only emulates them; there the same is within what its own sums in halves lose."""
+    asked = {}
+    for on_gpu in (False, True):
+        found = [d for d in part.check(site(on_gpu)) if isinstance(d, Deviation)]
+        asked[on_gpu] = {deviation.what for deviation in found}
+        assert all(d.off <= max(d.allowed, LOST_IN_HALVES) for d in found)
+    more = asked[True] - asked[False]
+    assert all(any(what.startswith(one) for what in more) for one in gpus_alone)
+    assert asked[False] < asked[True]
 
 
 def test_a_ring_is_far_more_than_what_a_frame_may_hold_on_metal() -> None:

@@ -15,6 +15,7 @@ from app.doctor.checks import OK, WARNING
 from app.options.fallbacks import take_fallbacks
 from app.selftest.part import KV_16, NONE, OTHER_RECIPE, RUST, SPEED, UNCOMPILED, PartResult
 from app.selftest.remembered import (
+    SCHEMA_VERSION,
     SelftestOutcome,
     WrongPart,
     default_path,
@@ -30,6 +31,18 @@ CODEC, CACHE = WrongPart("Mimi encodes", RUST), WrongPart("KV cache in 8 bit", K
 STEP, TIME = WrongPart("compiled step", UNCOMPILED), WrongPart("temporal transformer", NONE)
 Q8 = WrongPart("q8", OTHER_RECIPE)
 EVERYTHING = SelftestOutcome("2026-11-30", 20, (CODEC, CACHE, STEP, TIME, Q8))
+
+
+def document(**changed: Any) -> str:
+    """A file as `remember` writes it, but for what is changed."""
+    whole = {"schema_version": SCHEMA_VERSION, "machine": KEY, "when": "x", "right": 1}
+    return json.dumps({**whole, "wrong": [], "gains": [], **changed})
+
+
+def test_a_file_as_it_is_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "selftest.json"
+    path.write_text(document())
+    assert recall(path, KEY) == SelftestOutcome("x", 1)
 
 
 def test_an_outcome_comes_back_on_the_same_machine_with_the_same_versions(tmp_path: Path) -> None:
@@ -67,15 +80,16 @@ def test_what_results_become() -> None:
         "null",
         "{}",
         "[" * 100_000,
-        '{"schema_version": 2}',
+        '{"schema_version": 3}',
         "\x00\xff",
-        json.dumps({"schema_version": 1, "machine": KEY, "when": 3, "right": 1, "wrong": []}),
-        json.dumps({"schema_version": 1, "machine": KEY, "when": "x", "right": "1", "wrong": []}),
-        json.dumps({"schema_version": 1, "machine": KEY, "when": "x", "right": 1, "wrong": 5}),
-        json.dumps({"schema_version": 1, "machine": KEY, "when": "x", "right": 1, "wrong": [{}]}),
-        json.dumps(
-            {"schema_version": 1, "machine": KEY, "when": "x\x1b[2J", "right": 1, "wrong": []}
-        ),
+        document(when=3),
+        document(right="1"),
+        document(wrong=5),
+        document(wrong=[{}]),
+        document(when="x\x1b[2J"),
+        document(gains=7),
+        document(gains=[["x"]]),
+        document(schema_version=SCHEMA_VERSION + 1),
     ],
 )
 def test_a_file_that_somebody_else_wrote_counts_as_none(text: str, tmp_path: Path) -> None:
@@ -86,11 +100,10 @@ def test_a_file_that_somebody_else_wrote_counts_as_none(text: str, tmp_path: Pat
 
 def test_a_file_sets_no_option_that_a_fallback_does_not() -> None:
     """`option: model` in the file is advice, not an option."""
-    document: dict[str, Any] = {"schema_version": 1, "machine": KEY, "when": "x", "right": 1}
     part = {"name": "norms", "advice": "this", "option": "model", "value": "/evil"}
     path = default_path()
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**document, "wrong": [part]}))
+    path.write_text(document(wrong=[part]))
     try:
         found = recall(key=KEY)
         assert found is not None and found.wrong[0].fallback.option == ""

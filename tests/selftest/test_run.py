@@ -39,8 +39,8 @@ CHILD = """
 import json, os, sys, time
 def result(name):
     print(json.dumps({"begins": name}), flush=True)
-    row = {"name": name, "status": "ok", "seconds": 0.1, "worst": None, "why": "", "notes": [],
-           "fallback": {"advice": "a", "option": "", "value": ""}}
+    row = {"name": name, "status": "ok", "seconds": 0.1, "worst": None, "why": "",
+           "notes": [], "gains": [], "fallback": {"advice": "a", "option": "", "value": ""}}
     print(json.dumps({"result": row}), flush=True)
 for name in sys.argv[1:]:
     if name == "two":

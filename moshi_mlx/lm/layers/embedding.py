@@ -38,8 +38,8 @@ class TokenEmbedding(nn.Module):
             self.emb.update({name: table[mx.array(rows)]})  # a new one: what is made of it is too
 
     def __call__(self, ids: mx.array) -> mx.array:
-        given = (ids != NO_INPUT)[..., None]
-        return mx.where(given, self.lookup(mx.maximum(ids, 0)), 0)
+        given = ids[..., None] != NO_INPUT  # so written it's one operation with `where`
+        return mx.where(given, self.lookup(ids), 0)  # -1 looks up the last row
 
     def lookup(self, ids: mx.array) -> mx.array:
         """Without the test for -1: for tokens that were just sampled."""

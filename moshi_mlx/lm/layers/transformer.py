@@ -10,10 +10,12 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
+from ...backend.residual_norm import ResidualNorm
 from ...config.lm_config import TransformerConfig
 from .cross_attention import CrossAttention, KeysValues
 from .kv_ring import Position, Ring, attend, rounded, write
 from .linear import Linear, StackedViews, linear_of, linear_plus
+from .residual import ResidualStream, normed, plus, whole
 
 QUERY_CHUNK = 512  # queries attended to at once in a sequence: bounds memory, changes nothing
 
@@ -33,8 +35,12 @@ class GatedMlp(nn.Module):
 
     def plus(self, residual: mx.array, x: mx.array) -> mx.array:
         """residual + mlp(x), both [..., C]."""
+        return linear_plus(residual, self.gated(x), self.linear_out)
+
+    def gated(self, x: mx.array) -> mx.array:
+        """silu(gate) * up, [..., hidden]."""
         gate, up = mx.split(linear_of(x, self.linear_in), 2, axis=-1)
-        return linear_plus(residual, silu_gate(gate, up), self.linear_out)
+        return silu_gate(gate, up)
 
 
 class Attention(nn.Module):
@@ -87,14 +93,11 @@ class Attention(nn.Module):
         q, k = mx.split(qk, [H], axis=1)
         return q, mx.concatenate([k, v]) if len(q) == 1 else mx.stack([k, v])
 
-    def step(
-        self, residual: mx.array, x: mx.array, ring: Ring, at: Position
-    ) -> tuple[mx.array, Ring]:
-        """One step [R, C]; returns residual + attention(x) and the new ring."""
+    def step(self, x: mx.array, ring: Ring, at: Position) -> tuple[mx.array, Ring]:
+        """One step [R, C]; what `out_proj` is given, and the new ring."""
         q, kv = self.project(x, at.rotations, ring[-1].dtype)
         ring = write(ring, kv, at.slot)
-        out = attend(q, ring, at, self.scale).astype(x.dtype)
-        return linear_plus(residual, out.reshape(x.shape), self.out_proj), ring
+        return attend(q, ring, at, self.scale).astype(x.dtype).reshape(x.shape), ring
 
     def __call__(self, residual: mx.array, x: mx.array, kv_bits: int = 16) -> mx.array:
         """A whole sequence [B, T, C]: residual + attention(x), keys and values as a ring's."""
@@ -134,10 +137,16 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """norm, attention, [norm, cross attention,] norm, gated MLP; a residual around each."""
+    """norm, attention, [norm, cross attention,] norm, gated MLP; a residual around each.
 
-    def __init__(self, config: TransformerConfig, hidden: int) -> None:
+    `kernel`: what a step adds and norms with, None for MLX's own operations.
+    """
+
+    def __init__(
+        self, config: TransformerConfig, hidden: int, kernel: ResidualNorm | None = None
+    ) -> None:
         super().__init__()
+        self.kernel = kernel
         self.norm1 = nn.RMSNorm(config.dim, config.norm_eps)
         self.self_attn = Attention(config)
         if config.cross_attention:
@@ -147,13 +156,23 @@ class Block(nn.Module):
         self.gating = GatedMlp(config.dim, hidden)
 
     def step(
-        self, x: mx.array, ring: Ring, at: Position, attended: KeysValues | None = None
-    ) -> tuple[mx.array, Ring]:
+        self, x: ResidualStream, ring: Ring, at: Position, attended: KeysValues | None = None
+    ) -> tuple[ResidualStream, Ring]:
         """One step [R, C]; `attended`: the conversation's, for the cross attention."""
-        x, ring = self.self_attn.step(x, self.norm1(x), ring, at)
+        residual, x = normed(x, self.norm1)
+        out, ring = self.self_attn.step(x, ring, at)
+        return self.after_attention(residual, out, attended), ring
+
+    def after_attention(
+        self, residual: mx.array, out: mx.array, attended: KeysValues | None = None
+    ) -> ResidualStream:
+        """The rest of a step: `out` [R, C] is what attention found."""
+        x = plus(residual, out, self.self_attn.out_proj, self.kernel)
         if attended is not None:
+            x = whole(x)
             x = self.cross_attention.step(x, self.norm_cross(x), attended)
-        return self.mlp(x), ring
+        residual, x = normed(x, self.norm2)
+        return plus(residual, self.gating.gated(x), self.gating.linear_out, self.kernel)
 
     def mlp(self, x: mx.array) -> mx.array:
         return self.gating.plus(x, self.norm2(x))
@@ -178,14 +197,18 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """The temporal transformer, with cross attention where the model has it."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, kernel: ResidualNorm | None = None) -> None:
         super().__init__()
         self.config = config
-        self.layers = [Block(config, config.hidden[0]) for _ in range(config.num_layers)]
+        self.layers = [Block(config, config.hidden[0], kernel) for _ in range(config.num_layers)]
 
     def step(
-        self, x: mx.array, rings: list[Ring], at: Position, attended: Sequence[KeysValues] = ()
-    ) -> tuple[mx.array, list[Ring]]:
+        self,
+        x: ResidualStream,
+        rings: list[Ring],
+        at: Position,
+        attended: Sequence[KeysValues] = (),
+    ) -> tuple[ResidualStream, list[Ring]]:
         """One step [R, C] with one ring a layer; returns the output and the new rings.
 
         attended: keys and values for each layer's cross attention, none: that is left out.
