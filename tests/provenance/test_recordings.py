@@ -122,9 +122,11 @@ def test_no_mark_is_told(tmp_path, capsys):
 
 def test_bad_options_are_one_line(tmp_path, capsys):
     command = ["file", str(QUESTION), str(tmp_path / "a.wav"), "--model", "nano"]
-    for wrong in (["--mark-payload", "4096"], ["--mark-key", str(tmp_path / "gone")]):
-        assert main([*command, *wrong]) == 1
-        assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(SystemExit) as usage:
+        main([*command, "--mark-payload", "4096"])
+    assert usage.value.code == 2 and "from 0 to 4095" in capsys.readouterr().err
+    assert main([*command, "--mark-key", str(tmp_path / "gone")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
