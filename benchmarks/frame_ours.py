@@ -9,17 +9,20 @@ from shapes import AUDIO, MODELS, TEXT, raw_config
 from worker import serve, timed_ms
 
 from app.machine.random_model import random_lm
+from benchmarks.graph import residual_norm
 from benchmarks.step_graph import frame_of
+from moshi_mlx.backend.residual_norm import taking
 from moshi_mlx.config.reading import parse_config
 from moshi_mlx.lm.batch import BatchGenerator
+from moshi_mlx.lm.model import Lm
 
 TALKS = 4
 
 
 class Ours:
     def __init__(self, model: str) -> None:
-        width, heads, recipe = MODELS[model]
-        self.lm = random_lm(parse_config(raw_config(width, heads)), recipe, "float32")
+        self.model = model
+        self.lm = self.made()
         self.sampling = {
             "text_temperature": TEXT[0],
             "text_top_k": TEXT[1],
@@ -28,6 +31,10 @@ class Ours:
         }
         self.generator = self.lm.generator(seed=0, **self.sampling)
         self.codes = np.zeros(self.lm.config.user_q, np.int32)
+
+    def made(self) -> Lm:
+        width, heads, recipe = MODELS[self.model]
+        return random_lm(parse_config(raw_config(width, heads)), recipe, "float32")
 
     def versions(self) -> dict[str, str]:
         return {"moshi-local": version("moshi-local"), "mlx": version("mlx")}
@@ -52,6 +59,11 @@ class Ours:
 
     def kernels(self) -> dict[str, int]:
         return frame_of(self.lm, **{**self.sampling, "text_top_k": TEXT[1] + 1}).counts()[0]
+
+    def joined_kernels(self) -> dict[str, int]:
+        """With one kernel for an addition and its norm (`moshi_mlx/backend/residual_norm.py`)."""
+        with taking(residual_norm):
+            return frame_of(self.made()).counts()[0]
 
     def kernels_of_four(self) -> dict[str, int]:
         sampling = {**self.sampling, "text_top_k": TEXT[1] + 1}

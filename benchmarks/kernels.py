@@ -11,25 +11,18 @@ import argparse
 import json
 import sys
 
-from frame_ours import Ours
 from shapes import MODELS
 from worker import Worker, machine, peer_python
 
-from benchmarks.graph import residual_norm
-from moshi_mlx.backend.residual_norm import taking
 
-
-def count(python: str, script: str, model: str) -> tuple[dict[str, int], dict[str, str]]:
+def count(
+    python: str, script: str, model: str, *kinds: str
+) -> tuple[list[dict[str, int]], dict[str, str]]:
+    """What each of these methods of a side counts, and the side's versions."""
     worker = Worker(python, script, model)
-    found = worker("kernels")[0]
+    found = [worker(kind)[0] for kind in kinds]
     worker.close()
     return found, worker.versions
-
-
-def joined_kernels(model: str) -> dict[str, int]:
-    """Ours where additions and norms are one kernel (`moshi_mlx/backend/residual_norm.py`)."""
-    with taking(residual_norm):
-        return Ours(model).kernels()
 
 
 def table(ours: dict[str, int], theirs: dict[str, int]) -> None:
@@ -46,11 +39,13 @@ def main() -> None:
     args = parser.parse_args()
     peer, result = peer_python(args.peer_python), {}
     for model in ("width-64-fp32", "width-128-q4"):
-        ours, our_versions = count(sys.executable, "frame_ours.py", model)
-        theirs, versions = count(peer, "frame_kyutai.py", model)
+        (ours, one_each), our_versions = count(
+            sys.executable, "frame_ours.py", model, "kernels", "joined_kernels"
+        )
+        (theirs,), versions = count(peer, "frame_kyutai.py", model, "kernels")
         print(f"7B layer counts, {MODELS[model][2]}")
         table(ours, theirs)
-        joined = sum(joined_kernels(model).values())
+        joined = sum(one_each.values())
         both = sum(ours.values()), sum(theirs.values())
         result[model] = {"ours": both[0], "theirs": both[1], "ratio": round(both[0] / both[1], 3)}
         result[model] |= {"joined": joined, "joined_ratio": round(joined / both[1], 3)}
