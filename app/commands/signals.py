@@ -16,6 +16,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn, Self
 
+from moshi_mlx.output.whole_file import remove_unfinished
+
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MOST_INTERRUPTS = 3  # that many mean: now, whatever hangs
 DEADLINE_S = 2.0  # from the first signal to the end of the process
@@ -93,7 +95,7 @@ class Signals:
         self._note(number)
         self._interrupts += number == signal.SIGINT
         if self._interrupts >= MOST_INTERRUPTS:
-            os._exit(128 + signal.SIGINT)
+            end_now(128 + signal.SIGINT)
         self._wake(number)  # an event loop may have taken the wakeup descriptor for itself
         if self._on_signal is None and not self._raised:
             if importing(frame):
@@ -144,7 +146,7 @@ class Signals:
                 if number == signal.SIGINT and set(os.read(self._read_end, 64)) & set(ENDING[1:]):
                     deadline_s = min(deadline_s, time.monotonic() + DEADLINE_S)
             time.sleep(0.01)
-        os._exit(self.status or 0)
+        end_now(self.status or 0)
 
 
 def importing(frame: FrameType | None) -> bool:
@@ -172,4 +174,10 @@ def leave(status: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
+    end_now(status)
+
+
+def end_now(status: int) -> NoReturn:
+    """Nothing is unwound: not the main thread either, so that a file may be half written."""
+    remove_unfinished()
     os._exit(status)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ..errors import MoshiError
 
+_unfinished: set[Path] = set()  # temporary files of this process, for an end that unwinds nothing
 STREAMS = ("/dev/", "/proc/")  # /dev/stdout looks like a file where the shell has made it one
 
 
@@ -67,6 +68,7 @@ def whole_files(*paths: Path, private: bool = False) -> Iterator[list[Path]]:
         finally:
             for output in made:
                 output.temporary.unlink(missing_ok=True)
+                _unfinished.discard(output.temporary)
     except OSError as error:
         names = " and ".join(str(path) for path in paths)
         reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
@@ -74,6 +76,13 @@ def whole_files(*paths: Path, private: bool = False) -> Iterator[list[Path]]:
             f"{names} can't be written ({reason}); is the disk full? Free some space, or choose "
             "another place"
         ) from None
+
+
+def remove_unfinished() -> None:
+    """Before a process ends at once, whatever it is in: what is half written goes. Any thread."""
+    for path in list(_unfinished):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -88,11 +97,13 @@ class _Output:
 def _begin(path: Path, private: bool = False) -> _Output:
     if _is_stream(path):
         number, name = tempfile.mkstemp(suffix=path.suffix)
+        _unfinished.add(Path(name))
         os.close(number)
         return _Output(path, Path(name), None)
     final = path.resolve()
     temporary = final.with_name(f".moshi-{secrets.token_hex(8)}{final.suffix}")
     rights = 0o600 if private else 0o666
+    _unfinished.add(temporary)
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, rights))
     if final.exists():
         status = final.stat()
