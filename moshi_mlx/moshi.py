@@ -196,8 +196,9 @@ class Moshi:
     def silence(self) -> np.ndarray:
         """The codes [dep_q] of a steady silent frame, for holding the model's side quiet."""
         if self._silence is None:
-            frames = self.codec.encode(np.zeros(8 * FRAME_SAMPLES, np.float32))
-            self._silence = frames[: self.config.dep_q, -1]
+            stream = self.codec.stream()  # all frames at once would hold eight times the memory
+            frames = [stream.encode(np.zeros(FRAME_SAMPLES, np.float32)) for _ in range(8)]
+            self._silence = frames[-1][: self.config.dep_q]
         return self._silence
 
 

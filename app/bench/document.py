@@ -96,7 +96,10 @@ def run_json(run: Run) -> dict[str, Any]:
         "real_time_factor": stats.real_time_factor(times),
         "over_80_ms_percent": stats.over_budget_percent(times),
         "response_latency_ms": run.response_latency_ms,
-        "memory": asdict(run.memory),
+        "memory": {
+            **asdict(run.memory),
+            "expected_peak_bytes": run.subject.expected_bytes,
+        },
         "floor": {**asdict(run.floor), "overhead_ms": run.overhead_ms},
         "drift": drift and {**asdict(drift), "percent": drift.percent},
         "context_ms": {str(history): ms for history, ms in run.context_ms.items()},

@@ -120,6 +120,7 @@ def measure(subject: Subject, options: Options, gb_s: float, report: TellProgres
     gc.collect()  # the model before
     mx.clear_cache()
     mx.reset_peak_memory()
+    before_bytes = mx.get_active_memory()
     report("loading", 0.0)
     start = time.perf_counter()
     try:
@@ -140,7 +141,7 @@ def measure(subject: Subject, options: Options, gb_s: float, report: TellProgres
         subject,
         recording,
         floor=floor.of_run(moshi.lm, history, gb_s),
-        memory=runner.memory(),
+        memory=runner.memory(before_bytes),
         load_s=loaded - start,
         warm_up_s=warm - loaded,
         codec="mlx" if isinstance(moshi.codec, Mimi) else "rust",
@@ -154,6 +155,7 @@ def measure(subject: Subject, options: Options, gb_s: float, report: TellProgres
             recording.interrupted = True
         except RuntimeError as error:
             recording.failure = runner.first_line(error)
+        run.memory = runner.memory(before_bytes)  # with the closer looks
     return run
 
 
@@ -167,6 +169,8 @@ def look_closer(run: Run, moshi: Moshi, options: Options, report: TellProgress) 
             run.paced = stats.summarize(paced.frame_ms)
         if paced.interrupted:
             raise KeyboardInterrupt
+        if paced.failure is not None:
+            raise RuntimeError(paced.failure)
     report("splitting the language model", 0.0)
     run.split = split.split(moshi.lm, LM_FRAMES, run.floor.history_frames)
     report("history", 0.0)

@@ -265,5 +265,7 @@ class Memory:
     cache_bytes: int
 
 
-def memory() -> Memory:
-    return Memory(mx.get_active_memory(), mx.get_peak_memory(), mx.get_cache_memory())
+def memory(before_bytes: int = 0) -> Memory:
+    """`before_bytes`: what the process held before, which isn't counted."""
+    active, peak = mx.get_active_memory(), mx.get_peak_memory()
+    return Memory(active - before_bytes, peak - before_bytes, mx.get_cache_memory())

@@ -52,6 +52,7 @@ def split(lm: Lm, frames: int = 20, history_frames: int = 0) -> Split:
         start = time.perf_counter()
         generator.step(codes)
         uncut.append(time.perf_counter() - start)
+    halves.release()
     times = (np.median(list_[TRACED_FRAMES:]) for list_ in (temporal, depth, uncut))
     return Split(*(1000 * float(seconds) for seconds in times))
 
@@ -109,6 +110,10 @@ class Halves:
         self.rows = rows.flatten()
         wrap = mx.compile if can_compile() else (lambda function: function)
         self._temporal, self._depth = wrap(self._temporal_half), wrap(self._depth_half)
+
+    def release(self) -> None:
+        """Let go of the buffers: compiled methods keep their object until Python collects it."""
+        self.buffers = Buffers([])
 
     def temporal(self) -> None:
         """Embeddings and temporal transformer, waited for."""

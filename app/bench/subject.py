@@ -10,22 +10,24 @@ import mlx.core as mx
 
 from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.config.model_files import MIMI_CONFIG_KEY
-from moshi_mlx.config.reading import read_config
+from moshi_mlx.config.reading import parse_config, read_config
 from moshi_mlx.config.safe_names import file_inside, safe_name
 from moshi_mlx.errors import MoshiError
-from moshi_mlx.hub import NANO, own_parts, resolve
+from moshi_mlx.hub import NANO, mimi_file, own_parts, resolve
 from moshi_mlx.lm.layers.kv_ring import check_kv_bits
 from moshi_mlx.memory import limit_memory
 from moshi_mlx.mimi import MimiConfig
+from moshi_mlx.mimi.loading import config_from, is_kyutai
 from moshi_mlx.moshi import Moshi, load
 from moshi_mlx.text.tokenizer import TextTokenizer
 from moshi_mlx.weights.adaptation import adapter_name
-from moshi_mlx.weights.recipes import name_of
+from moshi_mlx.weights.recipes import RECIPES, name_of
 
 from ..doctor import checks, preflight
 from ..machine import verdict
 from ..machine.facts import Facts
 from ..machine.random_model import random_lm, random_mimi, recipe_of, shape_config
+from .memory import peak_bytes, peak_bytes_of_files
 
 DEFAULT_SHAPE, DEFAULT_RECIPE = "moshi-7b", "q4"
 
@@ -38,6 +40,7 @@ class Subject:
     recipe: str
     random: bool
     build: Callable[[], Moshi]
+    expected_bytes: int | None = None  # of the device at most, as MLX counts; None: not foretold
 
 
 def from_random(shape: str, recipes: list[str], facts: Facts, kv_bits: int = 16) -> list[Subject]:
@@ -48,10 +51,12 @@ def from_random(shape: str, recipes: list[str], facts: Facts, kv_bits: int = 16)
     """
     config = speech_config(shape)
     check_kv_bits(kv_bits, config.transformer.head_dim, config.transformer.context or 0)
-    needs = {}
+    expected, dtype = {}, "float32" if facts.mlx.backend == "cpu" else "bfloat16"
     for recipe in recipes:
         recipe_of(recipe)
-        needs[recipe] = verdict.memory_need_bytes(config, recipe)
+        expected[recipe] = peak_bytes(config, recipe, dtype, mimi_config(shape), kv_bits)
+    # Beside it: Python, and what MLX keeps of freed buffers.
+    needs = {recipe: found + verdict.RUNTIME_BYTES for recipe, found in expected.items()}
     refused = {recipe: why for recipe in needs if (why := too_large(recipe, needs[recipe], facts))}
     if len(refused) == len(needs):
         raise MoshiError(next(iter(refused.values())))
@@ -60,7 +65,11 @@ def from_random(shape: str, recipes: list[str], facts: Facts, kv_bits: int = 16)
     name = shape if "/" not in shape else Path(shape).name  # no path of a person in a report
     return [
         Subject(
-            name, recipe, True, lambda recipe=recipe: random_moshi(config, recipe, shape, kv_bits)
+            name,
+            recipe,
+            True,
+            lambda recipe=recipe: random_moshi(config, recipe, shape, kv_bits),
+            expected[recipe],
         )
         for recipe in needs
         if recipe not in refused
@@ -93,7 +102,28 @@ def from_model(args: argparse.Namespace, name: str, facts: Facts) -> Subject:
             tokenizer=args.tokenizer,
             lora=args.lora,
         ),
+        expected_of_files(folder, args, facts),
     )
+
+
+def expected_of_files(folder: Path, args: argparse.Namespace, facts: Facts) -> int | None:
+    """What a model that is on this machine will hold at most; None where that isn't told before:
+    an adapter, weights of no known recipe, a codec that is chosen by its speed or isn't MLX's.
+
+    Raises ConfigError, WeightsError.
+    """
+    raw, recipe = read_config(folder), name_of(folder)
+    sound, named = mimi_file(folder, raw, args.mimi, args.offline)
+    sizes = config_from(named, sound)
+    of_mlx = args.codec == "mlx" or not is_kyutai(sizes)
+    if args.lora is not None or recipe not in RECIPES or not of_mlx:
+        return None
+    dtype = "float32" if facts.mlx.backend == "cpu" else "bfloat16"
+    if facts.mlx.backend == "cpu" and not RECIPES[recipe].quantizes:
+        recipe = "fp32"
+    config = parse_config(raw, str(folder / "config.json"))
+    file_bytes = sound.stat().st_size
+    return peak_bytes_of_files(config, recipe, dtype, sizes, file_bytes, args.kv_bits)
 
 
 def speech_config(shape: str) -> LmConfig:

@@ -4,8 +4,10 @@ Quantized layers are filled with random bits, one array after the other, so that
 held in 16 bits and the peak is the model itself.
 """
 
+import gc
 import math
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import mlx.core as mx
@@ -23,6 +25,8 @@ from moshi_mlx.weights.layers import quantize_layers
 from moshi_mlx.weights.packing import layer_name, stacks
 from moshi_mlx.weights.recipes import RECIPES, Format, Recipe, formats
 
+# Of Kyutai's Mimi in float32: all but the codebooks; one codebook, its scores and squares beside.
+KYUTAI_MIMI_BYTES, KYUTAI_BOOK_BYTES = 317_320_000, 2048 * (2 * 256 + 1) * 4
 FLOATS = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 
 
@@ -63,13 +67,7 @@ def random_lm(
     same `pool` share the arrays that they have in common. Raises MoshiError for a recipe that
     isn't known, or whose groups divide no width. kv_bits: as in `load_lm`.
     """
-    chosen = recipe_of(recipe)
-    lm = Lm(config, kv_bits)  # lazy: nothing is computed until it is replaced below
-    layers = _layer_formats(config, chosen)
-    if chosen.quantizes:
-        _quantize(lm, layers, recipe)
-    else:
-        dtype = formats(config, chosen)["out_norm.weight"].mode
+    lm, dtype, layers = _empty_lm(config, recipe, dtype, kv_bits)
     fill = _Fill(FLOATS[dtype], layers, seed)
     pool = {} if pool is None else pool
     for name, array in tree_flatten(lm.parameters()):
@@ -81,6 +79,52 @@ def random_lm(
         lm.load_weights([(name, pool[known])], strict=False)
     lm.eval()
     return lm
+
+
+def _empty_lm(
+    config: LmConfig, recipe: str, dtype: str, kv_bits: int
+) -> tuple[Lm, str, dict[str, Format]]:
+    """A model of which nothing is computed, its dtype, and its quantized layers."""
+    chosen = recipe_of(recipe)
+    lm, layers = Lm(config, kv_bits), _layer_formats(config, chosen)
+    if chosen.quantizes:
+        _quantize(lm, layers, recipe)
+    else:
+        dtype = dtype_of(config, chosen)
+    return lm, dtype, layers
+
+
+def dtype_of(config: LmConfig, recipe: Recipe) -> str:
+    """Of all weights and activations, for a recipe that doesn't quantize."""
+    return formats(config, recipe)["out_norm.weight"].mode
+
+
+def lm_bytes(config: LmConfig, recipe: str, dtype: str) -> int:
+    """What the arrays of `random_lm` hold together; nothing is allocated. Raises as it does."""
+    lm, dtype, _ = _empty_lm(config, recipe, dtype, 16)
+    sizes = [
+        array.size * FLOATS[dtype].size if floating(array) else array.nbytes
+        for _, array in tree_flatten(lm.parameters())
+        if isinstance(array, mx.array)
+    ]
+    return sum(sizes)
+
+
+def floating(array: mx.array) -> bool:
+    return mx.issubdtype(array.dtype, mx.floating)
+
+
+@cache
+def mimi_bytes(config: MimiConfig, num_codebooks: int) -> int:
+    """What the arrays of a Mimi hold together: Kyutai's as measured, others are made up for it."""
+    if config == MimiConfig():
+        return KYUTAI_MIMI_BYTES + num_codebooks * KYUTAI_BOOK_BYTES
+    gc.collect()  # what is let go of meanwhile would be missing
+    before = mx.get_active_memory()
+    mimi = random_mimi(config, num_codebooks)
+    found = mx.get_active_memory() - before
+    del mimi
+    return found
 
 
 def _layer_formats(config: LmConfig, recipe: Recipe) -> dict[str, Format]:
@@ -104,6 +148,9 @@ def _quantize(lm: Lm, layers: Mapping[str, Format], recipe: str) -> None:
     quantize_layers(lm, layers)
 
 
+PATTERN = 4_194_301
+
+
 class _Fill:
     """Random content for arrays, with numbers that keep a network's activations in range.
 
@@ -111,14 +158,12 @@ class _Fill:
     16 MB, so that no cache holds it.
     """
 
-    PATTERN = 4_194_301
-
     def __init__(self, dtype: mx.Dtype, layers: Mapping[str, Format], seed: int) -> None:
         self.dtype, self.layers = dtype, layers
         bits, normal = mx.random.split(mx.random.key(seed))
-        words = mx.random.randint(-(2**31), 2**31 - 1, (self.PATTERN,), mx.int32, key=bits)
+        words = mx.random.randint(-(2**31), 2**31 - 1, (PATTERN,), mx.int32, key=bits)
         self.words = words.view(mx.uint32)
-        self.normal = mx.random.normal((self.PATTERN,), dtype, key=normal)
+        self.normal = mx.random.normal((PATTERN,), dtype, key=normal)
 
     def __call__(self, name: str, array: mx.array) -> mx.array:
         """An array of this shape and kind, not yet evaluated."""
@@ -137,7 +182,7 @@ class _Fill:
 
     def repeat(self, pattern: mx.array, like: mx.array) -> mx.array:
         if like.size <= pattern.size:
-            return pattern[: like.size].reshape(like.shape)
+            return (pattern[: like.size] + 0).reshape(like.shape)  # a view would keep all of it
         times = -(-like.size // pattern.size)
         return mx.tile(pattern, times)[: like.size].reshape(like.shape)
 

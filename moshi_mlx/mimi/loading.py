@@ -81,7 +81,7 @@ def load_mimi(
     if backend == "rust":
         return _rust(path, config, num_codebooks)
     mimi = load_mlx_mimi(path, config, num_codebooks, dtype)
-    if backend == "mlx" or not rust_available() or not _is_kyutai(config):
+    if backend == "mlx" or not rust_available() or not is_kyutai(config):
         return mimi
     return choose_codec(mimi, RustCodec(path, num_codebooks))
 
@@ -129,7 +129,7 @@ def _found(
 
 
 def _rust(path: Path, config: MimiConfig, num_codebooks: int) -> RustCodec:
-    if not _is_kyutai(config):
+    if not is_kyutai(config):
         raise MoshiError(
             "rustymimi can only load a Mimi of Kyutai's sizes, and this one has others; "
             "use the codec mlx or auto"
@@ -138,7 +138,7 @@ def _rust(path: Path, config: MimiConfig, num_codebooks: int) -> RustCodec:
     return RustCodec(path, num_codebooks)
 
 
-def _is_kyutai(config: MimiConfig) -> bool:
+def is_kyutai(config: MimiConfig) -> bool:
     """Whether these are the sizes built into rustymimi; `layer_scale` is a mere start value."""
     scaled = KYUTAI.transformer.layer_scale if config.transformer.layer_scale is not None else None
     return (

@@ -60,6 +60,13 @@ def test_the_document_has_what_its_schema_promises(bench):
         assert run["verdict"]["text"].startswith(f"{run['recipe']}: {run['verdict']['answer']}")
 
 
+def test_what_a_run_holds_at_most_was_foretold(bench):
+    """With the closer looks, the sweep and the trace."""
+    for run in bench[0]["runs"]:
+        memory = run["memory"]
+        assert memory["expected_peak_bytes"] == pytest.approx(memory["peak_bytes"], rel=0.03)
+
+
 def test_every_documented_field_is_there_and_no_other(bench):
     """docs/bench.md describes the document: its list of fields is compared with a real one."""
     document, _, _ = bench

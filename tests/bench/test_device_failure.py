@@ -8,7 +8,7 @@ from app.bench import document
 from app.bench.document import Bench
 from app.bench.floor import Bandwidth
 from app.bench.measure import Options
-from app.bench.runner import WARM_FRAMES, Plan
+from app.bench.runner import WARM_FRAMES, Plan, run
 from app.bench.subject import Subject
 from app.commands.bench import exit_status, measure_all
 from moshi_mlx.moshi import Moshi
@@ -82,6 +82,47 @@ def test_what_was_measured_until_then_is_reported() -> None:
     found = document.document(bench)
     assert found["runs"][0]["failure"] == OUT_OF_MEMORY and len(found["failures"]) == 1
     assert exit_status(bench) == 1
+
+
+class TiredCodec(CpuCodec):
+    """Runs out of memory after so many frames of all its streams."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.left = at
+
+    def stream(self) -> "TiredStream":
+        return TiredStream(self)
+
+
+class TiredStream(CpuStream):
+    def __init__(self, codec: TiredCodec) -> None:
+        super().__init__(codec)
+        self.tired = codec
+
+    def encode(self, frame: np.ndarray) -> np.ndarray:
+        self.tired.left -= 1
+        if self.tired.left < 0:
+            raise RuntimeError(OUT_OF_MEMORY)
+        return super().encode(frame)
+
+
+def frames_encoded() -> int:
+    """By all streams until the frames of a run are over: what stands in for the device counts."""
+    codec = TiredCodec(10**6)
+    moshi = moshi_with(codec)
+    moshi.warm_up()
+    run(moshi, Plan(FRAMES))
+    return 10**6 - codec.left
+
+
+def test_a_closer_look_that_fails_leaves_what_was_measured() -> None:
+    at = frames_encoded() + 3  # within those at the pace of a talk
+    bench = bench_of(Subject("large", "q6", True, lambda: moshi_with(TiredCodec(at))), nano())
+    first, second = bench.runs
+    assert len(first.recording.frames) == FRAMES and first.recording.failure == OUT_OF_MEMORY
+    assert first.split is None and second.split is not None
+    assert len(bench.failures) == 1 and exit_status(bench) == 1
 
 
 def test_all_well_is_0() -> None:

@@ -1,0 +1,83 @@
+"""What a run will hold on the device at most, told before it: `peak_bytes` of MLX's own counter.
+
+Weights as they lie in memory, a conversation's rings and its codec's state; one set of each, also
+in the closer looks after the run. While weights are made up, the pattern that they are cut from is
+there in place of a conversation.
+"""
+
+from math import prod
+
+from moshi_mlx.clock import FRAME_SAMPLES
+from moshi_mlx.config.lm_config import LmConfig
+from moshi_mlx.lm.layers.kv_ring import bits_per_number
+from moshi_mlx.mimi import MimiConfig
+from moshi_mlx.weights import frame_cost
+from moshi_mlx.weights.recipes import RECIPES
+
+from ..machine import random_model
+from ..machine.random_model import FLOATS
+
+CUT_BYTES = 700_000  # what is being cut from the pattern
+WIDEST_LAYERS = 22  # of Mimi's, so many of the widest one's activations live at once in a frame
+
+
+def peak_bytes(
+    config: LmConfig, recipe: str, dtype: str, mimi: MimiConfig, kv_bits: int = 16
+) -> int:
+    """Of a model with random weights. Raises as `random_lm` does."""
+    weights = random_model.lm_bytes(config, recipe, dtype)
+    weights += random_model.mimi_bytes(mimi, config.mimi_codebooks)
+    rings = rings_bytes(config, recipe, dtype, kv_bits)
+    frame = frame_bytes(mimi)
+    if kv_bits == 16:  # tables are laid out in rows while no frame of the codec runs
+        frame = max(frame, table_bytes(config, recipe))
+    else:
+        frame += codes_bytes(config)
+    talk = rings + state_bytes(mimi) + frame
+    pattern = random_model.PATTERN * 4 + CUT_BYTES  # of Mimi's, in float32
+    return weights + max(talk, pattern)
+
+
+def peak_bytes_of_files(
+    config: LmConfig, recipe: str, dtype: str, mimi: MimiConfig, mimi_file_bytes: int, kv_bits: int
+) -> int:
+    """Of a model that is loaded with its Mimi, whose file is there until its weights are made."""
+    weights = random_model.lm_bytes(config, recipe, dtype)
+    weights += random_model.mimi_bytes(mimi, config.mimi_codebooks)
+    talk = rings_bytes(config, recipe, dtype, kv_bits) + state_bytes(mimi) + frame_bytes(mimi)
+    return weights + max(talk, mimi_file_bytes)
+
+
+def rings_bytes(config: LmConfig, recipe: str, dtype: str, kv_bits: int) -> int:
+    chosen = RECIPES[recipe]
+    activations = dtype if chosen.quantizes else random_model.dtype_of(config, chosen)
+    head_dim = config.transformer.head_dim
+    return frame_cost.kv_bytes(
+        config, None, bits_per_number(kv_bits, head_dim, FLOATS[activations])
+    )
+
+
+def codes_bytes(config: LmConfig) -> int:
+    """Of one layer's ring in 8 bit: so much more is there while rings are made, as measured."""
+    t = config.transformer
+    return prod((2, t.num_kv_heads, t.context or 0, t.head_dim))
+
+
+def state_bytes(mimi: MimiConfig) -> int:
+    """What Mimi's two transformers keep."""
+    t = mimi.transformer
+    return 2 * t.num_layers * prod((2, t.context - 1, t.d_model)) * 4
+
+
+def frame_bytes(mimi: MimiConfig) -> int:
+    """What a frame of Mimi's convolutions holds."""
+    return WIDEST_LAYERS * mimi.seanet.n_filters * FRAME_SAMPLES * 4
+
+
+def table_bytes(config: LmConfig, recipe: str) -> int:
+    """The largest quantized table, which is there twice while its rows are laid out."""
+    if not RECIPES[recipe].quantizes:
+        return 0
+    tables = [w for w in frame_cost.weights(config, RECIPES[recipe]) if not w.read_each_frame]
+    audio = sum(w.num_bytes for w in tables if w.name.startswith("audio_embs."))
+    return int(max([audio, *(w.num_bytes for w in tables)]))
