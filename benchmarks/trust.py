@@ -22,18 +22,20 @@ import mlx.core as mx
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from app.bench import stats, subject
+from app.bench.kinds import Converses, Measured
 from app.bench.runner import WARM_FRAMES, Plan, noise_frames, run, timer_cost_ms
 from app.bench.stats import RunTimes
-from moshi_mlx.moshi import Moshi, load
+from app.bench.watching import Stopwatch
+from moshi_mlx.moshi import load
 
 
-def frames_in_turn(one: Moshi, two: Moshi, frames: int) -> tuple[float, float]:
+def frames_in_turn(one: Measured, two: Measured, frames: int) -> tuple[float, float]:
     """Median frame of `two` by that of `one`, two conversations that take turns at every frame.
 
     By the clock, and by this process's own time on the CPU, which other programs disturb less.
     """
     inputs, rows = noise_frames(), ([], [])
-    with one.session(seed=0) as a, two.session(seed=0) as b:
+    with one.open(Stopwatch()) as a, two.open(Stopwatch()) as b:
         for i in range(frames + WARM_FRAMES):
             for session, spent in ((a, rows[0]), (b, rows[1]))[:: 1 if i % 2 else -1]:
                 start, cpu = time.perf_counter(), time.process_time()
@@ -55,8 +57,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     load_at_start = os.getloadavg()[0]
-    real = load("nano", codec="mlx")
-    made = subject.random_moshi(subject.speech_config("nano"), "fp32", "nano")
+    real = Converses(load("nano", codec="mlx"))
+    made = subject.random_model(subject.speech_config("nano"), "fp32", "nano")
     for model in (real, made):
         model.warm_up()
     ratios = [frames_in_turn(real, made, args.frames) for _ in range(args.rounds)]

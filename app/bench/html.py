@@ -8,7 +8,7 @@ from moshi_mlx.report.html_page import document, table
 from . import charts, stats
 from .document import Bench
 from .measure import Run
-from .screen import PARTS, advice, parts_ms
+from .screen import PARTS, advice, latency, parts_ms
 
 
 def page(bench: Bench) -> str:
@@ -50,7 +50,7 @@ def overview(runs: Sequence[Run]) -> str:
             *(f"{ms:.1f}" for ms in (run.frame.p50, run.frame.p95, run.frame.p99, run.frame.max)),
             f"{stats.real_time_factor(run.recording.frame_ms):.2f} x",
             f"{stats.over_budget_percent(run.recording.frame_ms):.1f} %",
-            f"{run.response_latency_ms:.0f} ms",
+            latency(run),
         )
         for run in runs
     ]

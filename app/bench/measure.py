@@ -10,16 +10,17 @@ import mlx.core as mx
 
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.mimi import Mimi
-from moshi_mlx.moshi import Moshi
 
 from ..machine import verdict
 from ..machine.verdict import Verdict
 from . import floor, runner, split, stats, trace
 from .floor import Floor
-from .runner import Memory, Plan, Stamp
+from .kinds import Measured
+from .runner import Memory, Plan
 from .split import Split
 from .stats import Drift, RunTimes, Summary, TimerCheck
 from .subject import Subject
+from .watching import Stamp
 
 TellProgress = Callable[[str, float], None]  # what is being done, and the share that is done
 TRACE_FRAMES = 300  # at most
@@ -49,6 +50,7 @@ class Run:
     warm_up_s: float
     codec: str
     dtype: str
+    answers: bool = True
     paced: Summary | None = None  # frames with the pauses of a talk between them
     timer: TimerCheck | None = None
     split: Split | None = None
@@ -102,8 +104,9 @@ class Run:
         return verdict.of_measured(self.subject.recipe, *(ms + extra for ms in times))
 
     @property
-    def response_latency_ms(self) -> float:
-        return stats.response_latency_ms(self.frame.p50)
+    def response_latency_ms(self) -> float | None:
+        """None where nobody waits for an answer."""
+        return stats.response_latency_ms(self.frame.p50) if self.answers else None
 
 
 class DeviceError(MoshiError):
@@ -124,14 +127,14 @@ def measure(subject: Subject, options: Options, gb_s: float, report: TellProgres
     report("loading", 0.0)
     start = time.perf_counter()
     try:
-        moshi = subject.build()
+        model = subject.build()
         loaded = time.perf_counter()
         report("warming up", 0.0)
-        moshi.warm_up()
+        model.warm_up()
     except RuntimeError as error:
         raise DeviceError(failure_line(subject, runner.first_line(error))) from None
     warm = time.perf_counter()
-    recording = runner.run(moshi, options.plan, progress=lambda done: report("frames", done))
+    recording = runner.run(model, options.plan, progress=lambda done: report("frames", done))
     if not recording.frames:
         if recording.failure is not None:
             raise DeviceError(failure_line(subject, recording.failure))
@@ -140,17 +143,18 @@ def measure(subject: Subject, options: Options, gb_s: float, report: TellProgres
     run = Run(
         subject,
         recording,
-        floor=floor.of_run(moshi.lm, history, gb_s),
+        floor=floor.of_run(model.lm, history, gb_s),
         memory=runner.memory(before_bytes),
         load_s=loaded - start,
         warm_up_s=warm - loaded,
-        codec="mlx" if isinstance(moshi.codec, Mimi) else "rust",
-        dtype=str(moshi.lm.dtype).rpartition(".")[2],
+        codec="mlx" if isinstance(model.codec, Mimi) else "rust",
+        dtype=str(model.lm.dtype).rpartition(".")[2],
+        answers=model.answers,
         timer=stats.timer_check(recording, runner.timer_cost_ms()),
     )
     if not recording.interrupted and recording.failure is None:
         try:
-            look_closer(run, moshi, options, report)
+            look_closer(run, model, options, report)
         except KeyboardInterrupt:
             recording.interrupted = True
         except RuntimeError as error:
@@ -159,12 +163,12 @@ def measure(subject: Subject, options: Options, gb_s: float, report: TellProgres
     return run
 
 
-def look_closer(run: Run, moshi: Moshi, options: Options, report: TellProgress) -> None:
+def look_closer(run: Run, model: Measured, options: Options, report: TellProgress) -> None:
     """The passes after the run: pace, split, sweep, trace and capture."""
     if not options.plan.paced:
         report("at the pace of a talk", 0.0)
         plan = Plan(frames=min(options.plan.frames, PACED_FRAMES), at_pace=True)
-        paced = runner.run(moshi, plan, warm_frames=1)
+        paced = runner.run(model, plan, warm_frames=1)
         if paced.frames:
             run.paced = stats.summarize(paced.frame_ms)
         if paced.interrupted:
@@ -172,16 +176,19 @@ def look_closer(run: Run, moshi: Moshi, options: Options, report: TellProgress) 
         if paced.failure is not None:
             raise RuntimeError(paced.failure)
     report("splitting the language model", 0.0)
-    run.split = split.split(moshi.lm, LM_FRAMES, run.floor.history_frames)
+    run.split = split.split(model.lm, LM_FRAMES, run.floor.history_frames, model.conditions)
     report("history", 0.0)
-    context = moshi.config.transformer.context or 1
+    context = model.lm.config.transformer.context or 1
     every = split.histories(context)
     run.context_ms = split.sweep(
-        moshi.lm, every if options.context_sweep else (every[0], every[-1]), LM_FRAMES
+        model.lm,
+        every if options.context_sweep else (every[0], every[-1]),
+        LM_FRAMES,
+        model.conditions,
     )
     if options.trace:
         report("trace", 0.0)
-        run.trace = runner.trace_frames(moshi, min(options.plan.frames, TRACE_FRAMES))
+        run.trace = runner.trace_frames(model, min(options.plan.frames, TRACE_FRAMES))
     if options.metal_capture is not None:
         report("Metal capture", 0.0)
-        trace.capture(options.metal_capture, moshi)
+        trace.capture(options.metal_capture, model)

@@ -11,6 +11,8 @@ from moshi_mlx.clock import FRAME_SAMPLES
 from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.lm.layers.kv_ring import bits_per_number
 from moshi_mlx.mimi import MimiConfig
+from moshi_mlx.tts.model import GUIDANCE, VOICES
+from moshi_mlx.tts.voices import NO_VOICE, SPEAKERS_MAX
 from moshi_mlx.weights import frame_cost
 from moshi_mlx.weights.recipes import RECIPES
 
@@ -18,6 +20,7 @@ from ..machine import random_model
 from ..machine.random_model import FLOATS
 
 CUT_BYTES = 700_000  # what is being cut from the pattern
+MAKING_ATTENDED = 2.75  # of a speech's keys and values of voices, while these are being made
 WIDEST_LAYERS = 22  # of Mimi's, so many of the widest one's activations live at once in a frame
 
 
@@ -33,9 +36,11 @@ def peak_bytes(
         frame = max(frame, table_bytes(config, recipe))
     else:
         frame += codes_bytes(config)
-    talk = rings + state_bytes(mimi) + frame
+    attended = attended_bytes(config, recipe, dtype)
+    talk = rings + attended + state_bytes(mimi) + frame
+    beginning = rings + MAKING_ATTENDED * attended
     pattern = random_model.PATTERN * 4 + CUT_BYTES  # of Mimi's, in float32
-    return weights + max(talk, pattern)
+    return int(weights + max(talk, beginning, pattern))
 
 
 def peak_bytes_of_files(
@@ -52,9 +57,24 @@ def rings_bytes(config: LmConfig, recipe: str, dtype: str, kv_bits: int) -> int:
     chosen = RECIPES[recipe]
     activations = dtype if chosen.quantizes else random_model.dtype_of(config, chosen)
     head_dim = config.transformer.head_dim
-    return frame_cost.kv_bytes(
-        config, None, bits_per_number(kv_bits, head_dim, FLOATS[activations])
-    )
+    bits = bits_per_number(kv_bits, head_dim, FLOATS[activations])
+    return rows_of(config) * frame_cost.kv_bytes(config, None, bits)
+
+
+def rows_of(config: LmConfig) -> int:
+    """Of a step: a speech has another one beside it that it is guided away from."""
+    guided = config.dep_q and not config.user_q and GUIDANCE not in config.conditioners
+    return 2 if guided else 1
+
+
+def attended_bytes(config: LmConfig, recipe: str, dtype: str) -> int:
+    """Keys and values of a speech's voices, in each layer."""
+    if not config.transformer.cross_attention or VOICES not in config.conditioners:
+        return 0
+    chosen, t = RECIPES[recipe], config.transformer
+    activations = dtype if chosen.quantizes else random_model.dtype_of(config, chosen)
+    shape = (2, t.num_layers, SPEAKERS_MAX * NO_VOICE, t.dim)
+    return rows_of(config) * prod(shape) * FLOATS[activations].size
 
 
 def codes_bytes(config: LmConfig) -> int:

@@ -1,35 +1,28 @@
 """Runs a conversation and times it: every frame from outside, every other one also from inside.
 
-The frame is the one people get: `Session.step`, on the path that a talk takes. Frames that are
-looked into take the same codec stream and generator part by part, with stopwatches at them; what
-these don't account for is the host's share. A codec in MLX shares one evaluation with the language
-model: waiting after each part instead is all that sets such frames apart from the others.
-Interrupting is no failure: what was measured so far is the result.
+The frame is the one people get, of whatever kind the model is (`kinds`). Those that are looked into
+go part by part, with stopwatches at them; what these don't account for is the host's share. A codec
+in MLX shares one evaluation with the language model: waiting after each part instead is all that
+sets such frames apart from the others. Interrupting is no failure: what was measured so far is the
+result.
 """
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS
-from moshi_mlx.codec.cpu_threads import Ahead, Pcm
-from moshi_mlx.codec.interface import CodecState, CodecStream
-from moshi_mlx.lm.generator import Forced, LmGenerator, Step
-from moshi_mlx.moshi import Moshi, Session
-from moshi_mlx.session.codec_beside import CodecBeside
-from moshi_mlx.session.path import path_for
 
+from .kinds import Frames, Measured
 from .stats import FrameTime, RunTimes
+from .watching import Stamp, Stopwatch
 
 NOISE = 0.01  # amplitude of the input: as loud as a quiet room
 WARM_FRAMES = 10
 STAGES = ("encode", "lm", "decode")
-Stamp = tuple[str, float, float]  # stage, start and end in seconds of `perf_counter`
 
 
 @dataclass(frozen=True)
@@ -51,116 +44,6 @@ class Plan:
         return min(1.0, frames / self.frames)
 
 
-@dataclass
-class Stopwatch:
-    """Collects the stamps of the frame under way while it is `on`."""
-
-    on: bool = False
-    stamps: list[Stamp] = field(default_factory=list)
-
-    def start(self, on: bool = True) -> None:
-        self.on, self.stamps = on, []
-
-    def stamp(self, stage: str) -> "_Span":
-        """Times what runs within; costs two readings of the clock."""
-        return _Span(self, stage)
-
-
-class _Span:
-    def __init__(self, watch: Stopwatch, stage: str) -> None:
-        self._watch, self._stage = watch, stage
-
-    def __enter__(self) -> None:
-        self._start_s = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._watch.stamps.append((self._stage, self._start_s, time.perf_counter()))
-
-
-class TimedStream:
-    """A codec's stream whose calls are stamped; part by part, so it is in no graph."""
-
-    graph = None
-
-    def __init__(self, inner: CodecStream, watch: Stopwatch) -> None:
-        self._inner, self._watch = inner, watch
-
-    def encode(self, frame: np.ndarray) -> np.ndarray:
-        with self._watch.stamp("encode"):
-            return self._inner.encode(frame)
-
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        with self._watch.stamp("decode"):
-            return self._inner.decode(codes)
-
-    def state(self) -> CodecState:
-        return self._inner.state()
-
-
-class TimedGenerator:
-    """A generator whose steps are stamped."""
-
-    def __init__(self, inner: LmGenerator, watch: Stopwatch) -> None:
-        self._inner, self._watch = inner, watch
-
-    @property
-    def steps(self) -> int:
-        return self._inner.steps
-
-    def step(self, user_codes: np.ndarray, forced: Forced | None = None) -> Step:
-        with self._watch.stamp("lm"):
-            return self._inner.step(user_codes, forced)
-
-    def warm_up(self) -> None:
-        self._inner.warm_up()
-
-
-class WatchedPath:
-    """The path that a talk takes, and the same conversation part by part while the watch is on."""
-
-    encodes_ahead = decodes_behind = False
-
-    def __init__(
-        self, watch: Stopwatch, generator: LmGenerator, stream: CodecStream, user_q: int
-    ) -> None:
-        self._watch, self._plain = watch, path_for(generator, stream, user_q)
-        timed = TimedGenerator(generator, watch), TimedStream(stream, watch)
-        self._parts = CodecBeside(*timed, user_q)
-
-    def warm_up(self) -> None:
-        self._plain.warm_up()
-        self._parts.warm_up()
-
-    def step(
-        self, frame: np.ndarray, forced: Forced | None, following: np.ndarray | None = None
-    ) -> tuple[Step, Pcm]:
-        return (self._parts if self._watch.on else self._plain).step(frame, forced)
-
-    def step_early(
-        self, frame: np.ndarray, forced: Forced | None, following: np.ndarray | None = None
-    ) -> tuple[Step, Future[Pcm]]:
-        return (self._parts if self._watch.on else self._plain).step_early(frame, forced)
-
-    def end_prompt(self, codes: np.ndarray) -> Step:
-        return self._plain.end_prompt(codes)
-
-    def rest(self) -> Ahead:
-        return self._plain.rest()
-
-    def restore(self, ahead: Ahead) -> None:
-        self._plain.restore(ahead)
-
-    def close(self) -> None:
-        self._plain.close()
-        self._parts.close()
-
-
-def watched(moshi: Moshi) -> tuple[Session, Stopwatch]:
-    """A conversation that can be looked into."""
-    watch = Stopwatch()
-    return Session(moshi, seed=0, make_path=partial(WatchedPath, watch)), watch
-
-
 def noise_frames(seed: int = 0, count: int = 50) -> list[np.ndarray]:
     """Frames of quiet noise, float32 [1920], to be repeated."""
     rng = np.random.default_rng(seed)
@@ -168,15 +51,14 @@ def noise_frames(seed: int = 0, count: int = 50) -> list[np.ndarray]:
 
 
 def run(
-    moshi: Moshi,
+    model: Measured,
     plan: Plan,
     warm_frames: int = WARM_FRAMES,
     progress: Callable[[float], None] | None = None,
 ) -> RunTimes:
     """Time a conversation on a model that is warm. `progress` gets the share that is done."""
-    recording, inputs = RunTimes(), noise_frames()
-    session, watch = watched(moshi)
-    with session:
+    recording, inputs, watch = RunTimes(), noise_frames(), Stopwatch()
+    with model.open(watch) as session:
         try:
             for i in range(warm_frames):
                 session.step(inputs[i % len(inputs)])
@@ -195,7 +77,7 @@ def first_line(error: BaseException) -> str:
 
 
 def _frames(
-    session: Session,
+    session: Frames,
     watch: Stopwatch,
     inputs: list[np.ndarray],
     plan: Plan,
@@ -226,11 +108,10 @@ def stages_of(stamps: list[Stamp], frame_s: float) -> dict[str, float]:
     return {stage: 1000 * seconds for stage, seconds in spent.items()}
 
 
-def trace_frames(moshi: Moshi, frames: int) -> list[list[Stamp]]:
+def trace_frames(model: Measured, frames: int) -> list[list[Stamp]]:
     """Stamps of so many frames in a row, each list beginning with its whole ("frame")."""
-    inputs, rows = noise_frames(), []
-    session, watch = watched(moshi)
-    with session:
+    inputs, rows, watch = noise_frames(), [], Stopwatch()
+    with model.open(watch) as session:
         for i in range(frames):
             watch.start()
             start = time.perf_counter()

@@ -81,9 +81,14 @@ def figures(runs: Sequence[Run]) -> Table:
             *(f"{ms:.1f}" for ms in (frame.p95, frame.p99, frame.max)),
             f"{stats.real_time_factor(times):.2f} x",
             Text(f"{late:.1f} %", "red" if late >= 1 else ""),
-            f"{run.response_latency_ms:.0f} ms",
+            latency(run),
         )
     return table
+
+
+def latency(run: Run) -> str:
+    """Until an answer begins; a dash where nobody waits for one."""
+    return "-" if run.response_latency_ms is None else f"{run.response_latency_ms:.0f} ms"
 
 
 def details(run: Run) -> Table:
@@ -105,7 +110,7 @@ def lines(run: Run) -> Iterator[tuple[str, Text]]:
     """Label and text of each thing that was measured."""
     yield "frames", Text.assemble(*histogram(run))
     if run.typical_ms:
-        pieces = [f"{stage} {ms:.2f}" for stage, ms in run.typical_ms.items()]
+        pieces = [f"{stage} {ms:.2f}" for stage, ms in run.typical_ms.items() if ms]
         yield "parts", Text(" + ".join(pieces) + " ms")
     if run.timer:
         yield "timer", Text(timer(run.timer), "dim")

@@ -5,7 +5,9 @@ between them, which costs something. So the sum of the halves is reported beside
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -35,10 +37,12 @@ class Split:
         return self.temporal_ms + self.depth_ms
 
 
-def split(lm: Lm, frames: int = 20, history_frames: int = 0) -> Split:
+def split(
+    lm: Lm, frames: int = 20, history_frames: int = 0, conditions: Mapping[str, Any] | None = None
+) -> Split:
     """Time the halves of `frames` steps after so much history, and as many uncut steps between."""
-    generator = after(lm, history_frames)
-    halves = Halves(lm, generator.buffers, history_frames)
+    generator = after(lm, history_frames, conditions)
+    halves = Halves(lm, generator.buffers, history_frames, given=generator.given)
     codes = np.zeros(lm.config.user_q, np.int32)
     temporal, depth, uncut = [], [], []
     for _ in range(frames + TRACED_FRAMES):
@@ -57,14 +61,20 @@ def split(lm: Lm, frames: int = 20, history_frames: int = 0) -> Split:
     return Split(*(1000 * float(seconds) for seconds in times))
 
 
-def sweep(lm: Lm, histories: tuple[int, ...], frames: int = 20) -> dict[int, float]:
+def sweep(
+    lm: Lm,
+    histories: tuple[int, ...],
+    frames: int = 20,
+    conditions: Mapping[str, Any] | None = None,
+) -> dict[int, float]:
     """Frames of history -> median milliseconds of a language model step there.
 
     The histories take turns, so that a machine that gets slower doesn't blame the last one.
     """
     codes = np.zeros(lm.config.user_q, np.int32)
     times: dict[int, list[float]] = {history: [] for history in histories}
-    generator = lm.generator(seed=0)  # one for all: a pair of rings each may not fit in memory
+    # One for all: a pair of rings each may not fit in memory.
+    generator = lm.generator(seed=0, conditions=conditions)
     for _ in range(frames + TRACED_FRAMES):
         for history, row in times.items():
             generator.skip(history - generator.steps)
@@ -79,9 +89,9 @@ def histories(context: int) -> tuple[int, ...]:
     return tuple(sorted({0, context // 4, context // 2, context}))
 
 
-def after(lm: Lm, history_frames: int) -> LmGenerator:
+def after(lm: Lm, history_frames: int, conditions: Mapping[str, Any] | None = None) -> LmGenerator:
     """A conversation as if so many frames had passed: the cost is that of zeros in the caches."""
-    generator = lm.generator(seed=0)
+    generator = lm.generator(seed=0, conditions=conditions)
     generator.skip(history_frames)
     return generator
 
@@ -95,9 +105,11 @@ class Halves:
         buffers: Buffers,
         history_frames: int = 0,
         sampling: SamplingConfig | None = None,
+        given: Conditions | None = None,
     ) -> None:
         """`buffers`: those of a conversation, which are written as its steps would."""
         self.lm, config = lm, lm.config
+        self.given = Conditions() if given is None else given
         sampling = sampling or config.sampling
         self.at = position(history_frames, config.transformer.context or 1)
         self.buffers = buffers
@@ -112,8 +124,9 @@ class Halves:
         self._temporal, self._depth = wrap(self._temporal_half), wrap(self._depth_half)
 
     def release(self) -> None:
-        """Let go of the buffers: compiled methods keep their object until Python collects it."""
-        self.buffers = Buffers([])
+        """Let go of all that they hold: compiled methods keep their object, and what they saw."""
+        self.buffers, self.given = Buffers([]), Conditions()
+        del self._temporal, self._depth
 
     def temporal(self) -> None:
         """Embeddings and temporal transformer, waited for."""
@@ -128,7 +141,7 @@ class Halves:
         self, text: mx.array, rows: mx.array, rings: list[Ring]
     ) -> tuple[mx.array, list[Ring]]:
         buffers = Buffers(list(rings))
-        out = self.lm.temporal_step(text, rows, buffers, self.at, Conditions())
+        out = self.lm.temporal_step(text, rows, buffers, self.at, self.given)
         return out, buffers.rings
 
     def _depth_half(self, out: mx.array, key: mx.array) -> mx.array:

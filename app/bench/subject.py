@@ -19,7 +19,9 @@ from moshi_mlx.memory import limit_memory
 from moshi_mlx.mimi import MimiConfig
 from moshi_mlx.mimi.loading import config_from, is_kyutai
 from moshi_mlx.moshi import Moshi, load
+from moshi_mlx.stt import Transcriber
 from moshi_mlx.text.tokenizer import TextTokenizer
+from moshi_mlx.tts import Speaker
 from moshi_mlx.weights.adaptation import adapter_name
 from moshi_mlx.weights.recipes import RECIPES, name_of
 
@@ -27,9 +29,11 @@ from ..doctor import checks, preflight
 from ..machine import verdict
 from ..machine.facts import Facts
 from ..machine.random_model import random_lm, random_mimi, recipe_of, shape_config
+from .kinds import Converses, Listens, Measured, Speaks
 from .memory import peak_bytes, peak_bytes_of_files
 
 DEFAULT_SHAPE, DEFAULT_RECIPE = "moshi-7b", "q4"
+STT_DELAY_S, TTS_DELAY_STEPS, WORDS_AHEAD = 0.5, 16, 2  # Kyutai's; of no weight here
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Subject:
     model: str
     recipe: str
     random: bool
-    build: Callable[[], Moshi]
+    build: Callable[[], Measured]
     expected_bytes: int | None = None  # of the device at most, as MLX counts; None: not foretold
 
 
@@ -68,7 +72,7 @@ def from_random(shape: str, recipes: list[str], facts: Facts, kv_bits: int = 16)
             name,
             recipe,
             True,
-            lambda recipe=recipe: random_moshi(config, recipe, shape, kv_bits),
+            lambda recipe=recipe: random_model(config, recipe, shape, kv_bits),
             expected[recipe],
         )
         for recipe in needs
@@ -93,14 +97,16 @@ def from_model(args: argparse.Namespace, name: str, facts: Facts) -> Subject:
         shown,
         name_of(folder),
         False,
-        lambda: load(
-            folder,
-            args.codec,
-            offline=args.offline,
-            kv_bits=args.kv_bits,
-            mimi=args.mimi,
-            tokenizer=args.tokenizer,
-            lora=args.lora,
+        lambda: Converses(
+            load(
+                folder,
+                args.codec,
+                offline=args.offline,
+                kv_bits=args.kv_bits,
+                mimi=args.mimi,
+                tokenizer=args.tokenizer,
+                lora=args.lora,
+            )
         ),
         expected_of_files(folder, args, facts),
     )
@@ -127,10 +133,10 @@ def expected_of_files(folder: Path, args: argparse.Namespace, facts: Facts) -> i
 
 
 def speech_config(shape: str) -> LmConfig:
-    """The shape of a model that converses. Raises ConfigError, or MoshiError for another kind."""
+    """The shape of a model that hears or speaks. Raises ConfigError, MoshiError for another."""
     config = shape_config(str(NANO / "config.json") if shape == "nano" else shape)
-    if not (config.dep_q and config.user_q):
-        raise MoshiError(f"{shape} doesn't speak: give a shape that hears and answers")
+    if not config.n_q:
+        raise MoshiError(f"{shape} neither hears nor speaks: give a shape that does")
     return config
 
 
@@ -145,7 +151,7 @@ def too_large(recipe: str, need_bytes: int, facts: Facts) -> str | None:
     )
 
 
-def random_moshi(config: LmConfig, recipe: str, shape: str, kv_bits: int = 16) -> Moshi:
+def random_model(config: LmConfig, recipe: str, shape: str, kv_bits: int = 16) -> Measured:
     """Language model and codec with random weights, Kyutai's sizes unless the shape has its own.
 
     The tokenizer is nano's: which words come out doesn't matter.
@@ -154,7 +160,12 @@ def random_moshi(config: LmConfig, recipe: str, shape: str, kv_bits: int = 16) -
     on_cpu = mx.default_device() == mx.Device(mx.cpu)
     lm = random_lm(config, recipe, "float32" if on_cpu else "bfloat16", kv_bits=kv_bits)
     mimi = random_mimi(mimi_config(shape), config.mimi_codebooks)
-    return Moshi(lm, mimi, TextTokenizer(NANO / "tokenizer.model"), NANO)
+    words = TextTokenizer(NANO / "tokenizer.model")
+    if not config.dep_q:
+        return Listens(Transcriber(lm, mimi, words, STT_DELAY_S, 0.0))
+    if not config.user_q:
+        return Speaks(Speaker(lm, mimi, words, TTS_DELAY_STEPS, WORDS_AHEAD, {}))
+    return Converses(Moshi(lm, mimi, words, NANO))
 
 
 def mimi_config(shape: str) -> MimiConfig:

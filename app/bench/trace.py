@@ -14,9 +14,10 @@ import mlx.core as mx
 
 from moshi_mlx.clock import FRAME_MS
 from moshi_mlx.errors import MoshiError
-from moshi_mlx.moshi import Moshi
 
-from .runner import Stamp, noise_frames
+from .kinds import Measured
+from .runner import noise_frames
+from .watching import Stamp, Stopwatch
 
 CAPTURED_FRAMES = 3
 
@@ -65,10 +66,10 @@ def check_capture(path: Path) -> None:
         raise MoshiError(f"{path} exists and Metal doesn't overwrite it: choose another name")
 
 
-def capture(path: Path, moshi: Moshi) -> None:
+def capture(path: Path, model: Measured) -> None:
     """A GPU capture of a few frames of a warm model. Raises MoshiError where Metal refuses."""
     inputs = noise_frames(count=2 + CAPTURED_FRAMES)
-    with moshi.session(seed=0) as session:
+    with model.open(Stopwatch()) as session:
         for frame in inputs[:2]:
             session.step(frame)
         try:

@@ -46,8 +46,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--random-weights",
         metavar="SHAPE",
-        help=f"a model's name (moshi-7b, hibiki-1b, nano ...) or a config.json (default "
-        f"{DEFAULT_SHAPE}; the real nano where there is no GPU)",
+        help="a model's name (moshi-7b, stt-1b, tts-1.6b, hibiki-1b, nano ...) or a config.json "
+        f"(default {DEFAULT_SHAPE}; the real nano where there is no GPU)",
     )
     what.add_argument("--recipe", help=f"q3 q4 q5 q6 q8 mxfp4 ... bf16 (default {DEFAULT_RECIPE})")
     what.add_argument("--recipes", metavar="A,B", help="several in one run: q4,q6,q8,bf16")

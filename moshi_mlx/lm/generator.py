@@ -13,7 +13,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..config.lm_config import NO_INPUT, SamplingConfig
-from .buffers import Buffers
+from .buffers import Buffers, Conditions
 from .compiled_step import FrameModel, Held, HostFrame, scales_of
 from .conversation import Forced, Step
 from .delay_line import LATER
@@ -104,6 +104,11 @@ class LmGenerator:
     def buffers(self) -> Buffers:
         """Its device memory; what a step has replaced is no longer in it."""
         return self._held.buffers
+
+    @property
+    def given(self) -> Conditions:
+        """What all of its steps are given of its conditions."""
+        return self._held.given
 
     @property
     def steps(self) -> int:

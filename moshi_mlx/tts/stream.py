@@ -20,6 +20,7 @@ from ..lm.conversation import check_seed
 from ..lm.delay_line import LATER, DelayLine
 from ..lm.sampling import override, samplers
 from ..lm.step_inputs import Layout
+from ..mimi import MimiStream
 from ..provenance.marker import marker_of
 from .machine import Pace, TextMachine
 from .model import SpeakingModel
@@ -49,8 +50,13 @@ class SpeechStream:
     """One speech: text goes in as it comes, frames come out as soon as nothing can change them."""
 
     def __init__(
-        self, speaker: SpeakingModel, keep: bool = True, **options: Unpack[SpeakOptions]
+        self,
+        speaker: SpeakingModel,
+        keep: bool = True,
+        codec: MimiStream | None = None,
+        **options: Unpack[SpeakOptions],
     ) -> None:
+        """`codec`: what decodes, None for a stream of the model's own. See `Speaker.stream`."""
         self._speaker, self._keep, lm = speaker, keep, speaker.lm
         config = lm.config
         self.n_q = checked_n_q(options.get("n_q"), config.dep_q)
@@ -88,7 +94,9 @@ class SpeechStream:
             )
         )
         self._line, self._made = DelayLine(config), _Made()
-        self._codec = None if speaker.mimi is None else speaker.mimi.stream()
+        self._codec = codec
+        if codec is None and speaker.mimi is not None:
+            self._codec = speaker.mimi.stream()
         if self._codec is not None:  # its sound is what the voice goes on from
             self._codec.follow(self._prefix[: self.n_q])
         self._marker = marker_of(options.get("mark", True))
@@ -113,6 +121,15 @@ class SpeechStream:
     def ended(self) -> bool:
         """Whether everything was said."""
         return self._ended()
+
+    def warm_up(self) -> None:
+        """Trace and run the step at every cache size, silent and sounding, so that no frame pays
+        for it later. Free where a speech of the same options was warmed before."""
+        begun = self._line.step > 0
+        for slices in (0, self.n_q):
+            model = self._speaker.frame(slices)
+            function = model.functions.of(self.draws, self._layout)
+            function.warm_up(self._held, model.kv_bits, user_later=False, begun=begun)
 
     def new_words(self) -> list[tuple[str, float]]:
         """The words that were begun since the last call, and the seconds of their starts."""

@@ -4,7 +4,7 @@ import mlx.core as mx
 import pytest
 
 import moshi_mlx
-from app.bench.subject import random_moshi, speech_config
+from app.bench.subject import random_model, speech_config
 from moshi_mlx import memory
 from moshi_mlx.memory import CACHE_LIMIT_BYTES, Limits, limit_memory, limits_for
 
@@ -52,7 +52,7 @@ def test_on_metal_loading_sets_both_limits(load, monkeypatch) -> None:
 def test_made_up_weights_are_measured_with_the_same_limits(monkeypatch) -> None:
     fake = FakeMlx(monkeypatch)
     on_metal(monkeypatch)
-    random_moshi(speech_config("nano"), "fp32", "nano")
+    random_model(speech_config("nano"), "fp32", "nano")
     assert fake.held == {"wired": WORKING_SET, "cache": CACHE_LIMIT_BYTES}
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from app import cli
 from app.bench import runner
+from app.bench.kinds import Converses
 from app.bench.runner import Plan
 from moshi_mlx.moshi import Moshi
 from tests.support.models.bench_shapes import small_shape
@@ -124,7 +125,9 @@ def test_time_that_is_spent_in_a_part_is_charged_to_that_part():
         nano.tokenizer,
         nano.folder,
     )
-    plain, slowed = (runner.run(model, Plan(frames=8), warm_frames=4) for model in (nano, slow))
+    plain, slowed = (
+        runner.run(Converses(model), Plan(frames=8), warm_frames=4) for model in (nano, slow)
+    )
     for stage, added in {"encode": 30, "lm": 60, "decode": 15}.items():
         assert min(slowed.stage_ms(stage)) >= added
     assert min(slowed.of(False)) >= 105 and min(slowed.of(True)) >= 105

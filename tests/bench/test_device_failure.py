@@ -7,11 +7,11 @@ import moshi_mlx
 from app.bench import document
 from app.bench.document import Bench
 from app.bench.floor import Bandwidth
+from app.bench.kinds import Converses
 from app.bench.measure import Options
 from app.bench.runner import WARM_FRAMES, Plan, run
 from app.bench.subject import Subject
 from app.commands.bench import exit_status, measure_all
-from moshi_mlx.moshi import Moshi
 from tests.support.fakes.cpu_codec import CpuCodec, CpuStream, moshi_with
 from tests.support.fakes.doctor_machines import LINUX
 
@@ -45,7 +45,7 @@ class GivingUp(CpuStream):
         return super().encode(frame)
 
 
-def failing_build() -> Moshi:
+def failing_build() -> Converses:
     raise RuntimeError(OUT_OF_MEMORY)
 
 
@@ -56,13 +56,13 @@ def bench_of(*subjects: Subject) -> Bench:
 
 
 def nano() -> Subject:
-    return Subject("nano", "", False, lambda: moshi_mlx.load("nano"))
+    return Subject("nano", "", False, lambda: Converses(moshi_mlx.load("nano")))
 
 
 @pytest.mark.parametrize("at", [0, 5])
 def test_one_that_never_makes_a_frame_is_a_line_and_the_others_are_measured(at: int) -> None:
     before = Subject("big", "q8", True, failing_build)
-    within = Subject("large", "q6", True, lambda: moshi_with(GivesUp(at)))
+    within = Subject("large", "q6", True, lambda: Converses(moshi_with(GivesUp(at))))
     bench = bench_of(before, within, nano())
     assert [run.subject.model for run in bench.runs] == ["nano"]
     assert [line.partition(":")[0] for line in bench.failures] == ["big q8", "large q6"]
@@ -73,7 +73,7 @@ def test_one_that_never_makes_a_frame_is_a_line_and_the_others_are_measured(at: 
 
 
 def test_what_was_measured_until_then_is_reported() -> None:
-    part = Subject("large", "q6", True, lambda: moshi_with(GivesUp(WARM_FRAMES + 4)))
+    part = Subject("large", "q6", True, lambda: Converses(moshi_with(GivesUp(WARM_FRAMES + 4))))
     bench = bench_of(part, nano())
     first, second = bench.runs
     assert 0 < len(first.recording.frames) < FRAMES
@@ -110,15 +110,17 @@ class TiredStream(CpuStream):
 def frames_encoded() -> int:
     """By all streams until the frames of a run are over: what stands in for the device counts."""
     codec = TiredCodec(10**6)
-    moshi = moshi_with(codec)
-    moshi.warm_up()
-    run(moshi, Plan(FRAMES))
+    model = Converses(moshi_with(codec))
+    model.warm_up()
+    run(model, Plan(FRAMES))
     return 10**6 - codec.left
 
 
 def test_a_closer_look_that_fails_leaves_what_was_measured() -> None:
     at = frames_encoded() + 3  # within those at the pace of a talk
-    bench = bench_of(Subject("large", "q6", True, lambda: moshi_with(TiredCodec(at))), nano())
+    bench = bench_of(
+        Subject("large", "q6", True, lambda: Converses(moshi_with(TiredCodec(at)))), nano()
+    )
     first, second = bench.runs
     assert len(first.recording.frames) == FRAMES and first.recording.failure == OUT_OF_MEMORY
     assert first.split is None and second.split is not None

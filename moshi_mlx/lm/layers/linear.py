@@ -102,9 +102,15 @@ class StackedViews:
         self._stacked = [a.reshape(self.parts, -1, a.shape[-1]) for a in arrays]
         if isinstance(linear, Linear):
             self._stacked = [a.swapaxes(-1, -2) for a in self._stacked]
-        self._each = [[a[i] for a in self._stacked] for i in range(self.parts)]
+        self._each = _parts_of(self._stacked, self.parts)
         mx.eval(self._stacked, self._each)
         return True
+
+
+def _parts_of(stacked: list[mx.array], parts: int) -> list[list[mx.array]]:
+    """Each part of arrays [parts, ...], as views: a number as an index would copy."""
+    cut = [[part.squeeze(0) for part in mx.split(array, parts)] for array in stacked]
+    return [list(part) for part in zip(*cut, strict=True)]
 
 
 def _quantized(x: mx.array, arrays: list[mx.array], like: nn.QuantizedLinear) -> mx.array:

@@ -1,0 +1,118 @@
+"""`moshi bench` of every kind of model: what is heard, spoken and translated."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from app.bench import screen
+from app.bench.document import Bench, run_json
+from app.bench.floor import Bandwidth
+from app.bench.html import page
+from app.bench.measure import Options, Run, measure
+from app.bench.runner import Plan
+from app.bench.subject import from_random
+from moshi_mlx.config.presets import PRESETS, raw_preset
+from moshi_mlx.errors import MoshiError
+from tests.support.fakes.doctor_machines import LINUX
+from tests.support.models.bench_shapes import small_shape
+
+FRAMES = 12
+NARROW = {
+    **{"dim": 128, "num_heads": 2, "num_layers": 2, "context": 64, "text_card": 100, "card": 256},
+    **{"depformer_dim": 64, "depformer_num_heads": 2, "depformer_num_layers": 1},
+    **{"depformer_dim_feedforward": 288, "mimi_config_name": "mimi_config.json"},
+}
+STREAMS = {
+    "stt-1b": {"n_q": 8, "delays": [0] * 9},
+    "tts-1.6b": {
+        **{"n_q": 8, "dep_q": 8, "delays": [0, 0, *[2] * 7]},
+        "depformer_weights_per_step_schedule": [0, 1, 2, 3, 3, 4, 4, 4],
+    },
+    "tts-0.75b": {
+        **{"n_q": 4, "dep_q": 4, "delays": [0, 0, 2, 2, 2]},
+        "depformer_weights_per_step_schedule": [0, 1, 2, 2],
+    },
+    "hibiki-1b": {"n_q": 8, "dep_q": 4, "delays": [0, *[0, 2, 2, 2] * 2]},
+    "hibiki-zero": {
+        **{"n_q": 8, "dep_q": 4, "delays": [0, *[0, 2, 2, 2] * 2]},
+        "depformer_weights_per_step_schedule": [0, 1, 2, 2],
+    },
+}
+PARTS = {
+    "stt-1b": {"encode", "lm"},
+    "tts-1.6b": {"lm", "decode"},
+    "tts-0.75b": {"lm", "decode"},
+    "hibiki-1b": {"encode", "lm", "decode"},
+    "hibiki-zero": {"encode", "lm", "decode"},
+}
+
+
+def narrow(folder: Path, preset: str, **changes: Any) -> str:
+    """A published model's shape, narrow, beside a small codec."""
+    raw: Mapping[str, Any] = {**raw_preset(preset), **NARROW, **STREAMS[preset], **changes}
+    if "control" in raw.get("conditioners", {}):
+        raw["conditioners"]["control"]["lut"]["dim"] = raw["dim"]
+    return str(small_shape(folder, **raw))
+
+
+@pytest.fixture(scope="module", params=STREAMS)
+def measured(request, tmp_path_factory) -> tuple[str, Run]:
+    """A run with all closer looks."""
+    folder = tmp_path_factory.mktemp(request.param)
+    (subject,) = from_random(narrow(folder, request.param), ["fp32"], LINUX)
+    options = Options(Plan(FRAMES), context_sweep=True, trace=True)
+    return request.param, measure(subject, options, 10.0, lambda *_: None)
+
+
+def test_a_frame_has_the_parts_of_its_kind(measured) -> None:
+    kind, run = measured
+    assert len(run.recording.frames) == FRAMES and run.recording.failure is None
+    assert run.paced is not None and run.paced.count == FRAMES
+    timed = {stage for stage, ms in run.typical_ms.items() if ms and stage != "host"}
+    assert timed == PARTS[kind]
+    assert sum(run.typical_ms.values()) == pytest.approx(run.timer.sum_ms)
+    assert run.split.uncut_ms > 0 and (run.split.depth_ms > 0) and len(run.context_ms) == 4
+    assert len(run.trace) == FRAMES
+    assert (run.response_latency_ms is None) == (not kind.startswith("hibiki"))
+
+
+def test_what_it_holds_at_most_was_foretold(measured) -> None:
+    _, run = measured
+    assert run.memory.peak_bytes == pytest.approx(run.subject.expected_bytes, rel=0.03)
+
+
+@pytest.mark.parametrize("kind", ["tts-1.6b", "tts-0.75b"])
+def test_a_wide_speech_is_foretold(kind: str, tmp_path: Path) -> None:
+    """What it attends to of voices, and a second row where it is guided by one: 25 to 40 MB here,
+    each of which would be missed."""
+    wide = {"dim": 512, "num_heads": 8, "num_layers": 6, "context": 500}
+    (subject,) = from_random(narrow(tmp_path, kind, **wide), ["fp32"], LINUX)
+    run = measure(subject, Options(Plan(6)), 10.0, lambda *_: None)
+    assert run.memory.peak_bytes == pytest.approx(subject.expected_bytes, rel=0.03)
+
+
+def test_every_report_shows_it(measured) -> None:
+    _, run = measured
+    bench = Bench(LINUX, Plan(FRAMES), Bandwidth(10.0, "as given"), [run])
+    out = io.StringIO()
+    screen.show(bench, Console(file=out, width=120))
+    row = next(line for line in out.getvalue().splitlines() if line.startswith("fp32"))
+    assert row.split()[-1] == ("-" if run.response_latency_ms is None else "ms")
+    assert run_json(run)["response_latency_ms"] == run.response_latency_ms
+    assert "<h2>fp32</h2>" in page(bench)
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "helium-2b"])
+def test_every_published_shape_is_a_subject(name: str) -> None:
+    """Its memory is counted without a byte of it."""
+    (subject,) = from_random(name, ["q4"], LINUX)
+    assert subject.model == name and (subject.expected_bytes or 0) > 0.5e9
+
+
+def test_a_text_model_has_no_frame() -> None:
+    with pytest.raises(MoshiError, match="neither hears nor speaks"):
+        from_random("helium-2b", ["q4"], LINUX)
