@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv-peer}
-[ -e "$venv/.installed" ] && exit 0
+[ "$venv/.installed" -nt tools/peer_env.sh ] && exit 0  # made by this very script
 if command -v uv >/dev/null; then
     uv venv -q --seed --clear "$venv"
     install=(uv pip install -q --python "$venv/bin/python")
