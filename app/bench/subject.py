@@ -12,7 +12,7 @@ from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.config.model_files import MIMI_CONFIG_KEY
 from moshi_mlx.config.reading import parse_config, read_config
 from moshi_mlx.config.safe_names import file_inside, safe_name
-from moshi_mlx.errors import MoshiError
+from moshi_mlx.errors import MoshiError, UsageError
 from moshi_mlx.hub import NANO, mimi_file, own_parts, resolve
 from moshi_mlx.lm.layers.kv_ring import check_kv_bits
 from moshi_mlx.memory import limit_memory
@@ -133,10 +133,10 @@ def expected_of_files(folder: Path, args: argparse.Namespace, facts: Facts) -> i
 
 
 def speech_config(shape: str) -> LmConfig:
-    """The shape of a model that hears or speaks. Raises ConfigError, MoshiError for another."""
+    """The shape of a model that hears or speaks. Raises ConfigError, UsageError for another."""
     config = shape_config(str(NANO / "config.json") if shape == "nano" else shape)
     if not config.n_q:
-        raise MoshiError(f"{shape} neither hears nor speaks: give a shape that does")
+        raise UsageError(f"{shape} neither hears nor speaks: give a shape that does")
     return config
 
 
