@@ -1,4 +1,5 @@
-"""The mark: each frame passes a short filter whose response follows the signs of the key, +-2 dB.
+"""The mark: each frame passes a short filter whose response follows the signs of the key: +-0.8 dB
+in the lowest band to +-3.2 dB in the highest.
 
 Minimum phase and causal, so nothing comes later than without it; the filters of two frames are
 cross-faded over 10 ms. Silence stays silence. Unlike a mark added to the sound, it can't be heard
@@ -13,7 +14,8 @@ from ..clock import FRAME_SAMPLES
 from .key import PUBLIC_KEY
 from .pattern import BANDS, PERIOD_FRAMES, bin_bands, signs
 
-DEPTH_DB = 2.0  # where PESQ, ESTOI and detection behind codecs and rooms meet their goals
+DEPTH_DB = 2.0  # of the middle, where detection behind codecs and rooms meets its goals
+TILT = np.linspace(0.4, 1.6, BANDS)  # PESQ and ESTOI hear low bands most, detection any alike
 TAPS = 256
 FADE_SAMPLES = 240  # 10 ms
 DESIGN_FFT = 1024  # resolution at which a response is designed
@@ -28,7 +30,8 @@ class Marker:
         self, key: bytes | None = None, payload: int | None = None, depth_db: float = DEPTH_DB
     ) -> None:
         """key: the package's public one by default. payload: 12 bits to be told, or None.
-        depth_db: of the filters. Raises MoshiError for a payload of more bits."""
+        depth_db: of the filters, in the middle of the bands. Raises MoshiError for a payload of
+        more bits."""
         pattern = signs(PUBLIC_KEY if key is None else key).of(payload)
         taps = filters(pattern.tobytes(), depth_db)
         self._whole = np.fft.rfft(taps, FRAME_FFT)
@@ -87,7 +90,7 @@ def filters(pattern: bytes, depth_db: float) -> np.ndarray:
     phase by the real cepstrum (Oppenheim and Schafer, Discrete-Time Signal Processing, 13.5).
     """
     rows = np.frombuffer(pattern, np.float32).reshape(PERIOD_FRAMES, BANDS // 2)
-    gains = np.stack([rows, -rows], axis=2).reshape(PERIOD_FRAMES, BANDS)
+    gains = np.stack([rows, -rows], axis=2).reshape(PERIOD_FRAMES, BANDS) * TILT
     masks = (bin_bands(DESIGN_FFT) == np.arange(BANDS)[:, None]).astype(float)
     smooth = np.hanning(7) / np.hanning(7).sum()
     masks = np.array([np.convolve(row, smooth, "same") for row in masks])
