@@ -200,7 +200,6 @@ def test_a_virtual_output_on_a_full_disk_is_one_line(tmp_path):
         (["--virtual-input", QUESTION, "--tail", "nan"], "--tail is 0 to 3600 seconds, not nan"),
         (["--virtual-input", QUESTION, "--bits", "8"], "leave --bits out"),
         (["--virtual-input", QUESTION, "--record", "pyproject.toml"], "can't record to"),
-        (["--virtual-input", QUESTION, "--text-temperature", "-1"], "temperature"),
     ],
 )
 def test_bad_input_is_one_line(args, message, capsys):
@@ -210,6 +209,15 @@ def test_bad_input_is_one_line(args, message, capsys):
     assert main([*CHAT, *args]) == (2 if usage else 1)
     told = capsys.readouterr().err.splitlines()
     assert message in told[-1] and len([line for line in told if "error" in line]) == 1
+
+
+def test_a_number_out_of_range_is_wrong_usage(capsys):
+    from app.cli import main
+
+    with pytest.raises(SystemExit) as usage:
+        main([*CHAT, "--virtual-input", QUESTION, "--text-temperature", "-1"])
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert usage.value.code == 2 and "--text-temperature: must be a number from 0" in told
 
 
 def talk_to(out, *options):

@@ -86,7 +86,7 @@ def test_a_part_of_a_frame_counts_as_one():
 
 def test_a_plain_talk_tells_its_end_as_the_screen_does(capsys):
     class Over:
-        takes, failure = [], None
+        takes, kept, failure = [], [], None
 
         def snapshot(self):
             dropped = replace(TALKED, dropped_frames=2.0)
