@@ -1,8 +1,10 @@
 """Kyutai's own Python client, from PyPI and in its own environment, against `moshi web`."""
 
+import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import soundfile
 
 from moshi_mlx.hub import NANO
+from tests.support.processes.endings import until
 from tests.support.processes.pulse import Pulse, needs_pulse
 from tests.support.processes.web_process import moshi_web
 
@@ -32,6 +35,10 @@ def pulse():
     card.close()
 
 
+def words_of(shown):
+    return "".join(line for line in shown.splitlines() if line and "Info" not in line)
+
+
 @pytest.mark.peer
 @pytest.mark.skipif(not PEER, reason="PEER_PYTHON isn't set; run with `make test-peer`")
 @needs_pulse
@@ -46,19 +53,35 @@ def test_kyutais_python_client_talks_with_our_server(pulse, tmp_path):
             stderr=subprocess.STDOUT,
             text=True,
         )
+        lines, words = [], threading.Event()
+
+        def read():
+            assert client.stdout is not None
+            for character in iter(lambda: client.stdout.read(1), ""):
+                lines.append(character)
+                if len(words_of("".join(lines))) > 5:
+                    words.set()
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
         try:
-            time.sleep(4)
+            until(lambda: "connected!" in "".join(lines))  # torch is loaded first
+            time.sleep(1)
             pulse.speak(NANO / "samples" / "four_plus_three.wav")
-            time.sleep(5)
+            assert words.wait(60), "".join(lines)
+            time.sleep(1)
             assert client.poll() is None
         finally:
             client.send_signal(signal.SIGINT)
-            shown, _ = client.communicate(timeout=60)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                client.wait(timeout=10)  # how it ends is its own affair
+            client.kill()
+            reader.join(60)
             record.terminate()
             record.wait(timeout=60)
         assert server.process.poll() is None
+    shown = "".join(lines)
     assert "connected!" in shown and "Traceback" not in shown, shown
-    words = [line for line in shown.splitlines() if line and "Info" not in line]
-    assert len("".join(words)) > 5, shown
+    assert len(words_of(shown)) > 5, shown
     sound, _ = soundfile.read(played)
     assert np.sqrt(np.mean(sound**2)) > 0.003
