@@ -50,7 +50,7 @@ def check(pulse, times, number, limit_s, busy=False):
         assert not found["processes_left"], "no process"
         if (
             np.percentile(found["outages_s"], 95) < limit_s
-            and found["drift_s"] < 0.08  # time without a hole: samples keep up with the clock
+            and found["drift_s"] < 0.12  # no hole, but a device may come back up to 80 ms later
             and min(found["same"]) > 0.99  # the microphone is what was played, each sample
         ):
             return
