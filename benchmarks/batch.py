@@ -3,6 +3,8 @@
     python benchmarks/batch.py --peer-python .venv-peer/bin/python
 
 At the 7B's layer counts (32 + 8 x 6) and vocabularies, 64 wide, the same samplers as in frame.py.
+The BLAS in MLX's wheel for Linux is the reference one, which gains nothing from four rows; another
+one takes its place, for both packages, with LD_PRELOAD=libopenblas.so.0 before the command.
 The last line is JSON.
 """
 

@@ -5,7 +5,7 @@
 Talks at the 7B's layer counts and speech to text at stt-1b's, both 64 wide, float32. Every matrix
 product of a frame in one evaluation of nothing else, the attention of all layers likewise, and the
 host's time until a frame is submitted; CPU time of this process, which other programs disturb
-less: medians of turns. The last line is JSON.
+less: medians of turns. LD_PRELOAD as in batch.py. The last line is JSON.
 """
 
 import argparse

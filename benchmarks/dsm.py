@@ -5,7 +5,8 @@
 Speech to text at stt-1b's layers, codebooks and vocabularies, text to speech at tts-1.6b's with 32
 codebooks, both 64 wide; greedy. A frame is a step with its reads, of text to speech one that has
 sound, text machine included. Kernels are counted as kernels.py counts them. `listening to four` is
-a batch of four files, a file, against one file alone. The last line is JSON.
+a batch of four files, a file, against one file alone; for that one see batch.py on the BLAS of
+MLX's wheel. The last line is JSON.
 """
 
 import argparse

@@ -102,8 +102,10 @@ def machine() -> dict[str, Any]:
     if info.exists():
         names = [x for x in info.read_text().splitlines() if x.startswith("model name")]
         cpu = names[0].partition(":")[2].strip() if names else cpu
+    preloaded = Path(os.environ.get("LD_PRELOAD", "")).name
     return {
         "cpu": cpu,
+        "blas": preloaded or "MLX's own",
         "cores": os.cpu_count(),
         "system": platform.system(),
         "date": time.strftime("%Y-%m-%d"),
