@@ -18,19 +18,19 @@ import numpy as np
 from moshi_mlx.errors import AudioError
 
 from ..events import Notice
-from .attempts import plans, without
+from .attempts import Attempts, Sides
 from .devices.choice import Pair, Wish, choose
 from .devices.coreaudio import Fingerprint
 from .devices.device import Device
 from .devices.lid import lid_closed
-from .devices.watch import SLEPT, STOPPED, DeviceWatch, StarvationWatch
+from .devices.watch import SLEPT
 from .microphone_watch import MicrophoneWatch
+from .pair_watch import PairWatch
 from .permission import PermissionAsk
 from .process.process import COMMAND, CRASHED, SoundProcess, ready_devices
 from .process.rings import Rings
 from .process.spares import Spares
 from .sound import SoundState
-from .stream import memory as m
 from .stream.port import Capture
 from .stream.portaudio import StreamPlan
 
@@ -85,11 +85,11 @@ class DeviceSound:
         self._permission = permission or (PermissionAsk() if sys.platform == "darwin" else None)
         self._microphone = MicrophoneWatch(self._permission, lid_closed)
         self._pair: Pair | None = None
-        self._tries: dict[str, int] = {}  # names of a pair -> which of its plans is used
-        self._dead: tuple[set[str], set[str]] = (set(), set())  # inputs, outputs without sound
+        self._attempts = Attempts()
+        self._gone: Sides | None = None  # whose streams have ended by themselves
         self._changed_s = 0.0  # the system's settings
         self._fingerprint: Fingerprint | None = None
-        self._open_now = self._gone = self._settled = self._closed = False
+        self._open_now = self._settled = self._closed = False
         self._stopping, self._rechoose = threading.Event(), threading.Event()
         self._first = threading.Event()  # the devices are open, or can't be
         self._first_error: AudioError | None = None
@@ -207,13 +207,14 @@ class DeviceSound:
         if any([self._note(said, answer) for said, answer in process.messages()]):
             return CHANGED
         if process.ended is not None:
+            self._watch.crashed(time.monotonic())
             return process.ended
         if self._rechoose.is_set():
             self._rechoose.clear()
-            for dead in self._dead:
-                dead.clear()
+            self._attempts.forget_the_dead()
             return CHOSEN
-        if self._gone:
+        if self._gone is not None:
+            self._watch.gone(self._gone, time.monotonic())
             return GONE
         if process.is_stopped() or (not late and process.silent_s() > FROZEN_S):
             return FROZEN
@@ -222,29 +223,19 @@ class DeviceSound:
 
     def _note(self, said: str, answer: dict[str, Any]) -> bool:
         """What the process tells unasked; True: the devices it has open are no longer right."""
-        self._gone = self._gone or said == "gone"
+        if said == "gone":
+            before = self._gone or (False, False)
+            self._gone = (before[0] or answer["input"], before[1] or answer["output"])
         return said == "settings" and self._settings_changed(answer)
 
     def _watch_device(self, process: SoundProcess) -> str | None:
-        assert self._pair is not None
-        get, now_s = process.memory.get, time.monotonic()
-        calls, renders = get(m.CALLBACKS), get(m.RENDERS)
-        counts = (calls, renders) if self._plan.split else (calls,)
-        if not self._settled and all(counts):
+        why = self._watch.tick(time.monotonic(), time.time(), process.memory, self._tell)
+        if self._watch.called and not self._settled:
             self._settled = True
             self._tell_back()
             self._processes.refill()
-        arrived = (process.memory.get_s(m.HEARD_S), get(m.HEARD))
-        zeros, flagged = get(m.ZEROS), get(m.INPUT_FLAGS)
-        starved = self._starvation.tick(flagged, get(m.OUTPUT_FLAGS))
-        why = self._watch.tick(now_s, time.time(), counts, arrived, starved)
-        if why == STOPPED and not self._settled:
-            self._try_otherwise(calls, renders)
-            return f"{self._pair.names} opens but gives no sound"
-        others = self._wish.input is None and sum(d.inputs > 0 for d in self._devices) > 1
-        unwell = self._microphone.tick(now_s, zeros, calls, flagged, others, self._tell, starved)
         self._rings.held = self._microphone.waits
-        return why or unwell
+        return why
 
     def _tell_back(self) -> None:
         """At the first callback: a stream that is open may never call."""
@@ -276,27 +267,6 @@ class DeviceSound:
         return moved or (old.devices != new.devices and bool(self._pair.notes))
 
     # -- opening
-
-    def _try_otherwise(self, calls: int, renders: int) -> None:
-        """After a stream that was never called: the next plan, then other devices.
-
-        Raises AudioError where none is left: the talk is over.
-        """
-        pair = self._pair
-        assert pair is not None
-        tried = self._tries.get(pair.names, 0) + 1
-        self._tries[pair.names] = tried
-        if tried < len(plans(pair)):
-            return
-        if not calls:
-            self._dead[0].add(pair.input.name)
-        if self._plan.split and not renders:
-            self._dead[1].add(pair.output.name)
-        try:
-            choose(without(self._devices, *self._dead))
-        except AudioError:
-            why = "open but give no sound, whatever is tried: restart the computer's sound system"
-            raise AudioError(f"{pair.input.name} and {pair.output.name} {why}") from None
 
     def _reopen(self, why: str) -> None:
         """Until it works or the talk ends; the session just hears nothing meanwhile."""
@@ -341,39 +311,55 @@ class DeviceSound:
 
     def _open(self, process: SoundProcess, strict: bool, since_s: float | None) -> None:
         """`since_s`: when the talk last heard something, if that was just now."""
-        devices = without(process.devices, *self._dead)
-        strict = strict and not any(self._dead)
+        devices = self._attempts.living(process.devices)
+        strict = strict and not self._attempts.any_dead
         pair = choose(devices, self._wish, strict, self._lid_closed)
-        ways = plans(pair, self._wish.channel)
-        first = min(self._tries.get(pair.names, 0), len(ways) - 1)
         refusals = []
-        for number in range(first, len(ways)):
-            error = self._open_so(process, pair, ways[number], since_s)
+        for number, plan in self._attempts.ways(pair, self._wish.channel):
+            error = self._open_so(process, pair, number, plan, since_s)
             if error is None:
                 break
             refusals.append(error)
         else:
-            self._tries.pop(pair.names, None)
+            self._attempts.refused(pair)
             raise AudioError(
                 f"{pair.names} can't be opened ({refusals[0]}); see `moshi devices` for others"
             )
-        self._tries[pair.names], self._plan = number, ways[number]
+        self._attempts.opened(pair, number)
         self._devices, self._settled = process.devices, False
-        self._watch = DeviceWatch(time.monotonic(), time.time())
-        self._starvation = StarvationWatch()
-        self._microphone.opened(pair.input)
+        others = self._wish.input is None and sum(d.inputs > 0 for d in devices) > 1
+        self._watch = PairWatch(
+            pair,
+            plan,
+            devices,
+            others,
+            self._attempts,
+            self._microphone,
+            time.monotonic(),
+            time.time(),
+        )
         if pair.notes and (self._pair is None or pair.notes != self._pair.notes):
             for note in pair.notes:
                 self._tell(Notice("device-choice", note))
         self._pair, self._open_now = pair, True
 
     def _open_so(
-        self, process: SoundProcess, pair: Pair, plan: StreamPlan, since_s: float | None
+        self,
+        process: SoundProcess,
+        pair: Pair,
+        number: int,
+        plan: StreamPlan,
+        since_s: float | None,
     ) -> str | None:
-        """Open the pair in one way; why it was refused, or None."""
-        self._gone = False
+        """Open the pair in one way; why it was refused, or None. Raises AudioError."""
+        self._gone = None
         asked = {"plan": asdict(plan), "heard": process.ring.written, "since_s": since_s}
-        answer = self._answer(process, "open", OPEN_LIMIT_S, ask=asked, slow=pair.names)
+        try:
+            answer = self._answer(process, "open", OPEN_LIMIT_S, ask=asked, slow=pair.names)
+        except AudioError:
+            if (process.ended or "").startswith(CRASHED):
+                self._attempts.crashed(pair, number)
+            raise
         return answer.get("error")
 
     def _answer(

@@ -7,12 +7,16 @@ from moshi_mlx.clock import SAMPLE_RATE_HZ
 from ..events import Notice
 from .devices.device import Device
 from .devices.silence import Circumstances, cannot_ask, circumstances, why_silent
-from .devices.watch import FlagWatch
+from .devices.watch import FLAGGED, FlagWatch
 from .permission import PermissionAsk
 
 ZEROS_S = 2.0  # of exact zeros: no microphone is that quiet
 ASKED_S = 20.0  # a question that isn't answered by then may never have been put
 ALLOWED = "the microphone has been allowed"
+DEAF = "the microphone gives nothing"
+LOSSY = "the microphone still loses samples"
+USELESS_BESIDE = (DEAF, LOSSY)  # of one stream with the speaker: two may be better
+DEAF_S = 0.2  # of exact zeros, in the quarter of a second in which every callback lost input
 LID_CLOSED = "the lid was closed, which disconnects the microphone"
 BUSY = "this computer is too busy for its own sound, and parts of it are lost: close other programs"
 QUESTION = "macOS asks whether this terminal may use the microphone: the talk begins once it may"
@@ -74,12 +78,15 @@ class MicrophoneWatch:
         others: bool,
         tell: Tell,
         starved: bool = False,
+        apart: bool = True,
     ) -> str | None:
         """Why the devices are to be opened anew, or None.
 
         zeros: samples of exact zero at the input's end; calls, flagged: callbacks so far, and those
         that lost input; others: there is another microphone, and nobody asked for this one;
-        starved: the machine is too busy, which is not the microphone's fault.
+        starved: the machine is too busy, which is not the microphone's fault; apart: it has a
+        stream of its own. One that it shares goes on without it on macOS, with zeros and a flag in
+        every callback.
         """
         if (why := self.question(now_s, tell)) is not None:
             return why
@@ -87,6 +94,10 @@ class MicrophoneWatch:
         if self._flags.starved and not self._told_busy:
             self._told_busy = True
             tell(Notice("machine-busy", BUSY))
+        if not apart and why == FLAGGED and zeros > DEAF_S * SAMPLE_RATE_HZ:
+            return DEAF
+        if not apart and self._flags.hopeless:
+            return LOSSY
         if self._flags.hopeless and not self._told_hopeless and self._microphone is not None:
             self._told_hopeless = True
             line = f"the microphone ({self._microphone.name}) loses samples all the time: choose"

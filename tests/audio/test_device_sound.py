@@ -196,14 +196,68 @@ def test_a_pair_that_refuses_our_rate_is_opened_at_its_own(card, sounds):
     assert card.opened[-1][2]["own_rates_hz"] == [48_000.0, 48_000.0]
 
 
-@pytest.mark.long
-def test_a_microphone_without_sound_gives_way_to_another_and_none_at_all_ends_the_talk(
-    card, sounds
-):
-    card.whims(silent=True, only=["Other Mic"])
+@pytest.mark.parametrize("side", ["Other Mic", "Speakers"])
+def test_one_of_two_streams_that_stops_in_mid_talk_is_noticed_alone(card, sounds, side):
+    card.whims(silent=[side], silent_after=100)
     sound, notices = sounds()
     sound.start()
-    wait_for(lambda: told(notices, "sound is back: Studio Mic and Speakers"), 60)
+    wait_for(lambda: told(notices, "the sound device has stopped: opening sound again"))
+    card.whims()
+    wait_for(lambda: told(notices, "sound is back"))
+    assert len(card.opened) == 2 and sound.problem() is None
+
+
+def test_devices_that_break_off_again_and_again_are_opened_otherwise(card, sounds):
+    card.whims(stops_after=20)
+    sound, _ = sounds()
+    sound.start()
+    wait_for(lambda: len(card.opened) > 3)
+    card.whims()
+    latencies = [plan["latency"] for *_, plan in card.opened]
+    assert latencies[:3] == ["low"] * 3 and latencies[3] == "high"
+    wait_for(lambda: sound.read(0.5) is not None)
+    assert sound.problem() is None
+
+
+def test_a_way_of_opening_that_crashes_is_passed_over_in_a_talk(card, sounds):
+    sound, notices = sounds()
+    sound.start()
+    card.whims(crashes=True)
+    os.kill(sound.process_id, signal.SIGKILL)
+    wait_for(lambda: len(card.opened) > 3)
+    card.whims()
+    wait_for(lambda: told(notices, "sound is back"))
+    ways = [(plan["latency"], plan["own_rates_hz"]) for *_, plan in card.opened]
+    own = ("high", [48_000.0, 48_000.0])
+    assert ways[:4] == [("low", None), ("low", None), ("high", None), own]
+    assert all(way == own for way in ways[4:])
+
+
+MAC = [
+    Device("Mac Mic", 0, 1, 0, 48_000.0, default_input=True, transport="built-in"),
+    Device("Mac Speakers", 1, 0, 2, 48_000.0, default_output=True, transport="built-in"),
+    Device("USB Mic", 2, 1, 0, 48_000.0, transport="usb"),
+]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("devices", "dead", "pair"),
+    [
+        ([MIC, SPEAKERS, OTHER], OTHER, "Studio Mic and Speakers"),
+        (MAC, MAC[0], "USB Mic and Mac Speakers"),
+    ],
+    ids=["two streams", "one stream"],
+)
+def test_a_microphone_without_sound_gives_way_to_another_and_none_at_all_ends_the_talk(
+    card, sounds, devices, dead, pair
+):
+    card.plug(devices)
+    card.whims(silent=[dead.name])
+    sound, notices = sounds()
+    sound.start()
+    wait_for(lambda: told(notices, f"sound is back: {pair}"), 60)
+    assert sound.read(5.0) is not None and sound.problem() is None
     card.whims(silent=True)
     sound.choose(None, None)
     wait_for(lambda: sound.problem() is not None, 120)

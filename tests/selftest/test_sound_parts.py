@@ -69,6 +69,19 @@ def test_a_device_that_refuses_or_never_calls_is_named(card, whims, why):
     assert "moshi devices" in found.fallback.advice
 
 
+@pytest.mark.parametrize(
+    ("dead", "what"), [(MIC, "the microphone's stream"), (SPEAKERS, "the loudspeaker's stream")]
+)
+def test_of_two_streams_the_one_that_never_calls_or_stops_is_named(card, dead, what):
+    card.plug([MIC, SPEAKERS])
+    card.whims(silent=[dead.name])
+    found = looked_at(Openings(times=1), card)
+    assert found.status == FAILED and found.why.endswith(f"{what} opens and is never called")
+    card.whims(silent=[dead.name], silent_after=25)
+    found = looked_at(Stream("two streams", split=True, seconds=30.0), card)
+    assert found.status == FAILED and found.why.endswith(f"{what} stopped calling")
+
+
 def test_the_rate_is_measured_and_a_wrong_one_told(card):
     card.whims(block_s=0.025)  # 480 samples in it: 19,200 Hz
     found = looked_at(Stream("two streams", split=True, seconds=1.0), card)

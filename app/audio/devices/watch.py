@@ -20,9 +20,12 @@ class DeviceWatch:
     """One for each opened stream; `tick` it every 0.1 s."""
 
     def __init__(self, now_s: float, wall_s: float) -> None:
-        self._opened_s = self._changed_s = self._now_s = now_s
+        self._opened_s = self._now_s = now_s
         self._wall_s = wall_s
-        self._counts: tuple[int, ...] | None = None
+        self._counts: tuple[int, ...] = ()
+        self._grew_s: list[float] = []  # when each count did
+        self._begun = False
+        self.silent: tuple[bool, ...] = ()  # which of them have stopped
         self._points: deque[tuple[float, int]] = deque(maxlen=BASE_TICKS + PAIRS)
 
     def tick(
@@ -42,18 +45,26 @@ class DeviceWatch:
         self._now_s, self._wall_s = now_s, wall_s
         if step_s > SLEEP_S or wall_step_s - step_s > SLEEP_S:
             return SLEPT
-        if self._counts is None or all(
-            new > old for new, old in zip(counts, self._counts, strict=True)
-        ):
-            self._changed_s = now_s if self._counts is not None else self._changed_s
-            self._counts = counts
-        begun = all(counts)
-        if now_s - self._changed_s > (SILENCE_S if begun else FIRST_CALLBACK_S):
+        if self._have_stopped(now_s, counts):
             return STOPPED
         if starved:
             self._points.clear()
             return None
         return self._rate_off(now_s, arrived)
+
+    def _have_stopped(self, now_s: float, counts: tuple[int, ...]) -> bool:
+        """Any of the streams. They are given time until each has begun."""
+        if not self._counts:
+            self._counts, self._grew_s = counts, [self._opened_s] * len(counts)
+        if not self._begun and all(counts):
+            self._begun, self._grew_s = True, [now_s] * len(counts)
+        for number, (new, old) in enumerate(zip(counts, self._counts, strict=True)):
+            if new > old:
+                self._grew_s[number] = now_s
+        self._counts = counts
+        limit_s = SILENCE_S if self._begun else FIRST_CALLBACK_S
+        self.silent = tuple(now_s - grew_s > limit_s for grew_s in self._grew_s)
+        return any(self.silent)
 
     def _rate_off(self, now_s: float, arrived: tuple[float, int]) -> str | None:
         if now_s - self._opened_s < SETTLE_S:
@@ -111,6 +122,7 @@ class FlagWatch:
 
     def reopened(self) -> None:
         self._points.clear()
+        self.hopeless = False
 
     def tick(self, now_s: float, calls: int, flagged: int, starved: bool = False) -> str | None:
         """Every 0.1 s: callbacks and flagged ones so far. FLAGGED once for each time, or None.

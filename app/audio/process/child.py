@@ -7,7 +7,7 @@ socket of JSON lines:
     <- {"ready": {"devices": [...]}}            once; {"ready": {"error": "..."}}: no sound here
     -> {"scan": {}}                             <- {"scan": {"devices": [...]}} or {"error": ...}
     -> {"open": {plan, "heard", "since_s"}}     <- {"open": {}} or {"error": ...}
-    <- {"gone": {}}                             a stream has ended by itself
+    <- {"gone": {"input": true, ...}}           a stream of that side has ended by itself
     <- {"failed": {"error": "..."}}             its last word
     <- {"settings": {...}}                      a Mac's devices or defaults, when they change
 
@@ -26,7 +26,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 from moshi_mlx.errors import AudioError
@@ -36,13 +35,13 @@ from ..devices.device import Device
 from ..stream import memory as m
 from ..stream.callbacks import Callbacks
 from ..stream.memory import SoundMemory, mapped
-from ..stream.portaudio import DeviceStream, StreamPlan, one_line, scan
+from ..stream.portaudio import DeviceStream, Ended, StreamPlan, one_line, scan
 from .gil_handover import short_handovers
 
 MEMORY, BELL, LINE = 3, 4, 5  # descriptors
 STROKE = struct.Struct("<qd")  # what the bell carries: samples ever heard, when
 Scan = Callable[[bool], list[Device]]
-OpenStream = Callable[[Callbacks, StreamPlan, Callable[[], None]], object]
+OpenStream = Callable[[Callbacks, StreamPlan, Ended], object]
 BEAT_EVERY_S = 0.025
 SETTINGS_EVERY_S = 1.0
 
@@ -98,13 +97,15 @@ class SoundChild:
     def _open(self, plan: dict[str, Any], heard: int, since_s: float | None) -> dict[str, Any]:
         self.callbacks.resume(heard, since_s)
         try:
-            ended = partial(self._tell, "gone", {})
-            self._stream = self._open_stream(self.callbacks, StreamPlan(**plan), ended)
+            self._stream = self._open_stream(self.callbacks, StreamPlan(**plan), self._ended)
         except AudioError as error:
             return {"error": str(error)}
         gc.collect()
         gc.freeze()
         return {}
+
+    def _ended(self, of_input: bool, of_output: bool) -> None:
+        self._tell("gone", {"input": of_input, "output": of_output})
 
     def _ring(self, heard: int, when_s: float) -> None:
         with contextlib.suppress(BlockingIOError):  # nobody has listened for minutes

@@ -11,6 +11,7 @@ import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from .resampler import Resampler
 # the device, from a wish in samples of the stream. A wish below every latency leaves one block.
 SHORT = 0.001 if sys.platform == "darwin" else "low"
 NO_LIBRARY = "PortAudio is missing: install it (Debian, Ubuntu: `apt install libportaudio2`)"
+Ended = Callable[[bool, bool], None]  # the input's stream, the output's
 
 
 @dataclass(frozen=True)
@@ -90,31 +92,31 @@ class DeviceStream:
     It ends with its process: PortAudio's own ways to stop have hung on every system.
     """
 
-    def __init__(self, callbacks: Callbacks, plan: StreamPlan, ended: Callable[[], None]) -> None:
-        """`ended` is called on a PortAudio thread when the device stops. Raises AudioError."""
+    def __init__(self, callbacks: Callbacks, plan: StreamPlan, ended: Ended) -> None:
+        """`ended` is called on a PortAudio thread when a device stops. Raises AudioError."""
         sd = portaudio()
         self._streams: list[Any] = []
-        common = {"dtype": "float32", "latency": plan.latency, "finished_callback": ended}
+        common = {"dtype": "float32", "latency": plan.latency}
         calls = Calls(callbacks, plan)
         sides = (calls.input | common, calls.output | common)
         try:
             if plan.split:
-                self._open(sd.OutputStream(callback=calls.render, **sides[1]))
+                self._open(sd.OutputStream, calls.render, sides[1], partial(ended, False, True))
                 if plan.input is not None:
-                    self._open(sd.InputStream(callback=calls.capture, **sides[0]))
+                    self._open(sd.InputStream, calls.capture, sides[0], partial(ended, True, False))
             else:
-                both = {
+                both = sides[0] | {
                     name: tuple(side[name] for side in sides) for name in ("device", "channels")
                 }
-                self._open(sd.Stream(callback=calls.exchange, **sides[0] | both))
+                self._open(sd.Stream, calls.exchange, both, partial(ended, True, True))
         except (sd.PortAudioError, ValueError) as error:
             for stream in self._streams:
                 stream.close(ignore_errors=True)
             raise AudioError(one_line(error)) from None
 
-    def _open(self, stream: Any) -> None:
-        self._streams.append(stream)
-        stream.start()
+    def _open(self, kind: Any, callback: Any, options: dict[str, Any], ended: Any) -> None:
+        self._streams.append(kind(callback=callback, finished_callback=ended, **options))
+        self._streams[-1].start()
 
 
 class Calls:

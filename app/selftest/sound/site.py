@@ -10,6 +10,7 @@ from ...audio.attempts import plans
 from ...audio.devices.choice import Pair, Wish, choose
 from ...audio.devices.lid import lid_closed
 from ...audio.process.process import COMMAND, SoundProcess, ready_devices
+from ...audio.stream.portaudio import StreamPlan
 
 OPEN_LIMIT_S = 60.0  # a dialog of the system may be open
 
@@ -38,8 +39,8 @@ class SoundSite:
         """What a talk would use. Raises AudioError."""
         return choose(process.devices, self.wish, lid_closed=self.lid_closed())
 
-    def open(self, process: SoundProcess, split: bool | None = None) -> None:
-        """Open the pair in the way that a talk tries first. Raises AudioError.
+    def open(self, process: SoundProcess, split: bool | None = None) -> StreamPlan:
+        """Open the pair in the way that a talk tries first; returns that. Raises AudioError.
 
         `split`: as two streams, or as one; None: as a talk would.
         """
@@ -51,3 +52,4 @@ class SoundSite:
             raise AudioError(f"opening takes longer than {OPEN_LIMIT_S:.0f} s")
         if "error" in answer:
             raise AudioError(answer["error"])
+        return plan

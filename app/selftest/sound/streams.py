@@ -11,6 +11,7 @@ from moshi_mlx.errors import AudioError
 
 from ...audio.process.process import SoundProcess
 from ...audio.stream import memory as m
+from ...audio.stream.portaudio import StreamPlan
 from ..part import Deviation, Fallback, Note, NotHereError
 from .devices import CHOOSE
 from .site import SoundSite
@@ -19,18 +20,28 @@ CALL_LIMIT_S = 3.0  # the first callback comes within, or never
 SLOWEST_OPENING_S, SLOWEST_END_S = 3.0, 0.5
 RATE_OFF, FLAGGED, ZEROS = 0.005, 0.02, 0.5  # shares that are still right
 LISTEN_S = 0.05
+STOPPED_S = 1.0  # without a callback
 HEAR = Fallback("another input, or let this one be heard: muted, lid closed, no permission?")
 
 
-def first_call_s(process: SoundProcess) -> float:
-    """Wait for the first callback; how long that took. Raises AudioError: it never comes."""
+def called(plan: StreamPlan) -> dict[int, str]:
+    """The counts of callbacks that grow when a pair is opened so, and what they are of."""
+    if plan.split:
+        return {m.CALLBACKS: "the microphone's stream", m.RENDERS: "the loudspeaker's stream"}
+    return {m.CALLBACKS: "the stream"}
+
+
+def first_call_s(process: SoundProcess, plan: StreamPlan) -> float:
+    """Wait for the first callback of each stream; how long that took. Raises AudioError: one never
+    comes."""
     start_s = time.monotonic()
-    while not process.memory.get(m.CALLBACKS):
-        if time.monotonic() - start_s > CALL_LIMIT_S or any(
-            said in ("gone", "failed") for said, _ in process.messages()
-        ):
-            raise AudioError("the stream opens and is never called")
-        time.sleep(0.001)
+    for count, what in called(plan).items():
+        while not process.memory.get(count):
+            if time.monotonic() - start_s > CALL_LIMIT_S or any(
+                said in ("gone", "failed") for said, _ in process.messages()
+            ):
+                raise AudioError(f"{what} opens and is never called")
+            time.sleep(0.001)
     return time.monotonic() - start_s
 
 
@@ -47,8 +58,7 @@ class Openings:
         for _ in range(self.times):
             with site.process() as process:
                 start_s = time.monotonic()
-                site.open(process)
-                first_call_s(process)
+                first_call_s(process, site.open(process))
                 called_s = time.monotonic()
                 process.kill()
                 openings.append(called_s - start_s)
@@ -76,9 +86,9 @@ class Stream:
         with site.process() as process:
             if site.pair(process).split and not self.split:
                 raise NotHereError("microphone and loudspeaker have clocks of their own")
-            site.open(process, self.split)
-            first_call_s(process)
-            written, when_s = self._strokes(process)
+            plan = site.open(process, self.split)
+            first_call_s(process, plan)
+            written, when_s = self._strokes(process, plan)
             get = process.memory.get
             calls, flags = get(m.CALLBACKS), get(m.INPUT_FLAGS) + get(m.OUTPUT_FLAGS)
         rate_hz, apart_s = np.polynomial.Polynomial.fit(when_s, written, 1), np.diff(when_s)
@@ -88,14 +98,20 @@ class Stream:
         times = f"{1000 * np.mean(apart_s):.1f} ms apart (sd {1000 * np.std(apart_s):.1f})"
         yield Note(f"{measured_hz:.1f} Hz, callbacks {times}, {flags} flags")
 
-    def _strokes(self, process: SoundProcess) -> tuple[list[int], list[float]]:
+    def _strokes(self, process: SoundProcess, plan: StreamPlan) -> tuple[list[int], list[float]]:
         """Samples written and when, of each time that the bell was heard. Raises AudioError."""
-        written, when_s = [], []
-        end_s = time.monotonic() + self.seconds
-        while time.monotonic() < end_s:
+        written, when_s, counts = [], [], dict.fromkeys(called(plan), 0)
+        now_s = time.monotonic()
+        end_s, grew_s = now_s + self.seconds, dict.fromkeys(counts, now_s)
+        while (now_s := time.monotonic()) < end_s:
             if process.listen(LISTEN_S):
                 written.append(process.ring.written)
                 when_s.append(process.ring.last_write_s)
+            for count, what in called(plan).items():
+                if process.memory.get(count) > counts[count]:
+                    counts[count], grew_s[count] = process.memory.get(count), now_s
+                elif now_s - grew_s[count] > STOPPED_S:
+                    raise AudioError(f"{what} stopped calling")
             if any(said in ("gone", "failed") for said, _ in process.messages()):
                 raise AudioError("the device went away")
         if len(written) < 3:
@@ -114,8 +130,7 @@ class MicrophoneHears:
     def check(self, site: SoundSite) -> Iterable[Deviation | Note]:
         heard = []
         with site.process() as process:
-            site.open(process)
-            first_call_s(process)
+            first_call_s(process, site.open(process))
             end_s = time.monotonic() + self.seconds
             while time.monotonic() < end_s:
                 process.listen(LISTEN_S)

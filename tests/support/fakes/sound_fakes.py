@@ -6,6 +6,7 @@ stream does that is opened from then on; `opened.jsonl` tells what was opened. S
 """
 
 import json
+import os
 import sys
 import threading
 import time
@@ -27,8 +28,9 @@ class Card:
         self._write("devices.json", [asdict(device) for device in devices])
 
     def whims(self, **whims):
-        """silent: never calls back; refuses: an error for it; blocks_s; stops_after: blocks;
-        takes_only_own_rates; zeros, flags, late: of each block; block_s: how long one takes; only:
+        """silent: names of devices that never call back (True: none does), silent_after: blocks;
+        refuses: an error for it; blocks_s; stops_after: blocks; takes_only_own_rates; crashes:
+        while it is opened; zeros, flags, late: of each block; block_s: how long one takes; only:
         the devices that are like that."""
         self._write("whims.json", whims)
 
@@ -85,7 +87,9 @@ def child(folder):
                 raise AudioError("Invalid sample rate")
             if "refuses" in whims:
                 raise AudioError(whims["refuses"])
-            self.run = (callbacks, plan, ended, whims)
+            if "crashes" in whims:
+                os._exit(1)
+            self.run, self.pair = (callbacks, plan, ended, whims), pair
             threading.Thread(target=self._run, daemon=True).start()
 
         def _run(self):
@@ -93,20 +97,30 @@ def child(folder):
             played = (folder / "played").open("ab", buffering=0)
             out, due_s, blocks = np.zeros(480, np.float32), time.monotonic(), 0
             lost, late = bool(whims.get("flags")), bool(whims.get("late"))
-            while not whims.get("silent") and blocks != whims.get("stops_after"):
+            while blocks != whims.get("stops_after"):
                 time.sleep(max(0.0, due_s - time.monotonic()))
-                mic = 0 * out if whims.get("zeros") else out + 1e-3
-                if plan.input is None:
+                hears, plays = self._called(blocks)
+                mic = out + 1e-3 if hears and not whims.get("zeros") else 0 * out
+                if plan.input is None and plays:
                     callbacks.render(out)
                     played.write(out.tobytes())
                 elif plan.split:
-                    callbacks.render(out, late)
-                    callbacks.capture(mic, lost)
-                else:
-                    callbacks.exchange(mic, out, lost, late)
+                    if plays:
+                        callbacks.render(out, late)
+                    if hears:
+                        callbacks.capture(mic, lost)
+                elif plays:  # macOS calls by the speaker's clock, whatever the microphone does
+                    callbacks.exchange(mic, out, lost or not hears, late)
                 due_s, blocks = due_s + whims.get("block_s", 0.02), blocks + 1
-            if blocks:
-                ended()
+            ended(True, True)
+
+        def _called(self, blocks):
+            """Which sides are called for this block."""
+            _, _, _, whims = self.run
+            silent = whims.get("silent", ())
+            if blocks < whims.get("silent_after", 0):
+                return True, True
+            return tuple(silent is not True and name not in silent for name in self.pair)
 
     main(scan, Stream)
 
