@@ -16,14 +16,23 @@ from ..audio.keep_awake import KeepAwake
 from ..events import Notice, Settings
 from ..options.adapters import adapters_from
 from ..options.mark import add_mark_options, index_from
-from ..options.model import add_model_options, add_sampling_options, engine_from, sampling_from
+from ..options.model import (
+    add_model_options,
+    add_sampling_options,
+    engine_from,
+    sampling_from,
+    source_from,
+)
 from ..options.persona import add_persona_options, persona_from
+from ..options.resume import add_resume_option, resumed
 from ..provenance.index_writer import IndexWriter
 from ..provenance.marking import UNMARKED
 from ..provenance.seal import seal
 from ..talk.engine import MakeEngine
+from ..talk.kept_talk import AskedModel, KeptTalk
 from ..talk.session import TalkSession
 from ..web.dropped import DroppedFiles
+from ..web.kept_talks import KeptTalks
 from ..web.line import Line
 from ..web.recordings import Recordings
 from ..web.security import Guard, is_loopback
@@ -35,6 +44,8 @@ if TYPE_CHECKING:
 
 PORT = 8998  # Kyutai's
 STOP_S = 0.5  # for the model's last step
+SAVE_S = 0.5  # for a talk that is being saved
+TALKS = Path("moshi-talks")  # where `moshi chat` saves them, too
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,20 @@ class Place:
     tls: "Tls | None"
     static: Path | None
     browse: bool
+
+
+@dataclass(frozen=True)
+class Hosted:
+    """What is talked with. source: how the model was asked for; save_to: where visitors save
+    talks, None for nowhere; kept: a saved talk that they may go on with; index: where landmarks
+    of Moshi's sound go."""
+
+    settings: Settings
+    make_engine: MakeEngine
+    source: AskedModel
+    save_to: Path | None = None
+    kept: KeptTalk | None = None
+    index: Path | None = None
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +104,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="a site whose pages may connect too; may be repeated",
     )
+    talks = parser.add_argument_group("saved talks")
+    add_resume_option(talks)
+    talks.add_argument(
+        "--save-to",
+        type=Path,
+        metavar="DIR",
+        help=f"where talks go that are saved on the page (default: {TALKS} where only this machine "
+        "may connect, else nowhere)",
+    )
     add_model_options(parser, several=True)
     add_persona_options(parser)
     add_sampling_options(parser)
@@ -88,12 +122,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 after Ctrl-C, 1 with one line on stderr. Raises MoshiError."""
     place = place_from(args)
-    who = persona_from(args) | {"adapter": adapters_from(args).chosen or None}
-    settings = Settings(**who, **sampling_from(args))
-    make_engine = engine_from(args)
+    wanted = wanted_from(args)
     with Signals(heed_nohup=True, interrupted=0) as signals:
-        host = Host(place, settings, make_engine, signals, index_from(args))
-        return asyncio.run(host.serve())
+        return asyncio.run(Host(place, wanted, signals).serve())
+
+
+def wanted_from(args: argparse.Namespace) -> Hosted:
+    """Raises MoshiError."""
+    kept = resumed(args)  # its model's options become args'
+    who = {} if kept else persona_from(args) | {"adapter": adapters_from(args).chosen or None}
+    here = is_loopback(args.host)
+    return Hosted(
+        Settings(**who, **sampling_from(args)),
+        engine_from(args, None if kept is None else kept.dtype),
+        source_from(args),
+        (TALKS if here else None) if args.save_to is None else args.save_to.expanduser(),
+        kept,
+        index_from(args),
+    )
 
 
 def place_from(args: argparse.Namespace) -> Place:
@@ -122,19 +168,12 @@ def certificates() -> Path:
 class Host:
     """One server's life, on one event loop."""
 
-    def __init__(
-        self,
-        place: Place,
-        settings: Settings,
-        make_engine: MakeEngine,
-        signals: Signals,
-        index: Path | None = None,
-    ) -> None:
-        """`index`: where landmarks of Moshi's sound go. Raises MoshiError for one of no use."""
-        self._place, self._settings = place, settings
-        self._session, self._signals = TalkSession(make_engine), signals
+    def __init__(self, place: Place, wanted: Hosted, signals: Signals) -> None:
+        """Raises MoshiError for an index of no use."""
+        self._place, self._wanted = place, wanted
+        self._session, self._signals = TalkSession(wanted.make_engine), signals
         self._stop = asyncio.Event()
-        self._index = None if index is None else IndexWriter(index, tell)
+        self._index = None if wanted.index is None else IndexWriter(wanted.index, tell)
         if self._index is not None:
             self._session.subscribe(self._index)
         self._awake = KeepAwake()
@@ -145,10 +184,13 @@ class Host:
         self._signals.call(lambda: loop.call_soon_threadsafe(self._stop.set))
         with Recordings(seal) as recordings:
             line = Line(self._session, recordings)
+            wanted = self._wanted
+            talks = KeptTalks(self._session, wanted.save_to, wanted.source, wanted.kept)
             try:
-                status = await self._open(line, recordings)
+                status = await self._open(line, recordings, talks)
             except OSError as error:
                 raise self._no_place(error) from None
+            await asyncio.to_thread(talks.close, SAVE_S)
             if not await asyncio.to_thread(self._session.stop, STOP_S):
                 recordings.remove()
                 leave(self._signals.status or status)  # a model that loads can't be interrupted
@@ -156,7 +198,7 @@ class Host:
             await asyncio.to_thread(self._index.close)
         return status
 
-    async def _open(self, line: Line, recordings: Recordings) -> int:
+    async def _open(self, line: Line, recordings: Recordings, talks: KeptTalks) -> int:
         place = self._place
         authority = None if place.tls is None else place.tls.authority
         server = WebServer(
@@ -164,9 +206,10 @@ class Host:
             place.guard,
             recordings,
             static=place.static,
-            settings=self._settings,
+            settings=self._wanted.settings,
             authority=authority,
             dropped=DroppedFiles(recordings.folder),
+            talks=talks,
         )
         tell = partial(print, file=sys.stderr, flush=True)
         context = None if place.tls is None else place.tls.context

@@ -21,8 +21,14 @@ GIVE_UP_S = 0.2  # a piece of a file takes no longer, on a disk that answers
 class TalkKeeper:
     """Of one chat. `tell` is called with a Notice once a talk is on disk, or why it isn't."""
 
-    def __init__(self, folder: Path, tell: Callable[[Notice], None]) -> None:
-        self.folder, self._tell = folder, tell
+    def __init__(
+        self,
+        folder: Path,
+        tell: Callable[[Notice], None],
+        suffix: Callable[[], str] = lambda: "",
+    ) -> None:
+        """suffix: of the next file's name."""
+        self.folder, self._tell, self._suffix = folder, tell, suffix
         self.kept: list[Path] = []
         self._busy, self._given_up = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -63,10 +69,11 @@ class TalkKeeper:
         """A name that isn't taken, in a folder that is there. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True)
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-        path, copy = self.folder / f"{stamp}_talk{number}{ENDING}", 1
+        name, copy = f"{stamp}_talk{number}{self._suffix()}", 1
+        path = self.folder / f"{name}{ENDING}"
         while path.exists():
             copy += 1
-            path = self.folder / f"{stamp}_talk{number}-{copy}{ENDING}"
+            path = self.folder / f"{name}-{copy}{ENDING}"
         return path
 
     def close(self, timeout_s: float) -> None:
@@ -77,6 +84,6 @@ class TalkKeeper:
             self._thread.join(GIVE_UP_S)
 
 
-def resume_line(path: Path) -> str:
+def resume_line(path: Path, command: str = "chat") -> str:
     """What goes on with it, as it is typed."""
-    return f"moshi chat --resume {shlex.quote(str(path))}"
+    return f"moshi {command} --resume {shlex.quote(str(path))}"

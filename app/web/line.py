@@ -170,7 +170,7 @@ class Line:
             self._on_failure(event.message)
         elif isinstance(event, Refused):
             if holder is not None:
-                holder.send_away(LeftError(event.message, CLOSE_REFUSED))
+                holder.send_away(LeftError(holder.refusal(event), CLOSE_REFUSED))
             self._release()
         elif isinstance(event, ConversationEnded | Stopped):
             self._on_end(event)

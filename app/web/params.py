@@ -34,6 +34,7 @@ NO_EFFECT: dict[str, float | None] = {  # None: any number, since the penalty be
 }
 SWITCHES = ("takeover", "record", "wait")
 WHO = ("persona", "voice", "adapter")
+RESUME = "resume"
 
 
 class RefusedError(MoshiError):
@@ -53,6 +54,7 @@ class ChatQuery:
     persona: str | None = None
     voice: str | None = None  # a name, looked up among the model's own
     adapter: str | None = None  # a name, looked up among those beside the model
+    resume: str = ""  # what a saved talk is called; "": a new one
 
 
 def parse(query: Mapping[str, str]) -> ChatQuery:
@@ -71,8 +73,12 @@ def parse(query: Mapping[str, str]) -> ChatQuery:
             refuse_effect(name, value)
         elif name in switches:
             switches[name] = switch(name, value)
-        elif name not in (*SEEDS, *WHO, "codec", "token"):
+        elif name not in (*SEEDS, *WHO, RESUME, "codec", "token"):
             raise RefusedError(f"unknown parameter {shown(name)}; known: {', '.join(known())}")
+    resume = query.get(RESUME, "")
+    held = [name for name in query if name in {*TEMPERATURES, *TOP_KS, *SEEDS, *WHO}]
+    if resume and held:
+        raise RefusedError(f"a talk goes on as it was held: leave {held[0]} out")
     persona, voice, adapter = (query.get(name) for name in WHO)
     if persona is not None and len(persona) > MAX_PERSONA:
         raise RefusedError(f"persona has {len(persona)} characters; {MAX_PERSONA} at the most")
@@ -83,12 +89,13 @@ def parse(query: Mapping[str, str]) -> ChatQuery:
         persona=persona,
         voice=voice or None,
         adapter=adapter or None,
+        resume=resume,
         **switches,
     )
 
 
 def known() -> list[str]:
-    names = [*TEMPERATURES, *TOP_KS, *SEEDS, *SWITCHES, *NO_EFFECT, *WHO, "codec"]
+    names = [*TEMPERATURES, *TOP_KS, *SEEDS, *SWITCHES, *NO_EFFECT, *WHO, RESUME, "codec"]
     return sorted(names)
 
 

@@ -18,6 +18,7 @@ from ..events import Settings
 from . import protocol
 from .door import Door
 from .dropped import DroppedFiles, RefusedFileError
+from .kept_talks import KeptTalks, going_on
 from .line import CLOSE_BUSY, CLOSE_FAILED, CLOSE_REFUSED, BusyError, Line
 from .params import RefusedError, parse
 from .recordings import FILES, Recordings
@@ -55,6 +56,7 @@ class WebServer:
     settings: Settings = field(default_factory=Settings)
     authority: bytes | None = None  # the certificate that phones may install, DER
     dropped: DroppedFiles | None = None  # None: no file is looked at
+    talks: KeptTalks | None = None  # None: none is saved, none goes on
     _page: dict[str, tuple[bytes, str]] = field(default_factory=dict)
     _door: Door | None = None
 
@@ -68,6 +70,7 @@ class WebServer:
         app.router.add_get("/api/chat", self._chat)
         app.router.add_get("/api/status", self._status)
         app.router.add_get("/api/recordings/{id}/{name}", self._recording)
+        app.router.add_get("/api/talks/{name}", self._talk)
         app.router.add_post("/api/trace", self._trace)
         app.router.add_get(AUTHORITY_PATH, self._authority)
         app.router.add_get("/{path:.*}", self._file if self.static else self._own_file)
@@ -208,6 +211,7 @@ class WebServer:
                 "busy": self.line.busy(),
                 "can_take_over": self.line.can_take_over(),
                 "waiting": self.line.waiting,
+                "talks": [] if self.talks is None else self.talks.offers,
             }
         )
 
@@ -225,6 +229,16 @@ class WebServer:
             "Cache-Control": "no-store",
         }
         return web.FileResponse(path, headers=headers)
+
+    async def _talk(self, request: web.Request) -> web.Response:
+        """Whether a saved talk is still there, and how long it is, for who knows its name."""
+        name, found = request.match_info["name"], None
+        if self.talks is not None:
+            found = await asyncio.to_thread(self.talks.find, name)
+        if found is None:
+            raise web.HTTPNotFound
+        told = {"name": name, "seconds": round(found.seconds)}
+        return web.json_response(told, headers={"Cache-Control": "no-store"})
 
     async def _trace(self, request: web.Request) -> web.Response:
         """Whether a sound file, the request's body, was made by moshi-local, and what shows it."""
@@ -271,8 +285,14 @@ class WebServer:
         query = parse(request.query)
         await self.line.ready.wait()
         status, model = lambda: self.line.session.status, self.line.model
-        visit = Visit(socket, query, self.settings, status, model)
-        return await self.line.hold(visit)
+        usual, save, talks = self.settings, None, self.talks
+        if talks is not None:
+            kept = await talks.asked(query)
+            usual = usual if kept is None else going_on(kept, usual)
+            save = talks.save if talks.saves else None
+        elif query.resume:
+            raise RefusedError("no talk is saved here; begin a new one")
+        return await self.line.hold(Visit(socket, query, usual, status, model, save))
 
     async def _shut(self, app: web.Application) -> None:
         self.line.send_all_away("the server stops")

@@ -22,6 +22,7 @@ from ..events import (
     FrameDone,
     Notice,
     Ready,
+    Refused,
     Settings,
     Status,
 )
@@ -56,10 +57,11 @@ class Visit:
         usual: Settings,
         status: Callable[[], Status],
         model: Ready | None = None,
+        save: "Callable[[Visit], None] | None" = None,
     ) -> None:
-        """`usual`: what holds where the query says nothing. Raises MoshiError without the codec,
-        RefusedError for a voice or an adapter that isn't there: a visitor names no file of this
-        machine."""
+        """`usual`: what holds where the query says nothing; `save`: called where the visitor wants
+        the talk saved. Raises MoshiError without the codec, RefusedError for a voice or an adapter
+        that isn't there: a visitor names no file of this machine."""
         self.query = query
         self.port = QueuePort(on_play=lambda pcm: None)  # replies come as FrameDone events
         self.codec = protocol.CODECS[query.codec]()
@@ -73,6 +75,7 @@ class Visit:
             raise RefusedError(f"the server has no adapter {shown(query.adapter)}")
         self.settings = replace(usual, seed=seed, **who, **query.sampling)  # type: ignore[arg-type]
         self._mark = "" if model is None else model.mark
+        self._save = save
         self.dropped_replies = 0
         self.recording: Recording | None = None
         self._socket, self._status = socket, status
@@ -131,6 +134,11 @@ class Visit:
         elif self.talks_ours and isinstance(event, Notice):
             self.notice(event)
 
+    def refusal(self, event: Refused) -> str:
+        """Why the session takes no such talk, without a place of this machine."""
+        path = self.settings.resume
+        return event.message if path is None else event.message.replace(str(path), path.name)
+
     def end_recording(self) -> None:
         """Finish its files, if there is one."""
         if self.recording is not None:
@@ -155,6 +163,8 @@ class Visit:
             "mark": self._mark,
             "sampling": event.settings.sampling(),
             "recording": self.recording.id if self.recording else "",
+            "saves": self._save is not None,
+            "resumed": event.settings.resume is not None,
         }
 
     def _queue_frame(self, frame: FrameDone) -> None:
@@ -230,7 +240,9 @@ class Visit:
                 self.port.push_input(samples[-2 * protocol.MAX_PCM_SAMPLES :])
         elif kind is Kind.PING and self.talks_ours and self._limit.answers(self._heard_s):
             self.tell(bytes([Kind.PING]) + payload[:16])
-        # handshake, text, control and metadata mean nothing here; unknown types are ignored
+        elif kind is Kind.METADATA and payload == protocol.SAVE and self._save and self.talks_ours:
+            self._save(self)
+        # handshake, text, control and other metadata mean nothing; unknown types are ignored
 
     def _complain(self, problem: ProtocolError) -> None:
         self._complaints += 1

@@ -72,6 +72,22 @@ def test_a_self_made_certificate(tmp_path, monkeypatch):
     assert list(tmp_path.rglob("self-made.pem"))
 
 
+@pytest.mark.parametrize(
+    ("given", "folder"),
+    [
+        ([], "moshi-talks"),
+        (["--host", "localhost"], "moshi-talks"),
+        (["--host", "0.0.0.0"], None),
+        (["--host", "192.168.1.2", "--save-to", "kept"], "kept"),
+    ],
+)
+def test_others_than_this_machine_save_talks_only_where_they_are_given_a_place(given, folder):
+    parser = argparse.ArgumentParser()
+    web.configure(parser)
+    wanted = web.wanted_from(parser.parse_args(["--model", "nano", *given]))
+    assert wanted.save_to == (None if folder is None else Path(folder))
+
+
 def test_a_port_in_use(capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -3,19 +3,21 @@
 import { explain, obstacle } from "./audio.js";
 import { Origin } from "./origin.js";
 import { CLOSE_FAILED } from "./protocol.js";
-import { FAILED, KEYLESS, LOST, MACHINE, MARKED, SILENCED, UNMARKED, sentence } from "./said.js";
+import { FAILED, KEYLESS, LOST, MACHINE, MARKED, RESUMED, SAVED, SILENCED, UNMARKED, sentence } from "./said.js";
 import { Settings } from "./settings.js";
 import { Stage } from "./stage.js";
 import { Talk } from "./talk.js";
+import { SavedTalks } from "./talks.js";
 import { Transcript, clock } from "./transcript.js";
 
 const $ = (id) => document.getElementById(id);
 const stage = new Stage($("voices"));
 const transcript = new Transcript($("transcript"));
 const settings = new Settings(changed);
+const talks = new SavedTalks();
 new Origin();
 const REFUSED = 1006; // as browsers say of a socket that never opened
-let talk = null, muted = false, begunMs = 0, shownMs = 0, recording = "";
+let talk = null, muted = false, saves = false, begunMs = 0, shownMs = 0, recording = "";
 
 const SAID = { idle: "Ready when you are", connecting: "Connecting", talking: "Moshi is listening" };
 const TALK_DOES = { idle: "Talk", connecting: "Hang up", waiting: "Stop waiting", talking: "Hang up" };
@@ -26,6 +28,8 @@ function show(state, said = SAID[state]) {
   $("talk").setAttribute("aria-label", TALK_DOES[state]);
   $("mute").disabled = $("hold").disabled = state !== "talking";
   $("clock").hidden = state !== "talking";
+  $("save").hidden = state !== "talking" || !saves;
+  $("resume").disabled = state !== "idle";
 }
 
 function warn(text) {
@@ -41,9 +45,9 @@ async function start(options = {}) {
   warn("");
   $("trust").hidden = true;
   show("connecting");
-  const mine = talk = new Talk({ waiting, started, word, level, heard, figures, notice: warn, silenced, ended });
+  const mine = talk = new Talk({ waiting, started, word, saved, level, heard, figures, notice: warn, silenced, ended });
   try {
-    await mine.start(settings.sound(), { ...settings.query(), wait: "1", ...options });
+    await mine.start(settings.sound(), { ...talks.query(settings.query()), wait: "1", ...options });
     settings.listDevices();
   } catch (error) {
     mine.hangUp();
@@ -67,6 +71,9 @@ function started(facts) {
   transcript.clear();
   $("welcome").hidden = true;
   transcript.note(`${MACHINE} ${facts.mark === "none" ? UNMARKED : ""}`);
+  if (facts.resumed) transcript.note(RESUMED);
+  $("resume").value = ""; // once
+  saves = facts.saves;
   $("downloads").hidden = true;
   recording = facts.recording;
   begunMs = performance.now();
@@ -80,6 +87,7 @@ function started(facts) {
 
 function ended(code, why) {
   const refused = !talk?.connected && code === REFUSED;
+  $("save").disabled = false;
   stage.stop();
   transcript.finish();
   talk = null;
@@ -128,6 +136,7 @@ function silenced(isSilent) {
 // What the model takes is known once it is loaded.
 function offerVoices(status) {
   settings.offer(status);
+  talks.offer(status.talks);
   model(status);
   if (status.state === "loading") setTimeout(() => ask().then((now) => now && offerVoices(now)), 2000);
 }
@@ -140,6 +149,20 @@ function model({ model, recipe, adapter, mark }) {
 }
 
 function word(piece, atS) { transcript.word(piece, atS); }
+
+function save() {
+  if (!talk?.save()) return;
+  $("save").disabled = true;
+  $("status").textContent = "Saving the talk";
+}
+
+function saved({ name, seconds, message }) {
+  $("save").disabled = false;
+  if (document.body.dataset.state === "talking") $("status").textContent = muted ? "You are muted" : SAID.talking;
+  if (!name) return warn(message);
+  talks.saved(name, seconds);
+  transcript.note(SAVED);
+}
 
 function heard(rms, atS) { transcript.heard(rms, atS); }
 
@@ -195,7 +218,8 @@ function changed(id) {
       () => { if (talk) $("mic-facts").textContent = talk.audio.facts(); }, (error) => warn(explain(error)));
 }
 
-for (const id of ["talk", "leave"]) $(id).addEventListener("click", () => (talk ? talk.hangUp() : start()));
+for (const id of ["talk", "leave"]) $(id).addEventListener("click", () => (talk ? talk.leave() : start()));
+$("save").addEventListener("click", save);
 $("mute").addEventListener("click", () => setMuted(!muted));
 $("take-over").addEventListener("click", () => {
   talk?.hangUp();
@@ -224,6 +248,7 @@ addEventListener("keydown", (event) => {
     if (!event.repeat) hold(true);
   } else if (event.key.toLowerCase() === "t" && !event.repeat) $("talk").click();
   else if (event.key.toLowerCase() === "m" && !event.repeat && !$("mute").disabled) $("mute").click();
+  else if (event.key.toLowerCase() === "s" && !event.repeat && !$("save").hidden) save();
 });
 addEventListener("keyup", (event) => {
   if (event.code === "Space" && $("hold").getAttribute("aria-pressed") === "true") hold(false);

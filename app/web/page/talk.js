@@ -3,13 +3,15 @@
 import { Audio } from "./audio.js";
 import { LatencyMeter } from "./meter.js";
 import * as wire from "./protocol.js";
+import { UNANSWERED } from "./said.js";
 
 const FRAME_S = 0.08, BLOCK_S = 0.02, PING_EVERY_MS = 1000;
+const SAVE_MS = 60000; // the longest that a disk may take
 const MOST_UNSENT_BYTES = 48000; // a second of sound: older is useless to the model
 
 export class Talk {
   constructor(on) {
-    this.on = on; // {waiting, started, word, level, heard, figures, notice, silenced, ended}
+    this.on = on; // {waiting, started, word, saved, level, heard, figures, notice, silenced, ended}
     this.audio = new Audio();
     this.meter = new LatencyMeter();
     this.figures = { underruns: 0, skippedMs: 0, bufferMs: 0, unsent: 0 };
@@ -60,9 +62,28 @@ export class Talk {
     } else if (data.type === "status") {
       this.figures.stepMs = data.step_ms_p50;
       this.figures.droppedFrames = data.dropped_frames;
+    } else if (data.type === "saved" || data.type === "not-saved") {
+      clearTimeout(this.saving);
+      this.saving = null;
+      this.on.saved(data);
+      if (this.leaving) this.hangUp();
     } else if (data.type === "notice") {
       this.on.notice(data.message);
     }
+  }
+
+  // The talk as it is now; false where it is being saved already. Who hangs up meanwhile is told first what it is called.
+  save() {
+    if (!this.ready || this.saving || this.socket.readyState !== WebSocket.OPEN) return false;
+    this.saving = setTimeout(() => this.tell({ type: "not-saved", message: UNANSWERED }), SAVE_MS);
+    this.socket.send(wire.SAVE);
+    return true;
+  }
+
+  // After what is being saved.
+  leave() {
+    if (!this.saving) return this.hangUp();
+    this.leaving = true;
   }
 
   ping() {
@@ -99,6 +120,7 @@ export class Talk {
     if (this.over) return;
     this.over = true;
     clearInterval(this.pings);
+    clearTimeout(this.saving);
     if (this.socket) {
       this.socket.onopen = this.socket.onclose = this.socket.onmessage = null;
       this.socket.close();

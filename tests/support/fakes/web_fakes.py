@@ -12,7 +12,7 @@ import aiohttp
 import numpy as np
 
 from app.events import Settings
-from app.talk.engine import EngineReply
+from app.talk.engine import EngineReply, MakeEngine
 from app.talk.session import TalkSession
 from app.web.dropped import DroppedFiles
 from app.web.line import Line
@@ -116,10 +116,12 @@ async def running(
     tls: ssl.SSLContext | None = None,
     recordings: Recordings | None = None,
     record_s: float = 5.0,
+    make_engine: MakeEngine | None = None,
     **dropped,
 ) -> AsyncIterator[Running]:
+    """`make_engine`: of a model that isn't `engine`, made on the session's thread."""
     engine = engine or FakeEngine()
-    session = TalkSession(lambda: engine)
+    session = TalkSession(make_engine or (lambda: engine))
     recordings = recordings or Recordings()
     line = Line(session, recordings, record_s)
     files = DroppedFiles(recordings.folder, **dropped)

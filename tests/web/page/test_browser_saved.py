@@ -1,0 +1,106 @@
+"""A talk saved on the page, and gone on with after the page was loaded again."""
+
+import pytest
+
+import moshi_mlx
+from app.events import Settings
+from app.talk.kept_talk import AskedModel, note_of
+from moshi_mlx.hub import NANO
+from tests.support.processes import browser
+from tests.support.processes.browser import OUT, PATIENCE_MS
+from tests.support.processes.web_process import moshi_web
+
+pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
+
+QUESTION = NANO / "samples" / "four_plus_three.wav"
+
+
+def talking(page) -> None:
+    page.wait_for_selector("body[data-state=talking]", timeout=PATIENCE_MS)
+
+
+def idle(page) -> None:
+    page.wait_for_selector("body[data-state=idle]", timeout=PATIENCE_MS)
+
+
+def said(page, words: str) -> None:
+    page.locator("#transcript .turn", has_text=words).first.wait_for(timeout=PATIENCE_MS)
+
+
+def chosen(page) -> str:
+    return page.locator("#resume option:checked").text_content()
+
+
+@pytest.mark.timeout(400)
+def test_key_s_saves_the_talk_and_the_page_goes_on_with_it(tmp_path) -> None:
+    OUT.mkdir(parents=True, exist_ok=True)
+    wav = browser.microphone_wav(tmp_path / "mic.wav", QUESTION, 1.0, 8.0)
+    with (
+        moshi_web("--save-to", str(tmp_path / "talks")) as server,
+        browser.chromium(*browser.speaking(wav)) as chromium,
+    ):
+        page, asked = chromium.new_page(viewport=browser.DESKTOP, reduced_motion="reduce"), []
+        page.on("websocket", lambda socket: asked.append(socket.url))
+        page.goto(server.url)
+        assert page.locator("#save").is_hidden() and page.locator("#talks").is_hidden()
+        page.keyboard.press("t")
+        talking(page)
+        said(page, "You are talking with a machine")
+        page.keyboard.press("s")
+        said(page, "The talk is saved up to here")
+        page.screenshot(path=OUT / "desktop-saved.png")
+        page.set_viewport_size(browser.PHONE)
+        page.screenshot(path=OUT / "phone-saved.png")
+        page.get_by_role("button", name="Save the talk").click()
+        page.keyboard.press("t")  # who hangs up at once has it all the same
+        idle(page)
+        assert page.locator("#save").is_hidden()
+        files = list((tmp_path / "talks").iterdir())
+        assert len(files) == 2 and {file.stat().st_mode & 0o777 for file in files} == {0o600}
+        page.reload()
+        page.locator("#resume option").nth(2).wait_for(state="attached", timeout=PATIENCE_MS)
+        assert chosen(page) == "A new one"
+        page.screenshot(path=OUT / "phone-saved-talks.png")
+        page.select_option("#resume", index=1)
+        name = page.input_value("#resume")
+        assert name in {file.name for file in files}
+        page.keyboard.press("Escape")
+        page.locator("#talk").click()
+        talking(page)
+        said(page, "This goes on with a saved talk")
+        assert f"resume={name}" in asked[-1] and "temperature" not in asked[-1]
+        page.keyboard.press("t")
+        idle(page)
+        assert chosen(page) == "A new one"
+        for file in files:
+            file.unlink()
+        page.reload()  # those that are gone aren't offered
+        page.wait_for_selector("#model", state="visible", timeout=PATIENCE_MS)
+        page.wait_for_timeout(500)
+        assert page.locator("#talks").is_hidden()
+
+
+@pytest.mark.timeout(400)
+def test_the_talk_that_the_server_resumes_is_chosen_once(tmp_path) -> None:
+    with moshi_mlx.load("nano").session(seed=3) as session:
+        session.snapshot().save(tmp_path / "x", note_of(AskedModel("nano"), Settings(seed=3)))
+    path = (tmp_path / "x").rename(tmp_path / "2026-11-30_14-03-46_talk1.talk.safetensors")
+    wav = browser.microphone_wav(tmp_path / "mic.wav", QUESTION, 1.0, 8.0)
+    with (
+        moshi_web("--resume", str(path), "--save-to", str(tmp_path / "talks")) as server,
+        browser.chromium(*browser.speaking(wav)) as chromium,
+    ):
+        page, asked = chromium.new_page(reduced_motion="reduce"), []
+        page.on("websocket", lambda socket: asked.append(socket.url))
+        page.goto(server.url)
+        page.wait_for_selector("#talks", state="visible", timeout=PATIENCE_MS)
+        assert chosen(page) == "2026-11-30_14-03-46, 0:00"
+        page.keyboard.press("t")
+        talking(page)
+        said(page, "This goes on with a saved talk")
+        assert page.locator("#seed").text_content() == "3"
+        page.keyboard.press("t")
+        idle(page)
+        page.keyboard.press("t")
+        talking(page)
+        assert "resume" in asked[0] and "resume" not in asked[1]
