@@ -4,9 +4,6 @@ A thread of its own finds landmarks and writes them, some seconds later. An inde
 the indexing with one notice, never the talk.
 """
 
-import contextlib
-import queue
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,11 +18,10 @@ from moshi_mlx.provenance.landmarks import (
     landmarks,
 )
 
+from ..event_queue import EventQueue
 from ..events import ConversationEnded, ConversationStarted, Event, FrameDone, Notice, Stopped
 from .index import Index
 
-QUEUE_FRAMES = 375  # 30 s
-FINISH_S = 0.5  # how soon the end is seen when the queue was full
 BLOCK_HOPS = 10 * BLOCK_TICKS  # 5 s: how often landmarks are sought
 # Before a block, so that pairs across its start are found and its peaks have their neighbours. Both
 # are whole blocks of landmarks, whose strongest peaks are then the same as in one go.
@@ -42,27 +38,20 @@ class IndexWriter:
         """Raises MoshiError for an index that can't be used."""
         Index(path).close()  # told now, not in the middle of a talk
         self._path, self._on_notice = path, on_notice
-        self._queue: queue.Queue[Event] = queue.Queue(QUEUE_FRAMES)
-        self._finished = threading.Event()
         self._talk: _Talk | None = None
         self.failure: str | None = None
-        self._thread = threading.Thread(target=self._run, name="moshi-index", daemon=True)
-        self._thread.start()
+        self._events = EventQueue(self._run, "moshi-index")
+        self._events.start()
 
     def __call__(self, event: Event) -> None:
         """Any thread; never waits."""
-        if self.failure is None:
-            try:
-                self._queue.put_nowait(event)
-            except queue.Full:
-                self._fail(f"the disk of {self._path} does not answer")
+        if self.failure is None and not self._events.put(event):
+            self._fail(f"the disk of {self._path} does not answer")
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Write what is queued, and wait for that."""
-        self._finished.set()
-        with contextlib.suppress(queue.Full):
-            self._queue.put_nowait(Stopped())
-        self._thread.join(timeout_s)
+        self._events.finish()
+        self._events.join(timeout_s)
 
     def _fail(self, why: str) -> None:
         self.failure = why
@@ -71,19 +60,11 @@ class IndexWriter:
     def _run(self) -> None:
         try:
             with Index(self._path) as index:
-                while not isinstance(event := self._next(), Stopped):
+                while not isinstance(event := self._events.next(), Stopped):
                     self._take(index, event)
                 self._end()
         except MoshiError as error:
             self._fail(str(error))
-
-    def _next(self) -> Event:
-        while True:
-            try:
-                return self._queue.get(timeout=FINISH_S)
-            except queue.Empty:
-                if self._finished.is_set():
-                    return Stopped()
 
     def _take(self, index: Index, event: Event) -> None:
         if isinstance(event, ConversationStarted):

@@ -1,0 +1,24 @@
+"""A transcript's file on disk: whole lines, at once."""
+
+from pathlib import Path
+
+
+class TextFile:
+    """Whole lines, written to the system at once; a write that fails leaves no half line."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 (lives as long as the talk)
+        self._bytes = 0
+
+    def write(self, text: str) -> None:
+        data = text.encode()
+        try:
+            if self._file.write(data) != len(data):
+                raise OSError(28, "No space left on device")
+        except OSError:
+            self._file.truncate(self._bytes)
+            raise
+        self._bytes += len(data)
+
+    def close(self) -> None:
+        self._file.close()
