@@ -18,8 +18,8 @@ from moshi_mlx.provenance.landmarks import (
     landmarks,
 )
 
-from ..event_queue import EventQueue
 from ..events import ConversationEnded, ConversationStarted, Event, FrameDone, Notice, Stopped
+from ..events.queue import EventQueue
 from .index import Index
 
 BLOCK_HOPS = 10 * BLOCK_TICKS  # 5 s: how often landmarks are sought

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from moshi_mlx.errors import AudioError
 
-from ..event_queue import EventQueue
 from ..events import (
     ConversationEnded,
     ConversationStarted,
@@ -24,6 +23,7 @@ from ..events import (
     Stopped,
     UserWord,
 )
+from ..events.queue import EventQueue
 from ..provenance.origin import Origin
 from ..provenance.seal import BYTES_PER_S, Seal
 from .flac import to_flac

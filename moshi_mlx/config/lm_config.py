@@ -167,6 +167,8 @@ class LmConfig:
         """
         if self.model_type == "personaplex":
             return self.dep_q == self.n_q > 1
+        if self.model_type == "tts":  # hears nobody, whatever its delays
+            return False
         half = self.n_q // 2
         own, others = self.delays[1 : 1 + half], self.delays[1 + half :]
         return self.dep_q == self.n_q > 1 and own == others and len(set(own)) > 1

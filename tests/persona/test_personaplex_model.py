@@ -85,10 +85,11 @@ def test_the_published_config_without_sizes_is_the_7b(tmp_path):
     assert config.depth is not None and config.depth.file_weight_sets == 16
 
 
-def test_a_speaker_alone_keeps_all_slices():
+@pytest.mark.parametrize("delays", [[0, 0] + [2] * 15, [0, *([0] + [1] * 7) * 2]])
+def test_a_speaker_alone_keeps_all_slices(delays):
     """Text to speech of 16 codebooks has as many slices, and nobody to listen to."""
     raw = json.loads((GOLDEN / "config.full.json").read_text())
-    alone = parse_config(raw | {"delays": [0, 0] + [2] * 15, "model_type": "tts"})
+    alone = parse_config(raw | {"delays": delays, "model_type": "tts"})
     assert (alone.dep_q, alone.user_q) == (16, 0)
 
 

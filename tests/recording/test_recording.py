@@ -133,9 +133,10 @@ recorder = Recorder({folder!r})
 recorder(ConversationStarted(1, 1, Settings()))
 for index in range(50):
     recorder(frame(index))
-while not recorder._queue.empty():
+while not recorder.takes:
     time.sleep(0.01)
-time.sleep(0.05)
+while (recorder.takes[0] / "timings.jsonl").read_bytes().count(b"\\n") < 50:  # of a frame the last
+    time.sleep(0.01)
 os.kill(os.getpid(), 9)
 """
 

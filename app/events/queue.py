@@ -5,7 +5,7 @@ import queue
 import threading
 from collections.abc import Callable
 
-from .events import Event, Stopped
+from . import Event, Stopped
 
 QUEUE_FRAMES = 375  # 30 s; a disk that hangs for longer ends the writing, never the talk
 FINISH_S = 0.5  # how soon the end is seen when the queue was full
