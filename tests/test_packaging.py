@@ -36,7 +36,8 @@ def wheel(tmp_path_factory) -> Path:
         shutil.copy(ROOT / name, copy)
     pip = [sys.executable, "-m", "pip", "wheel", "-q", "--disable-pip-version-check"]
     options = ["--no-deps", "--no-build-isolation", "--no-index", "-w", str(folder)]
-    subprocess.run([*pip, *options, str(copy)], check=True, timeout=200)
+    with (folder / "log").open("w") as log:
+        subprocess.run([*pip, *options, str(copy)], check=True, timeout=200, stdout=log, stderr=log)
     (built,) = folder.glob("*.whl")
     return built
 
@@ -70,6 +71,11 @@ class Clean:
 @pytest.fixture(scope="module")
 def clean(wheel: Path, tmp_path_factory) -> Clean:
     return Clean(tmp_path_factory.mktemp("clean") / "venv", wheel)
+
+
+def test_building_warns_of_no_folder(wheel: Path) -> None:
+    """A page of warnings was the first thing that `make setup` said."""
+    assert "absent from" not in (wheel.parent / "log").read_text()
 
 
 def test_the_wheel_installs_one_name_and_holds_all_data(wheel: Path) -> None:

@@ -1,11 +1,14 @@
 """Print a script that completes commands, options and files in a shell.
 
-moshi completion bash >> ~/.bash_completion
-moshi completion zsh > "${fpath[1]}/_moshi"
-moshi completion fish > ~/.config/fish/completions/moshi.fish
+zsh:   mkdir -p ~/.zfunc && moshi completion zsh > ~/.zfunc/_moshi
+       and in ~/.zshrc: fpath=(~/.zfunc $fpath); autoload -Uz compinit && compinit
+bash:  moshi completion bash > ~/.moshi.bash
+       and in ~/.bashrc: source ~/.moshi.bash
+fish:  moshi completion fish > ~/.config/fish/completions/moshi.fish
 """
 
 import argparse
+import re
 from pathlib import Path
 
 from ..options.model import KYUTAIS_VOICES
@@ -17,6 +20,14 @@ PERSONA_VOICES = [f"NAT{sex}{n}" for sex in "FM" for n in range(4)]
 PERSONA_VOICES += [f"VAR{sex}{n}" for sex in "FM" for n in range(5)]
 BASH_FOLDERS = "_shtab_moshi_quantize_pos_0_COMPGEN=_shtab_compgen_dirs"
 ZSH_COMMANDS = "_describe 'moshi quantize commands' _commands"
+# In zsh a command or a folder comes first, then what that command takes, or a target. Without
+# positional arguments in this list shtab's script adds those two, as it does elsewhere.
+ZSH_OPTIONS = re.compile(r'(_shtab_moshi_quantize_options=\(\n.*?)((  ":[^\n]*\n){2})\)', re.S)
+ZSH_REPORT = "        report) _arguments -C -s $_shtab_moshi_quantize_report_options ;;\n"
+ZSH_TARGET = (
+    "        *) _arguments -C -s ${_shtab_moshi_quantize_options[1,-3]}"
+    " ':the folder to make:_files -/' ;;\n"
+)
 # `moshi say --voice`: what the model has that the line names, or the usual one
 SAY_VOICES = "_moshi_say_voices"
 BASH_SAY_VOICES = """\
@@ -39,7 +50,8 @@ _moshi_say_voices() {
   _files
 }
 """
-FILES = ("FILE", "TOML", "WAV", "PATH")
+FILES = {"FILE", "TOML", "WAV", "PATH", "PAGE", "MODEL", "A", "B"}  # as usage lines name them
+FILES_BY_NAME = ("files", "model", "source")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -68,9 +80,12 @@ def preamble(shell: str) -> str:
 
 def with_folders(script: str, shell: str) -> str:
     """`moshi quantize` takes a folder where its commands stand; shtab knows either one alone."""
+    if shell == "bash":
+        return f"{script}\n{BASH_FOLDERS}"
     if shell == "zsh":
-        return script.replace(ZSH_COMMANDS, f"{ZSH_COMMANDS}\n  _files -/")
-    return f"{script}\n{BASH_FOLDERS}" if shell == "bash" else script
+        script = script.replace(ZSH_COMMANDS, f"{ZSH_COMMANDS}\n  _files -/")
+        script = ZSH_OPTIONS.sub(r"\1)", script).replace(ZSH_REPORT, ZSH_REPORT + ZSH_TARGET)
+    return script
 
 
 def whole_parser() -> argparse.ArgumentParser:
@@ -92,6 +107,7 @@ def mark_files(parser: argparse.ArgumentParser) -> None:
     """Which arguments are paths: shtab asks each for an attribute `complete`."""
     import shtab
 
+    is_show = parser.prog.endswith(" models show")  # a folder too; the others name repositories
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for inner in action.choices.values():
@@ -104,7 +120,8 @@ def mark_files(parser: argparse.ArgumentParser) -> None:
             action.complete = {"bash": SAY_VOICES, "zsh": SAY_VOICES}  # type: ignore[attr-defined]
             continue
         metavar = action.metavar if isinstance(action.metavar, str) else ""
+        named = set(re.split(r"\W+", metavar)) if metavar != "A,B" else set()
         if metavar in FOLDERS:
             action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
-        elif action.type is Path or metavar.endswith(FILES) or action.dest in ("files", "model"):
+        elif action.type is Path or named & FILES or action.dest in FILES_BY_NAME or is_show:
             action.complete = shtab.FILE  # type: ignore[attr-defined]

@@ -1,6 +1,7 @@
 """Completion as a shell does it: bash itself is asked what it would offer."""
 
-import re
+import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,23 @@ COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); COMP_LINE="{line}
 COMP_POINT=${{#COMP_LINE}}
 _shtab_moshi
 printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+# Every match that a completion finds is written down, shown or not.
+ZSH_SETUP = """
+fpath=({folder} $fpath)
+autoload -U compinit
+compinit -u -d {folder}/dump
+compadd() {{
+  if [[ ${{@[1,(i)(-|--)]}} != *-(O|A|D)\\ * ]]; then
+    typeset -a hits
+    builtin compadd -A hits "$@"
+    print -l -- $hits >> {folder}/hits
+  fi
+  builtin compadd "$@"
+}}
+cd {folder}/here
+PS1="READY> "
 """
 
 
@@ -68,13 +86,6 @@ def test_bash_offers_the_voices_of_the_model_that_is_named(script):
     assert "README.md" in offered(script, "moshi say hi --model no/model --voice REA")
 
 
-def test_zsh_offers_folders_beside_the_commands_of_quantize(capsys):
-    assert cli.main(["completion", "zsh"]) == 0
-    script = capsys.readouterr().out
-    (function,) = re.findall(r"_shtab_moshi_quantize_commands\(\) \{(.*?)\n\}", script, re.S)
-    assert "report:" in function and "push:" in function and "_files -/" in function
-
-
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh isn't installed")
 def test_zsh_loads_the_script(tmp_path, capsys):
     cli.main(["completion", "zsh"])
@@ -83,6 +94,53 @@ def test_zsh_loads_the_script(tmp_path, capsys):
     ask = f"{load}; print $_comps[moshi]"
     done = subprocess.run(["zsh", "-fc", ask], capture_output=True, text=True, check=True)
     assert done.stdout == "_moshi\n" and not done.stderr
+
+
+def read_until(terminal: int, end: bytes) -> None:
+    said = b""
+    while end not in said:
+        said += os.read(terminal, 65536)
+
+
+def zsh_offers(folder: Path, line: str) -> set[str]:
+    """What a zsh at a terminal has to offer once Tab is pressed behind `line`."""
+    (folder / ".zshrc").write_text(ZSH_SETUP.format(folder=folder))
+    ours, theirs = pty.openpty()
+    terminal = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "start_new_session": True}
+    environment = {**os.environ, "ZDOTDIR": str(folder), "TERM": "xterm"}
+    with subprocess.Popen(["zsh", "-d"], env=environment, **terminal) as zsh:
+        os.close(theirs)
+        read_until(ours, b"READY> ")
+        os.write(ours, f"{line}\t\x15print DO''NE\r".encode())  # Ctrl-U: the line is not run
+        read_until(ours, b"DONE\r\n")
+        zsh.kill()
+    os.close(ours)
+    hits = folder / "hits"
+    return set(hits.read_text().split()) if hits.exists() else set()
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh isn't installed")
+@pytest.mark.parametrize(
+    ("line", "offered", "not_offered"),
+    [
+        ("moshi ", {"chat", "selftest", "quantize"}, {"report"}),
+        ("moshi quantize ", {"report", "push", "a-model"}, set()),
+        ("moshi quantize a-model ", {"a-model"}, {"report"}),
+        ("moshi quantize a-model --", {"--calibrate", "--recipe"}, {"--audio"}),
+        ("moshi quantize report --", {"--audio", "--html"}, {"--calibrate"}),
+        ("moshi quantize report a-model ", {"a-model"}, {"report"}),
+        ("moshi quantize push --", {"--dry-run", "--private"}, {"--calibrate"}),
+        ("moshi models rm --", {"--yes"}, {"--calibrate"}),
+        ("moshi models show ", {"a-model"}, set()),
+        ("moshi chat --lora ", {"a-model"}, set()),
+    ],
+)
+def test_zsh_offers_what_the_command_takes(line, offered, not_offered, tmp_path, capsys):
+    cli.main(["completion", "zsh"])
+    (tmp_path / "_moshi").write_text(capsys.readouterr().out)
+    (tmp_path / "here" / "a-model").mkdir(parents=True)
+    found = zsh_offers(tmp_path, line)
+    assert offered <= found and not found & not_offered
 
 
 @pytest.mark.parametrize(("shell", "holds"), [("bash", "complete "), ("zsh", "#compdef moshi"),
