@@ -47,11 +47,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--random-weights",
         metavar="SHAPE",
         help="a model's name (moshi-7b, stt-1b, tts-1.6b, hibiki-1b, nano ...) or a config.json "
-        f"(default {DEFAULT_SHAPE}; the real nano where there is no GPU)",
+        f"(default: {DEFAULT_SHAPE}; the real nano where there is no GPU)",
     )
-    what.add_argument("--recipe", help=f"q3 q4 q5 q6 q8 mxfp4 ... bf16 (default {DEFAULT_RECIPE})")
+    what.add_argument("--recipe", help=f"q3 q4 q5 q6 q8 mxfp4 ... bf16 (default: {DEFAULT_RECIPE})")
     what.add_argument("--recipes", metavar="A,B", help="several in one run: q4,q6,q8,bf16")
-    what.add_argument("--frames", type=int, help=f"how many (default {DEFAULT_FRAMES})")
+    what.add_argument("--frames", type=int, help=f"how many (default: {DEFAULT_FRAMES})")
     what.add_argument(
         "--minutes", type=float, help="instead: talk that long at its own pace, for the heat"
     )

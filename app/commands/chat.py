@@ -49,7 +49,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     talk = parser.add_argument_group("talk")
     talk.add_argument("--plain", action="store_true", help="text only, no screen")
     add_device_options(talk)
-    talk.add_argument("--echo", choices=MODES, default="auto", help="who takes Moshi's echo out")
+    talk.add_argument(
+        "--echo", choices=MODES, default="auto", help="who takes Moshi's echo out (default: auto)"
+    )
     talk.add_argument(
         "--no-greeting", action="store_true", help="Moshi waits until you speak (30 s at most)"
     )
@@ -80,7 +82,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--tail",
         type=float,
         metavar="SECONDS",
-        help=f"silence after the virtual input (default {TAIL_SECONDS:g})",
+        help=f"silence after the virtual input (default: {TAIL_SECONDS:g})",
     )
 
 

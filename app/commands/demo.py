@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=ChatOptions.folder,
         metavar="DIR",
-        help=f"where the recording goes (default {ChatOptions.folder}, as in a chat)",
+        help=f"where the recording goes (default: {ChatOptions.folder}, as in a chat)",
     )
     parser.add_argument("--silent", action="store_true", help="play nothing through the speaker")
     parser.add_argument(

@@ -28,7 +28,7 @@ def add_device_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup
         type=int,
         default=1,
         metavar="N",
-        help="which of the input's channels the microphone is on (default 1)",
+        help="which of the input's channels the microphone is on (default: 1)",
     )
 
 
@@ -40,7 +40,7 @@ def add_microphone_options(parser: argparse.ArgumentParser | argparse._ArgumentG
         type=int,
         default=1,
         metavar="N",
-        help="which of its channels",
+        help="which of its channels (default: 1)",
     )
     parser.add_argument(
         "--virtual-input", type=Path, metavar="FILE", help="a recording in place of a microphone"

@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=ANSWER_TAIL_S,
         metavar="SECONDS",
-        help=f"silence added after the recording, room for the answer (default {ANSWER_TAIL_S:g})",
+        help=f"silence added after the recording, room for the answer (default: {ANSWER_TAIL_S:g})",
     )
     add_force_option(parser)
     add_json_option(parser)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..machine.cache import CachedModel
 
 LICENCE_UNKNOWN = "not known here"
+OURS = "mit"  # of nano, as of all that is in the package
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +63,7 @@ def listed(as_json: bool) -> int:
     if as_json:
         print(json.dumps([row_of(model) for model in models]))
         return 0
-    rows = [("nano", "bf16", size_of(NANO), "in the package", "")]
+    rows = [("nano", "bf16", size_of(NANO), "in the package", OURS)]
     rows += [
         (m.name, m.recipe or "?", m.num_bytes, m.state, in_words(m.licence or LICENCE_UNKNOWN))
         for m in models
@@ -108,7 +109,7 @@ def show(name: str, as_json: bool) -> int:
         "folder": str(folder),
         "recipe": name_of(folder),
         "bytes": size_of(folder) if cached is None else cached.num_bytes,
-        "licence": cached.licence or None if cached else None,
+        "licence": OURS if folder == NANO else (cached and cached.licence) or None,
         **shape_of(folder),
         "keeps_up": forecast.answer,
         "notes": list(forecast.lines),

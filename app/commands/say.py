@@ -93,7 +93,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Number(-SLOWER_MAX, SLOWER_MAX),
         default=0.0,
         metavar="BONUS",
-        help="-2 to 2 (default %(default)g)",
+        help="-2 to 2 (default: %(default)g)",
     )
     add_force_option(parser)
     add_mark_options(parser)

@@ -17,17 +17,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", nargs="?", help='the text to continue ("-": from stdin)')
     parser.add_argument("--prompt", metavar="TEXT", help="the same, as an option")
     parser.add_argument(
-        "--max-tokens", type=Number(1, whole=True), default=200, help="default: %(default)s"
+        "--max-tokens",
+        type=Number(1, whole=True),
+        default=200,
+        help="how many pieces of text (default: %(default)s)",
     )
     add_source_options(
         parser, "a folder or a Hugging Face repository (default: %(default)s)", DEFAULT_MODEL
     )
     group = parser.add_argument_group("sampling")
     group.add_argument(
-        "--temperature", type=TEMPERATURE, default=0.8, help="0 is greedy; %(default)s"
+        "--temperature", type=TEMPERATURE, default=0.8, help="0 is greedy (default: %(default)s)"
     )
-    group.add_argument("--top-p", type=float, default=0.95, help="default: %(default)s")
-    group.add_argument("--top-k", type=TOP_K, default=0, help="0 for all tokens, the default")
+    group.add_argument(
+        "--top-p",
+        type=float,
+        default=0.95,
+        help="choose among the likeliest that sum up to this (default: %(default)s)",
+    )
+    group.add_argument(
+        "--top-k",
+        type=TOP_K,
+        default=0,
+        help="choose among the k likeliest; 0: all (default: %(default)s)",
+    )
     group.add_argument("--seed", type=SEED, help="the same seed gives the same text")
 
 

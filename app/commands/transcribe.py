@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Number(1, whole=True),
         default=BATCH,
         metavar="N",
-        help="recordings in one pass over the model (default %(default)s)",
+        help="recordings in one pass over the model (default: %(default)s)",
     )
     live = parser.add_argument_group("from the microphone")
     live.add_argument(

@@ -89,7 +89,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--virtual-output", type=Path, metavar="WAV", help="a file in place of a loudspeaker"
     )
     live.add_argument(
-        "--echo", choices=MODES, default="auto", help="who takes the translation's echo out"
+        "--echo",
+        choices=MODES,
+        default="auto",
+        help="who takes the translation's echo out (default: auto)",
     )
     add_mark_options(parser)
     group = add_source_options(

@@ -75,12 +75,14 @@ class Hosted:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=int, default=PORT, help="default %(default)s; 0: any free")
+    parser.add_argument(
+        "--port", type=int, default=PORT, help="0: any free one (default: %(default)s)"
+    )
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="address to listen on (default %(default)s: this machine only); elsewhere the printed "
-        "address holds a token that visitors need",
+        help="address to listen on (default: %(default)s, this machine alone); elsewhere the "
+        "printed address holds a token that visitors need",
     )
     parser.add_argument(
         "--open",

@@ -69,14 +69,14 @@ def add_model_options(
         group.add_argument(
             "--voice",
             metavar="NAME|FILE",
-            help=f"Kyutai's {voices} (default {DEFAULT_VOICE}); with a --model that takes them: "
+            help=f"Kyutai's {voices} (default: {DEFAULT_VOICE}); with a --model that takes them: "
             "one of its voices, or a recording",
         )
         group.add_argument(
             "--bits",
             type=int,
             choices=tuple(KYUTAI_BITS),
-            help=f"precision of Kyutai's models (default {DEFAULT_BITS})",
+            help=f"precision of Kyutai's models (default: {DEFAULT_BITS})",
         )
     else:
         parser.set_defaults(voice=None, bits=None)
@@ -85,10 +85,13 @@ def add_model_options(
         type=int,
         choices=(16, 8),
         default=16,
-        help="8 halves the memory of the conversation's history (default 16)",
+        help="8 halves the memory of the conversation's history (default: 16)",
     )
     group.add_argument(
-        "--codec", choices=("auto", "mlx", "rust"), default="auto", help="who runs Mimi"
+        "--codec",
+        choices=("auto", "mlx", "rust"),
+        default="auto",
+        help="who runs Mimi (default: auto, the faster one here)",
     )
     add_compile_option(group)
     for part in ("mimi", "tokenizer"):

@@ -17,7 +17,7 @@ HELP = (
     ("m", "mute: Moshi hears silence, and goes on"),
     ("n, Ctrl-N", "a new conversation at once, with a new seed"),
     ("r", "record: sound, transcript and timings, or stop"),
-    ("s", "save the talk, to go on with `moshi chat --resume`"),
+    ("s", "save the talk, to go on with it another day"),
     ("d", "choose microphone and speaker"),
     ("t", "light or dark"),
     ("q, Ctrl-C", "quit"),

@@ -132,6 +132,9 @@ class RustStream:
         self._encode = codec._direction("encode_step")
         self._decode = codec._direction("decode_step")
 
+    def __repr__(self) -> str:
+        return f"<RustStream of {self._codec!r}>"
+
     def encode(self, frame: np.ndarray) -> np.ndarray:
         """float [1920] -> int32 [K]."""
         frame = checked_frame(frame, FRAME_SAMPLES)

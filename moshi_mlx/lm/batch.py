@@ -60,6 +60,9 @@ class BatchGenerator:
         for slot, each in enumerate(begun):
             self._fill(slot, each)
 
+    def __repr__(self) -> str:
+        return f"<BatchGenerator: {self.batch} slots, frames so far {self.steps}>"
+
     @property
     def buffers(self) -> Buffers:
         """The device memory of all conversations."""

@@ -90,6 +90,9 @@ class LmGenerator:
         mx.eval(self._held.given.arrays())  # for whatever thread the conversation is held on
         self._begun.fill(self.buffers, range(layout.rows))
 
+    def __repr__(self) -> str:
+        return f"<LmGenerator: seed {self.seed}, {self.steps} frames so far>"
+
     @property
     def sampling(self) -> SamplingConfig:
         """How its tokens are drawn."""

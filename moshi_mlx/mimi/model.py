@@ -195,6 +195,9 @@ class MimiStream:
         self.encoder_state = mimi.encoder_state()
         self.decoder_state = mimi.decoder_state()
 
+    def __repr__(self) -> str:
+        return f"<MimiStream of {self._mimi!r}>"
+
     def fork(self) -> "MimiStream":
         """Another stream that goes on from here; a state is replaced, never changed in place."""
         return copy.copy(self)

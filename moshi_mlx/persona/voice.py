@@ -25,6 +25,9 @@ class Voice:
     embeddings: np.ndarray
     line: np.ndarray
 
+    def __repr__(self) -> str:
+        return f"<Voice of {self.frames} frames>"
+
     @property
     def frames(self) -> int:
         """N."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..clock import FRAME_SAMPLES, FRAME_SECONDS
 from ..codec.cpu_threads import DECODING_MAX, Pcm
-from ..text.word import SpokenWords, Word
+from ..text.word import SpokenWords, Word, beginning
 
 ANSWER_TAIL_S = 4.0  # silence after a recording, so that the answer isn't cut off
 ANSWER_TAIL_MAX_S = 3600.0
@@ -41,7 +41,7 @@ class Answer:
 
     def __repr__(self) -> str:
         seconds = len(self.pcm) * FRAME_SECONDS / FRAME_SAMPLES
-        return f"<Answer of {seconds:.1f} s, {len(self.words)} words: {self.text!r}>"
+        return f"<Answer of {seconds:.1f} s, {len(self.words)} words: {beginning(self.text)!r}>"
 
 
 class EarlySteps(Protocol):

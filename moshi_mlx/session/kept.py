@@ -42,6 +42,9 @@ class SessionState:
     pending: bytes = b""
     said: str = ""
 
+    def __repr__(self) -> str:
+        return f"<SessionState with {self.model}: {self.lm!r}, codec in {self.codec.kind}>"
+
     def save(self, path: str | Path, note: str = "") -> None:
         """Write a file for `Moshi.resume`, whole or not at all, for its owner's eyes alone.
 

@@ -38,6 +38,10 @@ class TranscriptStream:
         self._frames = 0
         self._finished = False
 
+    def __repr__(self) -> str:
+        state = ", finished" if self._finished else ""
+        return f"<TranscriptStream: {self.heard_s:.2f} s heard{state}>"
+
     def fork(self) -> "TranscriptStream":
         """Another stream that goes on from here; this one doesn't notice. It costs a copy of the
         model's caches."""

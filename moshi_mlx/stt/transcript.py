@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..text.word import beginning
 from .words import Word
 
 
@@ -20,6 +21,9 @@ class Transcript:
     words: tuple[Word, ...]
     leading: str
     pauses: np.ndarray | None
+
+    def __repr__(self) -> str:
+        return f"<Transcript of {len(self.tokens)} frames: {beginning(self.text)!r}>"
 
     @property
     def text(self) -> str:

@@ -15,6 +15,11 @@ class Word(NamedTuple):
     end_s: float
 
 
+def beginning(text: str, most: int = 60) -> str:
+    """As much of it as one line about it holds."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 class SpokenWords:
     """Pieces of text, a leading space where a word begins -> words as the next one begins.
 

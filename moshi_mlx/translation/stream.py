@@ -48,6 +48,10 @@ class TranslationStream:
         self._rest = np.zeros(0, np.float32)
         self._heard_any = self._finished = False
 
+    def __repr__(self) -> str:
+        state = "ended" if self.ended else "source ended" if self._finished else "goes on"
+        return f"<TranslationStream: seed {self._generator.seed}, {state}>"
+
     @property
     def ended(self) -> bool:
         """Whether the model has said, after the source's end, that it is done."""

@@ -14,6 +14,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from ..clock import FRAME_SECONDS
 from ..codec.interface import checked_pcm
 from ..errors import ConfigError, MoshiError
 from ..lm.generator import LmGenerator
@@ -24,6 +25,7 @@ from ..provenance import Marker
 from ..provenance.marker import marker_of
 from ..stt import Transcript
 from ..text.tokenizer import TextTokenizer
+from ..text.word import beginning
 from .said import EOS, EPAD, PAD, Said
 from .stream import TranslationStream
 
@@ -45,6 +47,10 @@ class Translation:
     text: str
     end_output: int | None
     pcm: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        sound = "no sound" if self.pcm is None else f"{self.codes.shape[1] * FRAME_SECONDS:.2f} s"
+        return f"<Translation, {sound}: {beginning(self.text)!r}>"
 
 
 class Translator:

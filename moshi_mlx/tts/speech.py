@@ -9,6 +9,7 @@ import numpy as np
 
 from ..clock import FRAME_SECONDS
 from ..provenance import Marker
+from ..text.word import beginning
 
 
 class SpeakOptions(TypedDict, total=False):
@@ -59,6 +60,11 @@ class Speech:
     end_step: int | None
     pcm: np.ndarray | None = None
     prefix_steps: int = 0
+
+    def __repr__(self) -> str:
+        said = beginning(" ".join(word for word, _ in self.words))
+        sound = "no sound" if self.pcm is None else f"{self.codes.shape[1] * FRAME_SECONDS:.2f} s"
+        return f"<Speech, {sound}: {said!r}>"
 
     @property
     def word_times(self) -> list[tuple[str, float]]:

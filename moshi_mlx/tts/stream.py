@@ -102,6 +102,10 @@ class SpeechStream:
         self._marker = marker_of(options.get("mark", True))
         self._complete, self._told = False, 0
 
+    def __repr__(self) -> str:
+        state = "ended" if self.ended else f"{self.waiting} words waiting"
+        return f"<SpeechStream: seed {self.seed}, {state}>"
+
     @property
     def has_words(self) -> bool:
         """Whether anything was given that can be said."""

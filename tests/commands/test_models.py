@@ -33,7 +33,7 @@ def said(capsys, *argv, status=0):
 
 def test_an_empty_cache_lists_the_model_in_the_package(cache, capsys):
     out = said(capsys).out
-    assert re.search(r"^nano +bf16 +\d+\.\d\d MB +in the package$", out, re.M)
+    assert re.search(r"^nano +bf16 +\d+\.\d\d MB +in the package +mit$", out, re.M)
     assert "llama" not in out and "0.00 MB in" in out
     assert json.loads(said(capsys, "list", "--json").out) == []
 
@@ -71,6 +71,7 @@ def test_show_tells_of_a_repository_and_of_its_folder_alike(cache, tmp_path, cap
     assert rows[0]["recipe"] == "mixed-4-6" and rows[0]["codebooks"] == {"own": 8, "users": 8}
     out = said(capsys, "show", "nano").out
     assert "bf16" in out and "6 layers of 128" in out and "8 own codebooks" in out
+    assert re.search(r"licence +mit$", out, re.M)
 
 
 def test_rm_removes_one_and_nothing_else(cache, tmp_path, capsys):

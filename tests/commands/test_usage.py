@@ -1,8 +1,12 @@
 """What a command line gets wrong: status 2 and one line, as argparse's own refusals."""
 
+import argparse
+from collections.abc import Iterator
+
 import pytest
 
 from app import cli
+from app.commands.registry import COMMANDS, module_of
 from moshi_mlx.hub import NANO
 
 QUESTION = NANO / "samples" / "four_plus_three.wav"
@@ -47,7 +51,7 @@ def test_wrong_usage_is_one_line_and_status_2(argv, says, capsys, tmp_path):
     [
         ("demo", "(default: nano)", "--bits"),
         ("bench", "(default: none, made-up weights are measured)", "default: kyutai"),
-        ("bench", "how many (default 200)", "None"),
+        ("bench", "how many (default: 200)", "None"),
         ("chat", "(default: kyutai/moshiko-mlx-q4)", "%(default)s"),
     ],
 )
@@ -57,3 +61,24 @@ def test_help_tells_the_true_default(command, says, not_said, capsys, monkeypatc
         cli.main([command, "--help"])
     said = " ".join(capsys.readouterr().out.split())
     assert says in said and not_said not in said
+
+
+def options_of(parser: argparse.ArgumentParser) -> Iterator[tuple[argparse.Action, str]]:
+    """Every argument, those of a command's own commands too, with the help that it shows."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                yield from options_of(inner)
+        elif action.help:
+            yield action, parser._get_formatter()._expand_help(action)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_tells_every_default(command):
+    module = module_of(command)
+    parser = argparse.ArgumentParser(prog=command)
+    getattr(module, "configure_completion", module.configure)(parser)
+    for action, told in options_of(parser):
+        default = f"{action.default:g}" if isinstance(action.default, float) else action.default
+        if default not in (None, False, [], argparse.SUPPRESS):
+            assert f"(default: {default}" in told, f"{command} {action.dest}: {told}"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -171,11 +172,47 @@ def test_objects_say_what_they_are(nano: moshi_mlx.Moshi) -> None:
         session.step(np.zeros(1920, np.float32))
         assert repr(session) == "<Session with nano: seed 7, 0.08 s so far>"
     assert repr(session) == "<Session with nano: seed 7, closed>"
-    for one in (nano, nano.lm, nano.codec, nano.tokenizer, session):
-        assert len(repr(one)) < 200 and "object at 0x" not in repr(one)
     helium = moshi_mlx.load_helium(GOLDEN / "helium")
     assert repr(helium) == "<Helium 2 layers x 32, 96 pieces>"
     assert Word("a", 0.0, 1.0).text == "a"
+
+
+def handed_out(nano: moshi_mlx.Moshi) -> Iterator[object]:
+    """What the library's own calls give a program, of every kind of model."""
+    lm, silent = nano.lm, np.zeros(nano.lm.config.user_q, np.int32)
+    yield from (nano, lm, nano.codec, nano.tokenizer, nano.codec.stream())
+    with nano.session(seed=7) as session:
+        session.step(np.zeros(1920, np.float32))
+        yield from (session, session.snapshot())
+    yield session
+    generator = lm.generator(seed=3)
+    generator.step(silent)
+    tokens = np.full((25, 1 + lm.config.n_q), -1)
+    tokens[:, 0] = lm.config.text_padding_id
+    yield from (generator, generator.snapshot(), lm.prompt(tokens), lm.generator(batch=2))
+    yield nano.answer(np.zeros(4800, np.float32), seed=0)
+    second = np.zeros(24_000, np.float32)
+    transcriber = moshi_mlx.load_stt(GOLDEN / "dsm_stt")
+    stream = transcriber.stream()
+    stream.push(second)
+    yield from (transcriber, stream, transcriber.transcribe(second))
+    speaker = moshi_mlx.load_tts(GOLDEN / "dsm_tts")
+    speech = speaker.stream(voices=["ada"], seed=1)
+    speech.write("hello there ")
+    yield from (speaker, speech, speaker.speak(["hello"], voices=["ada"], seed=1))
+    translator = moshi_mlx.load_translator(GOLDEN / "dsm_hibiki")
+    heard = np.zeros((translator.lm.config.user_q, 20), np.int32)
+    yield from (translator, translator.translate_codes(heard, heard), translator.generator(seed=1))
+    yield moshi_mlx.load_helium(GOLDEN / "helium")
+
+
+def test_whatever_the_library_hands_out_prints_as_one_line(nano: moshi_mlx.Moshi) -> None:
+    told = [repr(one) for one in handed_out(nano)]
+    assert all(len(line) < 250 and "\n" not in line for line in told), told
+    assert not [line for line in told if "object at 0x" in line or "array(" in line]
+    assert "<LmGenerator: seed 3, 1 frames so far>" in told
+    assert any(line.startswith("<LmState: seed 3, 1 frames, 0.") for line in told)
+    assert "<TranscriptStream: 0.96 s heard>" in told
 
 
 def test_the_version_is_that_of_the_distribution() -> None:

@@ -80,6 +80,10 @@ class LmPrompt:
     past: Past
     title: str = ""
 
+    def __repr__(self) -> str:
+        title = f" {self.title!r}" if self.title else ""
+        return f"<LmPrompt{title}: {self.frames} frames, {self.nbytes / 1e6:.1f} MB>"
+
     @property
     def frames(self) -> int:
         """Its positions, 80 ms each."""
@@ -109,6 +113,9 @@ class LmState:
     sampling: SamplingConfig
     pinned: int = 0
     own_draws: bool = False
+
+    def __repr__(self) -> str:
+        return f"<LmState: seed {self.seed}, {self.frames} frames, {self.nbytes / 1e6:.1f} MB>"
 
     @property
     def frames(self) -> int:
