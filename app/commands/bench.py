@@ -72,7 +72,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--trace", metavar="FILE", type=Path, help="frames for ui.perfetto.dev")
     out.add_argument("--metal-capture", metavar="FILE", type=Path, help="a .gputrace for Xcode")
     add_force_option(out)
-    actions = parser.add_subparsers(dest="action", metavar="")
+    actions = parser.add_subparsers(dest="action", metavar="[ACTION]")
     two = actions.add_parser("compare", help="compare A.json B.json: ratios of two reports")
     two.add_argument("first", type=Path, metavar="A.json")
     two.add_argument("second", type=Path, metavar="B.json")

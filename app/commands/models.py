@@ -28,7 +28,7 @@ OURS = "mit"  # of nano, as of all that is in the package
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    actions = parser.add_subparsers(dest="action", metavar="")
+    actions = parser.add_subparsers(dest="action", metavar="[ACTION]")
     listing = actions.add_parser("list", help="what is here (the same as without a word)")
     pull = actions.add_parser("pull", help="fetch a model, or what is missing of it")
     pull.add_argument("name", metavar="NAME", help="a repository, such as kyutai/moshiko-mlx-q4")

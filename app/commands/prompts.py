@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    actions = parser.add_subparsers(dest="action", metavar="")
+    actions = parser.add_subparsers(dest="action", metavar="[ACTION]")
     listing = actions.add_parser("list", help="what is kept (the same as without a word)")
     actions.add_parser("clear", help="remove all of them")
     for words in (parser, listing):

@@ -20,7 +20,9 @@ from moshi_mlx.output.whole_file import remove_unfinished
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MOST_INTERRUPTS = 3  # that many mean: now, whatever hangs
-DEADLINE_S = 2.0  # from the first signal to the end of the process
+# From the first signal: the process is gone within 2 s, and the kernel needs some of it to take
+# back the memory of a model.
+DEADLINE_S = 1.8
 
 
 class Signals:
@@ -30,16 +32,22 @@ class Signals:
     """
 
     def __init__(
-        self, terminal: bool = False, heed_nohup: bool = False, interrupted: int = 130
+        self,
+        terminal: bool = False,
+        heed_nohup: bool = False,
+        interrupted: int = 130,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         """`terminal`: one that goes away counts as SIGHUP, which not every shell sends.
         `heed_nohup`: a SIGHUP that is ignored already (`nohup moshi ...`) stays so.
-        `interrupted`: the status after Ctrl-C."""
+        `interrupted`: the status after Ctrl-C. `clock`, `sleep`: seconds until the deadline."""
         self.status: int | None = None
         self._first: int | None = None  # the signal that came first
         self._interrupted = interrupted
         self.interrupt_s = DEADLINE_S  # what Ctrl-C leaves; bench writes its report in that time
         self._terminal, self._heed_nohup = terminal, heed_nohup
+        self._clock, self._sleep = clock, sleep
         self._on_signal: Callable[[], object] | None = None
         self._again: Callable[[], object] | None = None
         self._interrupts, self._raised = 0, False
@@ -133,9 +141,9 @@ class Signals:
     def _end(self, number: int) -> NoReturn:
         self._note(number)
         seconds = self.interrupt_s if number == signal.SIGINT else DEADLINE_S
-        deadline_s = time.monotonic() + seconds
+        deadline_s = self._clock() + seconds
         called = None
-        while time.monotonic() < deadline_s:
+        while self._clock() < deadline_s:
             if self._on_signal is not called:  # or it is said only now what to do
                 called = self._on_signal
                 assert called is not None
@@ -144,8 +152,8 @@ class Signals:
                 self._again()
             with contextlib.suppress(BlockingIOError):
                 if number == signal.SIGINT and set(os.read(self._read_end, 64)) & set(ENDING[1:]):
-                    deadline_s = min(deadline_s, time.monotonic() + DEADLINE_S)
-            time.sleep(0.01)
+                    deadline_s = min(deadline_s, self._clock() + DEADLINE_S)
+            self._sleep(0.01)
         end_now(self.status or 0)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from moshi_mlx.audio.file import one_line
+from moshi_mlx.audio.file import reason
+from moshi_mlx.audio.quiet_source import QuietSource
 from moshi_mlx.errors import AudioError
 from moshi_mlx.provenance import PUBLIC_KEY
 from moshi_mlx.provenance.detect import (
@@ -93,7 +94,7 @@ def find_marks(
     """Raises AudioError for a file that is no sound. Memory: some windows, however long it is."""
     keys = {PUBLIC: PUBLIC_KEY} if keys is None else keys
     try:
-        with soundfile.SoundFile(path) as file:
+        with QuietSource(path) as file:
             rate_hz, channels = file.samplerate, file.channels
             if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
                 raise AudioError(f"{path}: {rate_hz} samples a second are not sound")
@@ -130,17 +131,17 @@ def find_marks(
 def unreadable(path: Path, error: Exception) -> str:
     if not path.exists():
         return f"no sound file at {path}; check the path"
-    why = getattr(error, "strerror", None) or one_line(error)
+    why = getattr(error, "strerror", None) or reason(error)
     return f"{path} can't be read as sound ({why}); give a wav, flac, mp3, ogg or opus file"
 
 
-def blocks(file: soundfile.SoundFile, rate_hz: int) -> Iterator[np.ndarray]:
+def blocks(file: QuietSource, rate_hz: int) -> Iterator[np.ndarray]:
     """float32 [samples, channels]: 10 s each, a short rest with the one before it. Whatever the
     file's header says of its length, only what is there is read."""
     size, shortest = round(WINDOW_S * rate_hz), round(SHORTEST_S * rate_hz)
-    held = file.read(size, dtype="float32", always_2d=True)
+    held = file.block(size)
     while len(held):
-        following = file.read(size, dtype="float32", always_2d=True)
+        following = file.block(size)
         if 0 < len(following) < shortest:
             held, following = np.concatenate([held, following]), following[:0]
         yield held

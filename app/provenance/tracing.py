@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import soundfile
 import soxr
 
+from moshi_mlx.audio.quiet_source import QuietSource
 from moshi_mlx.audio.system_decoder import readable
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import AudioError, MoshiError
@@ -48,7 +48,7 @@ class Tracer:
 def matches_of(path: Path, index_path: Path) -> list[Match]:
     """Each window of each channel that the index knows; neighbours that go on are one."""
     found: list[Match] = []
-    with Index(index_path) as index, soundfile.SoundFile(path) as file:
+    with Index(index_path) as index, QuietSource(path) as file:
         samples = 0
         for block in blocks(file, file.samplerate):
             start_s = samples / file.samplerate

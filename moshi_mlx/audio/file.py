@@ -14,6 +14,7 @@ import soxr
 from ..clock import SAMPLE_RATE_HZ
 from ..errors import AudioError
 from .channels import one_channel
+from .quiet_source import QuietSource
 from .system_decoder import DECODERS, Decoders, decoded, kind_of
 
 FORMATS = "wav, flac, mp3, ogg, opus, aiff, caf, au, w64, rf64; m4a by afconvert or ffmpeg"
@@ -21,6 +22,7 @@ STDIN = "-"
 RATES_HZ = (1000, 768_000)
 BLOCK_SAMPLES = 1 << 20
 LONGEST_PIPE_BYTES = 2 << 30  # held in memory
+NOT_THERE = "File does not exist or is not a regular file"  # of an MP3 without a whole frame, too
 UNKNOWN_SAMPLES = 2**62  # what libsndfile says of a stream that does not tell its length
 
 
@@ -79,7 +81,7 @@ def bounded(file: BinaryIO, name: str, most_bytes: int = LONGEST_PIPE_BYTES) -> 
 
 def _mono(file: Any, name: str, tell: Callable[[str], None]) -> np.ndarray:
     try:
-        with soundfile.SoundFile(file) as sound:
+        with QuietSource(file) as sound:
             rate_hz, claimed = sound.samplerate, sound.frames
             if not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
                 raise AudioError(
@@ -88,10 +90,8 @@ def _mono(file: Any, name: str, tell: Callable[[str], None]) -> np.ndarray:
                 )
             samples = _samples(sound)
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError) as error:
-        libsndfile = isinstance(error, soundfile.LibsndfileError)
-        why = (error.error_string if libsndfile else one_line(error)).strip(" .") or "damaged"
         raise AudioError(
-            f"{name} can't be read as sound ({why}); give a recording in {FORMATS}"
+            f"{name} can't be read as sound ({reason(error)}); give a recording in {FORMATS}"
         ) from None
     if len(samples) == 0:
         raise AudioError(f"{name} holds no sound; give a recording that is not empty")
@@ -100,20 +100,29 @@ def _mono(file: Any, name: str, tell: Callable[[str], None]) -> np.ndarray:
             f"{name} claims {claimed / rate_hz:.1f} s of sound and holds "
             f"{len(samples) / rate_hz:.1f} s: it is damaged; copy or record it again"
         )
+    if sound.damaged:
+        tell(f"{name}: the file is damaged; what can't be decoded of it is left out")
     mono = one_channel(samples, rate_hz, lambda note: tell(f"{name}: {note}"))
     if rate_hz != SAMPLE_RATE_HZ:
         mono = soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ)
     return mono.astype(np.float32, copy=False)
 
 
-def _samples(sound: soundfile.SoundFile) -> np.ndarray:
+def _samples(sound: QuietSource) -> np.ndarray:
     """All samples [n, channels] that are there, whatever number of them the header claims."""
     blocks = [np.zeros((0, sound.channels), np.float32)]
     while True:
-        block = np.asarray(sound.read(BLOCK_SAMPLES, dtype="float32", always_2d=True), np.float32)
+        block = sound.block(BLOCK_SAMPLES)
         if len(block) == 0:
             return np.concatenate(blocks)
         blocks.append(block)
+
+
+def reason(error: Exception) -> str:
+    """Why libsndfile doesn't read a file that is there, in its words where they are true."""
+    said = error.error_string if isinstance(error, soundfile.LibsndfileError) else one_line(error)
+    said = said.strip(" .")
+    return "damaged" if not said or said.startswith(NOT_THERE) else said
 
 
 def one_line(error: BaseException) -> str:

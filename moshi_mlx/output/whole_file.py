@@ -5,6 +5,7 @@ that it had, or what the umask leaves. A symbolic link stays one and its file is
 devices and whatever lies in /dev are written into, as a shell does.
 """
 
+import errno
 import os
 import secrets
 import shutil
@@ -100,7 +101,9 @@ def _begin(path: Path, private: bool = False) -> _Output:
         _unfinished.add(Path(name))
         os.close(number)
         return _Output(path, Path(name), None)
-    final = path.resolve()
+    final = _resolved(path)
+    if final.is_symlink():
+        raise OSError(errno.ELOOP, "it is a link that leads to itself")
     temporary = final.with_name(f".moshi-{secrets.token_hex(8)}{final.suffix}")
     rights = 0o600 if private else 0o666
     _unfinished.add(temporary)
@@ -159,8 +162,8 @@ def _check_place(path: Path) -> None:
             raise OutputError(f"{path} can't be written: {path.parent} is no folder; make it first")
         if not _is_stream(path):
             _begin(path).temporary.unlink()
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
         raise OutputError(
             f"{path} can't be written ({reason}): choose another folder or name"
         ) from None
@@ -171,10 +174,15 @@ def _is_stream(path: Path) -> bool:
     return str(path.absolute()).startswith(STREAMS) or (path.exists() and not path.is_file())
 
 
+def _resolved(path: Path) -> Path:
+    """Links followed; one that leads to itself stays (`Path.resolve` fails, or not, by version)."""
+    return Path(os.path.realpath(path))
+
+
 def _identity(path: Path) -> tuple[int, int] | str:
     """The same for two names of one file."""
     try:
         status = path.stat()
     except OSError:
-        return str(path.resolve())
+        return str(_resolved(path))
     return (status.st_dev, status.st_ino)

@@ -24,7 +24,7 @@ from moshi_mlx.errors import ConfigError, MoshiError, WeightsError
 from moshi_mlx.helium.config import parse_helium_config
 from moshi_mlx.helium.model import Helium, load_helium
 from moshi_mlx.text.tokenizer import load_tokenizer
-from tests.support.models.helium_goldens import KYUTAI_CONFIG
+from tests.support.models.helium_goldens import KYUTAI_CONFIG, write_tied
 from tests.support.models.lm_goldens import GOLDEN
 
 MODELS = ("helium", "helium_grouped", "kyutai", "kyutai_config")
@@ -141,6 +141,18 @@ def transformers_names(tensors: dict[str, mx.array]) -> dict[str, mx.array]:
         else:
             found[f"{at}.{renamed[rest]}.{kind}"] = tensor
     return found
+
+
+def test_a_tied_head_that_is_stored_as_well_is_the_embedding(tmp_path: Path) -> None:
+    plain, stored = (write_tied(tmp_path / name, head) for name, head in (("a", None), ("b", 0.0)))
+    ids = mx.array([[3, 1, 4, 1, 5, 9]])
+    models = [load_helium(folder, dtype="float32") for folder in (plain, stored)]
+    assert mx.array_equal(*(model(ids) for model in models))
+    assert all("text_linear" not in dict(model.named_modules()) for model in models)
+    with pytest.raises(
+        WeightsError, match=r"lm_head.weight differs .* config.json says that they are one"
+    ):
+        load_helium(write_tied(tmp_path / "c", 0.01))
 
 
 def test_weights_in_shards(tmp_path: Path) -> None:

@@ -237,6 +237,24 @@ def test_weights_that_are_no_numbers_are_named(weights, capsys, name, value):
     assert f"{name} holds values that are not" in one_line_at_once(weights.parent, capsys, "file")
 
 
+@pytest.mark.parametrize(
+    "bits", [b"\xff\xff", b"\x80\x7f", b"\x80\xff"], ids=["NaN", "inf", "-inf"]
+)
+def test_weights_that_are_all_no_numbers_are_refused(weights, capsys, bits):
+    """An honest header, and bf16 that says nothing behind it."""
+    with (NANO / "model.safetensors").open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header, data = file.read(length), file.read()
+    weights.unlink()
+    weights.write_bytes(struct.pack("<Q", length) + header + bits * (len(data) // 2))
+    assert "holds values that are not finite" in one_line_at_once(weights.parent, capsys, "file")
+    target = weights.parent.parent / "out"
+    assert main(["quantize", str(weights.parent), str(target)]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]  # behind its progress
+    assert last.startswith("error: ") and "holds values that are not finite" in last
+    assert not target.exists() and not list(target.parent.glob(".out*"))
+
+
 def test_the_dtype_is_the_one_that_most_weights_have(weights, capsys):
     """One norm in float32 makes no float32 model; one in float16 no float16 model."""
     for odd in (mx.float32, mx.float16):

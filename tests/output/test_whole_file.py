@@ -48,7 +48,11 @@ def test_places_that_take_no_file(tmp_path, name, message):
 
 def test_a_link_to_itself(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
-    refused("can't be written", [tmp_path / "loop"])
+    refused(r"loop can't be written \(it is a link that leads to itself\)", [tmp_path / "loop"])
+    refused("a is no folder; make it first", [tmp_path / "a" / "b"], inputs=[tmp_path / "loop"])
+    with pytest.raises(OutputError, match="a link that leads to itself"):
+        write_text(tmp_path / "loop", "text")
+    assert os.readlink(tmp_path / "loop") == "loop" and len(os.listdir(tmp_path)) == 1
 
 
 @pytest.mark.parametrize(("umask", "rights"), [(0o077, 0o600), (0o022, 0o644), (0o002, 0o664)])

@@ -9,7 +9,7 @@ import pytest
 
 from app.cli import main
 from moshi_mlx.helium.model import load_helium
-from tests.support.models.helium_goldens import KYUTAI_CONFIG
+from tests.support.models.helium_goldens import KYUTAI_CONFIG, write_tied
 from tests.support.models.lm_goldens import GOLDEN
 
 
@@ -72,3 +72,21 @@ def test_a_helium_that_lacks_a_tensor(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "lacks model.layers.1.mlp.up_proj.weight" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_tied_head_that_is_stored_as_well_is_dropped(tmp_path, capsys):
+    made = []
+    for name, head in (("plain", None), ("stored", 0.0)):
+        source = write_tied(tmp_path / name, head)
+        assert main(["quantize", str(source), str(tmp_path / f"{name}-q4")]) == 0
+        made.append(mx.load(str(tmp_path / f"{name}-q4" / "model.q4.safetensors")))
+    assert made[0].keys() == made[1].keys() and not any("text_linear" in name for name in made[1])
+    assert all(mx.array_equal(tensor, made[1][name]) for name, tensor in made[0].items())
+    loaded = load_helium(tmp_path / "stored-q4")(mx.array([[1, 2, 3]]))
+    assert mx.isfinite(loaded).all()
+    differs = write_tied(tmp_path / "differs", 0.01)
+    capsys.readouterr()
+    assert main(["quantize", str(differs), str(tmp_path / "differs-q4")]) == 1
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("error: ") and "\n" not in said and "tie_word_embeddings" in said
+    assert not (tmp_path / "differs-q4").exists()

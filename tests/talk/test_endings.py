@@ -22,7 +22,7 @@ from tests.support.processes.chat_process import GREEDY, check_take, takes_in
 from tests.support.processes.endings import CLOSED, STATUS, Command, until, until_ours
 
 QUESTION = NANO / "samples" / "four_plus_three.wav"
-SOON_S = 60.0  # on a busy machine; the program's own deadline is 2 s, tested on an idle one
+SOON_S = 60.0  # on a busy machine; the program's own deadline: tests/commands/test_deadline.py
 CHAT = ("chat", "--model", "nano", "--echo", "off", *GREEDY)
 CHAT += ("--virtual-input", QUESTION, "--tail", "600")
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -221,4 +221,4 @@ def test_ended_at_a_random_moment(tmp_path, name):
 @pytest.mark.long
 @pytest.mark.parametrize("name", COMMANDS)
 def test_ended_at_twenty_random_moments_within_two_seconds(tmp_path, name):
-    end_at_random_moments(tmp_path, name, times=20, within_s=2.5)
+    end_at_random_moments(tmp_path, name, times=20, within_s=2.0)
