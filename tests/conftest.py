@@ -1,6 +1,7 @@
 """Nothing that a test starts reads or writes preferences, keys, index and state of who runs it."""
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,9 @@ import pytest
 OWN = ("XDG_CONFIG_HOME", "XDG_STATE_HOME")
 # Before anybody imports numpy: its matrices are small here, and threads that wait for a core spin.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Two hundred commands are started: none compiles the program anew, in an environment that would.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture(autouse=True, scope="session")

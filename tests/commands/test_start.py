@@ -26,8 +26,26 @@ def test_help_costs_little_more_than_python_itself() -> None:
     assert least_cpu_s("-m", "app.cli", "--help") < 1.5 * nothing + max(0.1, yardstick - nothing)
 
 
+def loaded_by(*args: str) -> set[str]:
+    """The packages that a command has imported when it is over."""
+    code = """
+import atexit, sys
+from app.cli import main
+atexit.register(lambda: print("\\n", *sys.modules))
+main(sys.argv[1:])
+"""
+    command = [sys.executable, "-c", code, *args]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+
+
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys; from app.cli import main; main(['--help']); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    loaded = {name.partition(".")[0] for name in done.stdout.rsplit("\n", 2)[-2].split()}
-    assert not {"numpy", "mlx", "rich", "textual", "tqdm", "soundfile", "aiohttp"} & loaded
+    heavy = {"numpy", "mlx", "rich", "textual", "tqdm", "soundfile", "aiohttp"}
+    assert not heavy & loaded_by("--help")
+
+
+def test_only_a_text_model_imports_mlx_lm(tmp_path: Path) -> None:
+    """It brings transformers, which take longer to import than all of ours together."""
+    for args in (("quantize", str(tmp_path), str(tmp_path / "out")), ("doctor", "--help")):
+        loaded = loaded_by(*args)
+        assert "mlx" in loaded and not {"mlx_lm", "transformers"} & loaded, args

@@ -180,7 +180,7 @@ def speak_on(speaker, parts, steps):
 
 
 def test_a_text_without_an_end_is_spoken_on_and_memory_is_flat(sounding):
-    speak_on(sounding, 3, 220)
+    speak_on(sounding, 3, 150)
 
 
 @pytest.mark.long

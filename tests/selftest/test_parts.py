@@ -28,8 +28,9 @@ def here() -> Site:
     return Site.here()
 
 
-# What only a GPU shows has tests of its own: test_gpu_parts.py, test_residual_norm.py.
-GPUS = ("warm-up", "residual and norm", "memory limits", "speed")
+# What only a GPU shows is run both ways elsewhere: test_gpu_parts.py, test_residual_norm.py.
+GPUS = ("warm-up", "one wait a frame", "memory of a talk", "residual and norm", "memory limits")
+GPUS += ("speed",)
 NUMBERS = [n for n in BY_NAME if n not in GPUS]
 
 

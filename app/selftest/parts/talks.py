@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.config.reading import parse_config
-from moshi_mlx.helium import Helium, HeliumConfig
 from moshi_mlx.lm.batch import BatchGenerator
 from moshi_mlx.lm.conversation import Step
 from moshi_mlx.lm.model import Lm
@@ -21,6 +20,9 @@ from ..site import DTYPES, Site, apart, host, unequal
 from ..steps import ForcedSteps
 from .language import kept, likeliest
 from .rounding import OF_MODEL
+
+if TYPE_CHECKING:
+    from moshi_mlx.helium import Helium
 
 GREEDY: dict[str, Any] = {"text_temperature": 0.0, "audio_temperature": 0.0}
 BATCH, BATCH_STEPS, LEAVES_AT = 3, 12, 5
@@ -125,7 +127,9 @@ class HeliumCheck:
                 off = apart(kept(logits, ids.shape[1]), right)
                 yield Deviation(f"{kind}, {what}", off, OF_MODEL[kind])
 
-    def model(self, dtype: mx.Dtype) -> Helium:
+    def model(self, dtype: mx.Dtype) -> "Helium":
+        from moshi_mlx.helium import Helium, HeliumConfig  # mlx-lm takes seconds to import
+
         config = parse_config(probe.TALKER, "probe")
         inner = replace(config.transformer, context=None)
         model = Helium(HeliumConfig(inner, inner.num_heads, config.text_card + 1))
