@@ -26,6 +26,7 @@ from app.bench.kinds import Converses, Measured
 from app.bench.runner import WARM_FRAMES, Plan, noise_frames, run, timer_cost_ms
 from app.bench.stats import RunTimes
 from app.bench.watching import Stopwatch
+from moshi_mlx.backend.device import on_gpu
 from moshi_mlx.moshi import load
 
 
@@ -58,7 +59,7 @@ def main() -> None:
     args = parser.parse_args()
     load_at_start = os.getloadavg()[0]
     real = Converses(load("nano", codec="mlx"))
-    made = subject.random_model(subject.speech_config("nano"), "fp32", "nano")
+    made = subject.random_model(subject.speech_config("nano"), "fp32", "nano", gpu=on_gpu())
     for model in (real, made):
         model.warm_up()
     ratios = [frames_in_turn(real, made, args.frames) for _ in range(args.rounds)]

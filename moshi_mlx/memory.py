@@ -5,7 +5,7 @@ wired, so that macOS may page weights out while nobody speaks; and buffers that 
 kept without a useful bound (1.5 times the working set), which loading alone fills with gigabytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -26,11 +26,19 @@ class Limits:
     cache: int
 
 
-def metal_info() -> Mapping[str, Any] | None:
-    """What MLX knows of the GPU where it runs on Metal, else None."""
-    if mx.default_device().type != mx.DeviceType.gpu or not mx.metal.is_available():
+def metal_info(
+    gpu: bool | None = None,
+    metal: Callable[[], bool] = mx.metal.is_available,
+    device_info: Callable[[], Mapping[str, Any]] = mx.device_info,
+) -> Mapping[str, Any] | None:
+    """What MLX knows of the GPU where it runs on Metal, else None.
+
+    gpu: whether it computes on one; None: as its default device is.
+    """
+    on_gpu = mx.default_device().type == mx.DeviceType.gpu if gpu is None else gpu
+    if not on_gpu or not metal():
         return None
-    return mx.device_info()
+    return device_info()
 
 
 def limits_for(info: Mapping[str, Any]) -> Limits:

@@ -42,9 +42,9 @@ def compare(first: Path, second: Path, console: Console) -> int:
     if not shared:
         mine, theirs = (", ".join(" ".join(key) for key in runs) for runs in (a, b))
         raise MoshiError(f"no model in common: {first} has {mine}, {second} has {theirs}")
-    one, two = (found.get("command_buffers") for found in documents)
-    if one != two:
-        console.print(f"A: {_buffers(one)}; B: {_buffers(two)}\n")
+    for one, two in zip(*(_ways(found) for found in documents), strict=True):
+        if one != two:
+            console.print(f"A: {one}; B: {two}\n")
     rows = {" ".join(key): dict(_figures(a[key], b[key])) for key in shared}
     for name, figures in rows.items():
         console.print(_table(name, figures))
@@ -58,10 +58,17 @@ def compare(first: Path, second: Path, console: Console) -> int:
     return 0
 
 
-def _buffers(found: Any) -> str:
-    """A report of an older version has none."""
-    values = found if isinstance(found, Mapping) else {}
-    return str(CommandBuffers(values.get("operations"), values.get("megabytes")))
+def _ways(document: Mapping[str, Any]) -> tuple[str, str, str]:
+    """How MLX worked there: command buffers, compiled or not, norms. Older reports say nothing."""
+    given = document.get("command_buffers")
+    values = given if isinstance(given, Mapping) else {}
+    buffers = CommandBuffers(values.get("operations"), values.get("megabytes"))
+    fused = any(isinstance(r, Mapping) and r.get("fused_norms") for r in document["runs"])
+    return (
+        str(buffers),
+        "compiled" if document.get("compiled", True) else "operation by operation",
+        f"addition and norm in {'one kernel' if fused else 'two kernels'}",
+    )
 
 
 def _runs(document: Mapping[str, Any], path: Path) -> dict[tuple[str, str], Mapping[str, Any]]:

@@ -30,6 +30,7 @@ class Bench:
     bandwidth: Bandwidth
     runs: list[Run]
     command_buffers: CommandBuffers = field(default_factory=CommandBuffers)
+    compiled: bool = True
     interrupted: bool = False
     failures: tuple[str, ...] = ()  # a line for each model that the device gave up on
 
@@ -42,6 +43,7 @@ def document(bench: Bench) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(bench.facts),
         "command_buffers": asdict(bench.command_buffers),
+        "compiled": bench.compiled,
         "slowed_by": brakes(bench.facts.power),
         "bandwidth": asdict(bench.bandwidth),
         "plan": {**asdict(bench.plan), "paced": bench.plan.paced},
@@ -82,6 +84,7 @@ def run_json(run: Run) -> dict[str, Any]:
         "weights": "random" if run.subject.random else "file",
         "dtype": run.dtype,
         "codec": run.codec,
+        "fused_norms": run.fused_norms,
         "interrupted": run.recording.interrupted,
         "failure": run.recording.failure,
         "load_s": run.load_s,
@@ -98,7 +101,8 @@ def run_json(run: Run) -> dict[str, Any]:
         "response_latency_ms": run.response_latency_ms,
         "memory": {
             **asdict(run.memory),
-            "expected_peak_bytes": run.subject.expected_bytes,
+            "expected_peak_bytes": run.expected_bytes,
+            "beside_bytes": run.beside_bytes,
         },
         "floor": {**asdict(run.floor), "overhead_ms": run.overhead_ms},
         "drift": drift and {**asdict(drift), "percent": drift.percent},

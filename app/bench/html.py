@@ -8,7 +8,7 @@ from moshi_mlx.report.html_page import document, table
 from . import charts, stats
 from .document import Bench
 from .measure import Run
-from .screen import PARTS, advice, latency, parts_ms
+from .screen import PARTS, advice, latency, memory, parts_ms, ways, what
 
 
 def page(bench: Bench) -> str:
@@ -18,9 +18,13 @@ def page(bench: Bench) -> str:
     memory = f", {facts.memory_gb:.0f} GB" if facts.memory_gb else ""
     machine = f"{(facts.chip or 'unknown chip').strip()}{cores}{memory}"
     system = "macOS" if facts.system == "Darwin" else facts.system
-    where = (
-        f"{system} {facts.os_version}, Python {facts.python}, MLX {facts.mlx.version} on "
-        f"{facts.mlx.backend}, memory {bench.bandwidth.gb_s:.0f} GB/s ({bench.bandwidth.source})"
+    where = "; ".join(
+        (
+            f"{system} {facts.os_version}, Python {facts.python}, MLX {facts.mlx.version} on "
+            f"{facts.mlx.backend}, memory {bench.bandwidth.gb_s:.0f} GB/s "
+            f"({bench.bandwidth.source})",
+            *ways(bench),
+        )
     )
     stopped = (
         "<p class='tight'>Interrupted: the frames until then.</p>" if bench.interrupted else ""
@@ -73,13 +77,9 @@ def overview(runs: Sequence[Run]) -> str:
 
 def details(run: Run) -> str:
     """One model: what it is, its parts, histogram, timeline."""
-    weights = "random weights" if run.subject.random else "its own weights"
-    memory = run.memory
     facts = (
-        f"{run.subject.model}, {weights}, {run.dtype}, codec {run.codec}; loaded in "
-        f"{run.load_s:.1f} s, warm in {run.warm_up_s:.1f} s; memory "
-        f"{memory.active_bytes / 1e9:.2f} GB, peak {memory.peak_bytes / 1e9:.2f} GB, "
-        f"cache {memory.cache_bytes / 1e9:.2f} GB"
+        f"{what(run)}; loaded in {run.load_s:.1f} s, warm in {run.warm_up_s:.1f} s; "
+        f"memory {memory(run)}"
     )
     times = run.recording.frame_ms
     drawn = (

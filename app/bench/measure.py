@@ -8,7 +8,9 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from moshi_mlx.codec.rust import talk_bytes
 from moshi_mlx.errors import MoshiError
+from moshi_mlx.lm.layers.transformer import Block
 from moshi_mlx.mimi import Mimi
 
 from ..machine import verdict
@@ -51,6 +53,7 @@ class Run:
     codec: str
     dtype: str
     answers: bool = True
+    fused_norms: bool = False  # additions and norms ran as one kernel of a GPU
     paced: Summary | None = None  # frames with the pauses of a talk between them
     timer: TimerCheck | None = None
     split: Split | None = None
@@ -60,6 +63,17 @@ class Run:
     @property
     def frame(self) -> Summary:
         return stats.summarize(self.recording.frame_ms)
+
+    @property
+    def expected_bytes(self) -> int | None:
+        """What was told before the run; None: nothing was."""
+        return self.subject.expected_bytes.get(self.codec)
+
+    @property
+    def beside_bytes(self) -> int:
+        """What rustymimi holds beside what MLX counts, by its size and the frames of the run."""
+        frames = runner.WARM_FRAMES + len(self.recording.frames)
+        return talk_bytes(frames) if self.codec == "rust" else 0
 
     @property
     def stages(self) -> dict[str, Summary]:
@@ -150,6 +164,7 @@ def measure(subject: Subject, options: Options, gb_s: float, report: TellProgres
         codec="mlx" if isinstance(model.codec, Mimi) else "rust",
         dtype=str(model.lm.dtype).rpartition(".")[2],
         answers=model.answers,
+        fused_norms=any(isinstance(m, Block) and m.joins_norms for m in model.lm.modules()),
         timer=stats.timer_check(recording, runner.timer_cost_ms()),
     )
     if not recording.interrupted and recording.failure is None:

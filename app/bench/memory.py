@@ -5,7 +5,10 @@ in the closer looks after the run. While weights are made up, the pattern that t
 there in place of a conversation.
 """
 
+from dataclasses import dataclass
 from math import prod
+
+import mlx.core as mx
 
 from moshi_mlx.clock import FRAME_SAMPLES
 from moshi_mlx.config.lm_config import LmConfig
@@ -14,6 +17,7 @@ from moshi_mlx.mimi import MimiConfig
 from moshi_mlx.tts.model import GUIDANCE, VOICES
 from moshi_mlx.tts.voices import NO_VOICE, SPEAKERS_MAX
 from moshi_mlx.weights import frame_cost
+from moshi_mlx.weights.loaded_bytes import LoadedBytes
 from moshi_mlx.weights.recipes import RECIPES
 
 from ..machine import random_model
@@ -30,34 +34,56 @@ def peak_bytes(
     """Of a model with random weights. Raises as `random_lm` does."""
     weights = random_model.lm_bytes(config, recipe, dtype)
     weights += random_model.mimi_bytes(mimi, config.mimi_codebooks)
-    rings = rings_bytes(config, recipe, dtype, kv_bits)
-    frame = frame_bytes(mimi)
-    if kv_bits == 16:  # tables are laid out in rows while no frame of the codec runs
-        frame = max(frame, table_bytes(config, recipe))
-    else:
-        frame += codes_bytes(config)
-    attended = attended_bytes(config, recipe, dtype)
-    talk = rings + attended + state_bytes(mimi) + frame
-    beginning = rings + MAKING_ATTENDED * attended
+    chosen = RECIPES[recipe]
+    activations = FLOATS[dtype if chosen.quantizes else random_model.dtype_of(config, chosen)]
+    attended = attended_bytes(config, activations)
+    talk = attended + talk_bytes(config, activations, table_bytes(config, recipe), mimi, kv_bits)
+    beginning = rings_bytes(config, activations, kv_bits) + MAKING_ATTENDED * attended
     pattern = random_model.PATTERN * 4 + CUT_BYTES  # of Mimi's, in float32
     return int(weights + max(talk, beginning, pattern))
 
 
+@dataclass(frozen=True)
+class MimiFile:
+    """A model's Mimi, and which codecs it may come to: ("mlx",), ("rust",), or both where the
+    faster one is taken, after MLX's was loaded and tried."""
+
+    sizes: MimiConfig
+    file_bytes: int
+    codecs: tuple[str, ...]
+
+
 def peak_bytes_of_files(
-    config: LmConfig, recipe: str, dtype: str, mimi: MimiConfig, mimi_file_bytes: int, kv_bits: int
+    lm: LoadedBytes, config: LmConfig, mimi: MimiFile, kv_bits: int
+) -> dict[str, int]:
+    """Of a model that is loaded, for each of its codecs. Files are there until weights are made."""
+    in_mlx = random_model.mimi_bytes(mimi.sizes, config.mimi_codebooks)
+    loading = lm.loading
+    if "mlx" in mimi.codecs:
+        tried = state_bytes(mimi.sizes) + frame_bytes(mimi.sizes) if len(mimi.codecs) > 1 else 0
+        loading = max(loading, lm.weights + in_mlx + max(mimi.file_bytes, tried))
+    found = {}
+    for codec in mimi.codecs:
+        sizes, held = (mimi.sizes, in_mlx) if codec == "mlx" else (None, 0)
+        talk = talk_bytes(config, lm.dtype, lm.table, sizes, kv_bits)
+        found[codec] = max(loading, lm.weights + held + talk)
+    return found
+
+
+def talk_bytes(
+    config: LmConfig, dtype: mx.Dtype, table: int, mimi: MimiConfig | None, kv_bits: int
 ) -> int:
-    """Of a model that is loaded with its Mimi, whose file is there until its weights are made."""
-    weights = random_model.lm_bytes(config, recipe, dtype)
-    weights += random_model.mimi_bytes(mimi, config.mimi_codebooks)
-    talk = rings_bytes(config, recipe, dtype, kv_bits) + state_bytes(mimi) + frame_bytes(mimi)
-    return weights + max(talk, mimi_file_bytes)
+    """Of a conversation, without weights. mimi: None where it doesn't run in MLX."""
+    state, frame = (0, 0) if mimi is None else (state_bytes(mimi), frame_bytes(mimi))
+    if kv_bits == 16:  # tables are laid out in rows while no frame of the codec runs
+        frame = max(frame, table)
+    else:
+        frame += codes_bytes(config)
+    return rings_bytes(config, dtype, kv_bits) + state + frame
 
 
-def rings_bytes(config: LmConfig, recipe: str, dtype: str, kv_bits: int) -> int:
-    chosen = RECIPES[recipe]
-    activations = dtype if chosen.quantizes else random_model.dtype_of(config, chosen)
-    head_dim = config.transformer.head_dim
-    bits = bits_per_number(kv_bits, head_dim, FLOATS[activations])
+def rings_bytes(config: LmConfig, dtype: mx.Dtype, kv_bits: int) -> int:
+    bits = bits_per_number(kv_bits, config.transformer.head_dim, dtype)
     return rows_of(config) * frame_cost.kv_bytes(config, None, bits)
 
 
@@ -67,14 +93,13 @@ def rows_of(config: LmConfig) -> int:
     return 2 if guided else 1
 
 
-def attended_bytes(config: LmConfig, recipe: str, dtype: str) -> int:
+def attended_bytes(config: LmConfig, dtype: mx.Dtype) -> int:
     """Keys and values of a speech's voices, in each layer."""
     if not config.transformer.cross_attention or VOICES not in config.conditioners:
         return 0
-    chosen, t = RECIPES[recipe], config.transformer
-    activations = dtype if chosen.quantizes else random_model.dtype_of(config, chosen)
+    t = config.transformer
     shape = (2, t.num_layers, SPEAKERS_MAX * NO_VOICE, t.dim)
-    return rows_of(config) * prod(shape) * FLOATS[activations].size
+    return rows_of(config) * prod(shape) * dtype.size
 
 
 def codes_bytes(config: LmConfig) -> int:

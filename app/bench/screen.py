@@ -57,13 +57,37 @@ def heading(bench: Bench) -> Text:
     text.append(f"   {(facts.chip or 'unknown chip').strip()}{cores}{memory}\n")
     text.append(f"MLX {facts.mlx.version} on {facts.mlx.backend}, ", "dim")
     text.append(f"memory {gb_s.gb_s:.0f} GB/s ({gb_s.source})", "dim")
-    if bench.command_buffers != CommandBuffers():
-        text.append(f"\n{bench.command_buffers}", "dim")
-        if facts.mlx.backend != "metal":
-            text.append(f": no difference on {facts.mlx.backend}", "yellow")
+    for line in ways(bench):
+        text.append(f"\n{line}", "yellow")
     for line in brakes(facts.power):
         text.append(f"\n{line}", "yellow")
     return text
+
+
+def ways(bench: Bench) -> list[str]:
+    """How MLX was told to work, where that isn't as it always is."""
+    found, backend = [], bench.facts.mlx.backend
+    if bench.command_buffers != CommandBuffers():
+        without = "" if backend == "metal" else f": no difference on {backend}"
+        found.append(f"{bench.command_buffers}{without}")
+    if not bench.compiled:
+        found.append("operation by operation: nothing was compiled")
+    return found
+
+
+def what(run: Run) -> str:
+    """The model and what it ran on, in one line."""
+    weights = "random weights" if run.subject.random else "its own weights"
+    norms = ", addition and norm in one kernel" if run.fused_norms else ""
+    return f"{run.subject.model}, {weights}, {run.dtype}, codec {run.codec}{norms}"
+
+
+def memory(run: Run) -> str:
+    """MLX's counters, and what they don't count."""
+    sizes = run.memory
+    text = f"{_gb(sizes.active_bytes)}, peak {_gb(sizes.peak_bytes)}"
+    beside = f"; rustymimi {_gb(run.beside_bytes)} beside it" if run.beside_bytes else ""
+    return f"{text}, cache {_gb(sizes.cache_bytes)}{beside}"
 
 
 def figures(runs: Sequence[Run]) -> Table:
@@ -93,13 +117,12 @@ def latency(run: Run) -> str:
 
 def details(run: Run) -> Table:
     """What the figures of one run are made of: a title, and a labelled line for each pass."""
-    weights = "random weights" if run.subject.random else "its own weights"
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
     table.add_row(
         Text(run.subject.recipe, "bold not dim"),
-        f"{run.subject.model}, {weights}, {run.dtype}, codec {run.codec}, {run.frame.count} frames",
+        f"{what(run)}, {run.frame.count} frames",
     )
     for label, text in lines(run):
         table.add_row(f"  {label}", text)
@@ -125,9 +148,7 @@ def lines(run: Run) -> Iterator[tuple[str, Text]]:
         drift = run.drift
         text = Text(f"first minute {drift.first_ms:.1f} ms, last {drift.last_ms:.1f} ms")
         yield "heat", text.append(f" ({drift.percent:+.1f} %)", "red" if drift.percent > 5 else "")
-    sizes = run.memory
-    text = Text(f"{_gb(sizes.active_bytes)}, peak {_gb(sizes.peak_bytes)}")
-    yield "memory", text.append(f", cache {_gb(sizes.cache_bytes)}")
+    yield "memory", Text(memory(run))
     yield "start", Text(f"loaded in {run.load_s:.1f} s, warm in {run.warm_up_s:.1f} s")
 
 

@@ -2,14 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import mlx.core as mx
-
+from moshi_mlx.codec.rust import rust_available, talk_bytes
 from moshi_mlx.config.lm_config import LmConfig
-from moshi_mlx.config.model_files import MIMI_CONFIG_KEY
+from moshi_mlx.config.model_files import MIMI_CONFIG_KEY, weight_paths
 from moshi_mlx.config.reading import parse_config, read_config
 from moshi_mlx.config.safe_names import file_inside, safe_name
 from moshi_mlx.errors import MoshiError, UsageError
@@ -22,15 +21,23 @@ from moshi_mlx.moshi import Moshi, load
 from moshi_mlx.stt import Transcriber
 from moshi_mlx.text.tokenizer import TextTokenizer
 from moshi_mlx.tts import Speaker
-from moshi_mlx.weights.adaptation import adapter_name
-from moshi_mlx.weights.recipes import RECIPES, name_of
+from moshi_mlx.weights.adaptation import adaptation_from, adapter_name
+from moshi_mlx.weights.loaded_bytes import loaded_bytes
+from moshi_mlx.weights.loading import working_dtype
+from moshi_mlx.weights.recipes import name_of
 
 from ..doctor import checks, preflight
 from ..machine import verdict
 from ..machine.facts import Facts
-from ..machine.random_model import random_lm, random_mimi, recipe_of, shape_config
+from ..machine.random_model import (
+    activations_on,
+    random_lm,
+    random_mimi,
+    recipe_of,
+    shape_config,
+)
 from .kinds import Converses, Listens, Measured, Speaks
-from .memory import peak_bytes, peak_bytes_of_files
+from .memory import MimiFile, peak_bytes, peak_bytes_of_files
 
 DEFAULT_SHAPE, DEFAULT_RECIPE = "moshi-7b", "q4"
 STT_DELAY_S, TTS_DELAY_STEPS, WORDS_AHEAD = 0.5, 16, 2  # Kyutai's; of no weight here
@@ -44,7 +51,8 @@ class Subject:
     recipe: str
     random: bool
     build: Callable[[], Measured]
-    expected_bytes: int | None = None  # of the device at most, as MLX counts; None: not foretold
+    # of the device at most, as MLX counts, with each codec that it may come to
+    expected_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 def from_random(shape: str, recipes: list[str], facts: Facts, kv_bits: int = 16) -> list[Subject]:
@@ -55,7 +63,8 @@ def from_random(shape: str, recipes: list[str], facts: Facts, kv_bits: int = 16)
     """
     config = speech_config(shape)
     check_kv_bits(kv_bits, config.transformer.head_dim, config.transformer.context or 0)
-    expected, dtype = {}, "float32" if facts.mlx.backend == "cpu" else "bfloat16"
+    expected, gpu = {}, facts.mlx.backend != "cpu"
+    dtype = activations_on(gpu)
     for recipe in recipes:
         recipe_of(recipe)
         expected[recipe] = peak_bytes(config, recipe, dtype, mimi_config(shape), kv_bits)
@@ -72,8 +81,8 @@ def from_random(shape: str, recipes: list[str], facts: Facts, kv_bits: int = 16)
             name,
             recipe,
             True,
-            lambda recipe=recipe: random_model(config, recipe, shape, kv_bits),
-            expected[recipe],
+            lambda recipe=recipe: random_model(config, recipe, shape, gpu, kv_bits),
+            {"mlx": expected[recipe]},
         )
         for recipe in needs
         if recipe not in refused
@@ -83,19 +92,26 @@ def from_random(shape: str, recipes: list[str], facts: Facts, kv_bits: int = 16)
 def from_model(args: argparse.Namespace, name: str, facts: Facts) -> Subject:
     """A real model, downloaded if need be: that is not part of its load time.
 
-    Raises MoshiError when it can't fit, before any download, and when it can't be had.
+    Raises MoshiError when it can't fit, before any download where its name tells that, and when it
+    can't be had.
     """
     found = preflight.describe(name, facts)
     if found is not None:
-        for line in preflight.room(found, facts):
+        for line in preflight.room(replace(found, kv_bits=args.kv_bits), facts):
             raise MoshiError(line)
     folder = resolve(name, args.revision, args.offline, own_parts(args.mimi, args.tokenizer))
     shown = folder.name if Path(name).is_dir() else name
     if args.lora is not None:
         shown = f"{shown} with {adapter_name(args.lora)}"
+    recipe = name_of(folder)
+    expected = expected_of_files(folder, args, facts.mlx.backend != "cpu")
+    beside = {"mlx": 0, "rust": talk_bytes(0)}
+    need = max(found + beside[codec] for codec, found in expected.items())
+    if why := too_large(recipe or shown, need + verdict.RUNTIME_BYTES, facts):
+        raise MoshiError(why)
     return Subject(
         shown,
-        name_of(folder),
+        recipe,
         False,
         lambda: Converses(
             load(
@@ -108,28 +124,31 @@ def from_model(args: argparse.Namespace, name: str, facts: Facts) -> Subject:
                 lora=args.lora,
             )
         ),
-        expected_of_files(folder, args, facts),
+        expected,
     )
 
 
-def expected_of_files(folder: Path, args: argparse.Namespace, facts: Facts) -> int | None:
-    """What a model that is on this machine will hold at most; None where that isn't told before:
-    an adapter, weights of no known recipe, a codec that is chosen by its speed or isn't MLX's.
+def expected_of_files(folder: Path, args: argparse.Namespace, gpu: bool) -> dict[str, int]:
+    """What a model that is on this machine will hold at most, by the codec that it comes to.
 
-    Raises ConfigError, WeightsError.
+    gpu: weights stay as stored. Raises ConfigError, WeightsError, DownloadError (of an adapter).
     """
-    raw, recipe = read_config(folder), name_of(folder)
+    raw = read_config(folder)
+    config = parse_config(raw, str(folder / "config.json"))
+    adaptation = adaptation_from(args.lora, "auto", raw, folder, args.offline)
+    lm = loaded_bytes(weight_paths(folder, raw), config, working_dtype(None, gpu), adaptation)
     sound, named = mimi_file(folder, raw, args.mimi, args.offline)
     sizes = config_from(named, sound)
-    of_mlx = args.codec == "mlx" or not is_kyutai(sizes)
-    if args.lora is not None or recipe not in RECIPES or not of_mlx:
-        return None
-    dtype = "float32" if facts.mlx.backend == "cpu" else "bfloat16"
-    if facts.mlx.backend == "cpu" and not RECIPES[recipe].quantizes:
-        recipe = "fp32"
-    config = parse_config(raw, str(folder / "config.json"))
-    file_bytes = sound.stat().st_size
-    return peak_bytes_of_files(config, recipe, dtype, sizes, file_bytes, args.kv_bits)
+    mimi = MimiFile(sizes, sound.stat().st_size, codecs_of(args.codec, sizes))
+    return peak_bytes_of_files(lm, config, mimi, args.kv_bits)
+
+
+def codecs_of(asked: str, sizes: MimiConfig, rust: bool | None = None) -> tuple[str, ...]:
+    """What `load_mimi(backend=asked)` may come to. rust: whether rustymimi is here; None: asked."""
+    if asked != "auto":
+        return (asked,)
+    rust = rust_available() if rust is None else rust
+    return ("mlx", "rust") if rust and is_kyutai(sizes) else ("mlx",)
 
 
 def speech_config(shape: str) -> LmConfig:
@@ -151,15 +170,16 @@ def too_large(recipe: str, need_bytes: int, facts: Facts) -> str | None:
     )
 
 
-def random_model(config: LmConfig, recipe: str, shape: str, kv_bits: int = 16) -> Measured:
+def random_model(
+    config: LmConfig, recipe: str, shape: str, gpu: bool, kv_bits: int = 16
+) -> Measured:
     """Language model and codec with random weights, Kyutai's sizes unless the shape has its own.
 
-    The tokenizer is nano's: which words come out doesn't matter.
+    gpu: it is to run as on one. The tokenizer is nano's: which words come out doesn't matter.
     """
     limit_memory()  # as where a model is loaded
-    on_cpu = mx.default_device() == mx.Device(mx.cpu)
-    lm = random_lm(config, recipe, "float32" if on_cpu else "bfloat16", kv_bits=kv_bits)
-    mimi = random_mimi(mimi_config(shape), config.mimi_codebooks)
+    lm = random_lm(config, recipe, activations_on(gpu), kv_bits=kv_bits)
+    mimi = random_mimi(mimi_config(shape), config.mimi_codebooks, compiled=gpu)
     words = TextTokenizer(NANO / "tokenizer.model")
     if not config.dep_q:
         return Listens(Transcriber(lm, mimi, words, STT_DELAY_S, 0.0))

@@ -8,7 +8,7 @@ https://ml-explore.github.io/mlx/build/html/dev/metal_debugger.html
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import mlx.core as mx
 
@@ -52,11 +52,28 @@ def document(traces: Mapping[str, list[list[Stamp]]]) -> dict[str, Any]:
     return {"traceEvents": all_events, "displayTimeUnit": "ms"}
 
 
-def check_capture(path: Path) -> None:
+class Metal(Protocol):
+    """What of MLX's module `metal` a capture takes."""
+
+    def is_available(self) -> bool: ...
+
+    def start_capture(self, path: str) -> None:
+        """Raises RuntimeError or ValueError where Metal can't."""
+        ...
+
+    def stop_capture(self) -> None: ...
+
+
+METAL = cast(Metal, mx.metal)
+
+
+def check_capture(
+    path: Path, metal: Metal = METAL, environment: Mapping[str, str] = os.environ
+) -> None:
     """Before the run: can Metal write a capture of this name? Raises MoshiError."""
-    if not mx.metal.is_available():
+    if not metal.is_available():
         raise MoshiError("--metal-capture needs a Mac with Metal: use --trace here")
-    if os.environ.get("MTL_CAPTURE_ENABLED") != "1":
+    if environment.get("MTL_CAPTURE_ENABLED") != "1":
         raise MoshiError(
             "Metal captures are switched off: run MTL_CAPTURE_ENABLED=1 moshi bench ..."
         )
@@ -66,18 +83,18 @@ def check_capture(path: Path) -> None:
         raise MoshiError(f"{path} exists and Metal doesn't overwrite it: choose another name")
 
 
-def capture(path: Path, model: Measured) -> None:
+def capture(path: Path, model: Measured, metal: Metal = METAL) -> None:
     """A GPU capture of a few frames of a warm model. Raises MoshiError where Metal refuses."""
     inputs = noise_frames(count=2 + CAPTURED_FRAMES)
     with model.open(Stopwatch()) as session:
         for frame in inputs[:2]:
             session.step(frame)
         try:
-            mx.metal.start_capture(str(path))
+            metal.start_capture(str(path))
         except (RuntimeError, ValueError) as error:
             raise MoshiError(f"{path}: Metal can't capture ({error})") from None
         try:
             for frame in inputs[2:]:
                 session.step(frame)
         finally:
-            mx.metal.stop_capture()
+            metal.stop_capture()

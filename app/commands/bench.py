@@ -16,6 +16,7 @@ from rich.console import Console
 from tqdm import tqdm
 
 from moshi_mlx.backend.command_buffers import CommandBuffers
+from moshi_mlx.backend.compiler import can_compile
 from moshi_mlx.errors import MoshiError, UsageError
 from moshi_mlx.output import whole_file
 
@@ -97,7 +98,8 @@ def run(
         plan, args.context_sweep, trace=args.trace is not None, metal_capture=args.metal_capture
     )
     buffers = CommandBuffers.of_environment()  # `before_mlx` has put the option there
-    bench = Bench(facts, plan, bandwidth(facts, args.chip), [], buffers)
+    compiled = not args.uncompiled and can_compile()
+    bench = Bench(facts, plan, bandwidth(facts, args.chip), [], buffers, compiled)
     bench = measure_all(bench, subjects, options, measure)
     for line in bench.failures:
         print(f"error: {line}", file=sys.stderr)

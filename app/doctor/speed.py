@@ -152,14 +152,14 @@ def _lm_ms(layers: int, slices: int, dtype: str, pool: dict) -> tuple[float, int
     return _typical_ms(_stepper(layers, slices, dtype, pool))
 
 
-def _codec_ms() -> tuple[float, int]:
+def _codec_ms(compiled: bool) -> tuple[float, int]:
     import numpy as np
 
     from moshi_mlx.mimi.config import KYUTAI
 
     from ..machine.random_model import random_mimi
 
-    stream = random_mimi(KYUTAI).stream()
+    stream = random_mimi(KYUTAI, compiled=compiled).stream()
     pcm = np.zeros(KYUTAI.frame_samples, np.float32)
     stream.decode(stream.encode(pcm))  # traces and compiles
     return _typical_ms(lambda: stream.decode(stream.encode(pcm)))
@@ -180,18 +180,24 @@ def _pace(frame_ms: float, dtype: str, pool: dict) -> float:
 
 
 def time_parts(
-    dtype: str,
+    gpu: bool,
     lm_ms: Callable[[int, int, str, dict], tuple[float, int]] = _lm_ms,
-    codec_ms: Callable[[], tuple[float, int]] = _codec_ms,
+    codec_ms: Callable[[bool], tuple[float, int]] = _codec_ms,
     pace: Callable[[float, str, dict], float] = _pace,
 ) -> Speed:
-    """Time the three models and the codec, as far as the first one leaves hope."""
+    """Time the three models and the codec, as far as the first one leaves hope.
+
+    gpu: as a GPU runs them.
+    """
+    from ..machine.random_model import activations_on
+
+    dtype = activations_on(gpu)
     pool: dict = {}
     one, a = lm_ms(*SHAPES[0], dtype, pool)
     if one > HOPELESS_MS:
         return _hopeless(one)
     (layers, b), (slices, c) = (lm_ms(*shape, dtype, pool) for shape in SHAPES[1:])
-    codec, d = codec_ms()
+    codec, d = codec_ms(gpu)
     layer, depth = max(0.0, (layers - one) / 2), max(0.0, (slices - one) / 2)
     found = Speed(layer, depth, max(0.0, one - layer - depth), codec, a + b + c + d)
     frame_ms = found.lm_ms + codec
@@ -203,10 +209,12 @@ def time_parts(
 def main() -> None:
     import mlx.core as mx
 
-    on_cpu = mx.default_device() == mx.Device(mx.cpu)
-    if on_cpu:
+    from moshi_mlx.backend.device import on_gpu
+
+    gpu = on_gpu()
+    if not gpu:
         mx.disable_compile()  # there it would call a C++ compiler for many seconds
-    print(json.dumps(asdict(time_parts("float32" if on_cpu else "bfloat16"))))
+    print(json.dumps(asdict(time_parts(gpu))))
 
 
 if __name__ == "__main__":

@@ -8,27 +8,37 @@ import ctypes
 import ctypes.util
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol, cast
 
 from moshi_mlx.errors import MoshiError
 
 from .process_info import low_power_and_heat
 
 
-def mlx() -> dict[str, Any]:
-    """backend, device name and recommended working set; runs one operation to be sure."""
+class Backends(Protocol):
+    """What of MLX tells about its device."""
+
+    metal: Any
+    cuda: Any
+
+    def device_info(self) -> Mapping[str, Any]: ...
+
+
+def mlx(backends: Backends | None = None) -> dict[str, Any]:
+    """backend, device name and recommended working set; runs one operation to be sure.
+
+    backends: others than those of MLX here.
+    """
     import mlx.core as mx
 
-    if mx.metal.is_available():
-        backend = "metal"
-    else:
-        cuda = getattr(mx, "cuda", None)
-        backend = "cuda" if cuda is not None and cuda.is_available() else "cpu"
     mx.eval(mx.ones((2, 2)) @ mx.ones((2, 2)))
-    info = mx.device_info() if hasattr(mx, "device_info") else mx.metal.device_info()
+    has = cast(Backends, mx) if backends is None else backends
+    cuda = "cuda" if has.cuda.is_available() else "cpu"
+    info = has.device_info()
     return {
-        "backend": backend,
+        "backend": "metal" if has.metal.is_available() else cuda,
         "device": info.get("device_name"),
         "working_set_bytes": info.get("max_recommended_working_set_size"),
     }

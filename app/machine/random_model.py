@@ -20,6 +20,7 @@ from moshi_mlx.config.reading import load_config, parse_config
 from moshi_mlx.errors import MoshiError, UsageError
 from moshi_mlx.lm.model import Lm
 from moshi_mlx.mimi import Mimi, MimiConfig
+from moshi_mlx.mimi.loading import is_kyutai
 from moshi_mlx.mimi.tensors import Tensors, evaluated
 from moshi_mlx.weights.layers import quantize_layers
 from moshi_mlx.weights.packing import layer_name, stacks
@@ -44,6 +45,11 @@ def shape_config(name_or_file: str) -> LmConfig:
     raise UsageError(
         f"{name_or_file!r} is no shape: give one of {', '.join(PRESETS)}, or a config.json"
     )
+
+
+def activations_on(gpu: bool) -> str:
+    """The dtype that a model computes in: bf16 on a GPU, as published; a CPU would emulate it."""
+    return "bfloat16" if gpu else "float32"
 
 
 def recipe_of(name: str) -> Recipe:
@@ -117,7 +123,7 @@ def floating(array: mx.array) -> bool:
 @cache
 def mimi_bytes(config: MimiConfig, num_codebooks: int) -> int:
     """What the arrays of a Mimi hold together: Kyutai's as measured, others are made up for it."""
-    if config == MimiConfig():
+    if is_kyutai(config):
         return KYUTAI_MIMI_BYTES + num_codebooks * KYUTAI_BOOK_BYTES
     gc.collect()  # what is let go of meanwhile would be missing
     before = mx.get_active_memory()

@@ -7,6 +7,8 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
 
+from moshi_mlx.backend import device
+
 from ..events import Settings
 from ..provenance.marking import Marking
 from ..provenance.origin import revision_of
@@ -70,7 +72,7 @@ class MoshiEngine:
         self._personas = Personas(moshi)
         self.personas, self.voices = self._personas.taken, self._personas.voices
         moshi.warm_up()
-        on_gpu = mx.default_device() != mx.Device(mx.cpu) if on_gpu is None else on_gpu
+        on_gpu = device.on_gpu() if on_gpu is None else on_gpu
         found = tree_flatten(moshi.lm.parameters()) if on_gpu else ()
         self._weights = [array for _, array in found if isinstance(array, mx.array)]
 

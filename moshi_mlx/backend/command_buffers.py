@@ -8,6 +8,7 @@ Source: MLX's mlx/backend/metal/device.cpp.
 """
 
 import os
+import re
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
@@ -42,12 +43,18 @@ class CommandBuffers:
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str] = os.environ) -> "CommandBuffers":
-        """What MLX was started with; what isn't a number counts as not given, as for MLX."""
-        values = (environment.get(name, "") for name in (OPERATIONS, MEGABYTES))
-        return cls(*(int(value) if value.isdecimal() else None for value in values))
+        """What MLX was started with, read as it reads it: by C's atoi, 0 for what is no number."""
+        return cls(*(_as_read(environment.get(name)) for name in (OPERATIONS, MEGABYTES)))
 
     def ask(self, environment: MutableMapping[str, str] = os.environ) -> None:
         """Have MLX start with these limits."""
         for name, value in ((OPERATIONS, self.operations), (MEGABYTES, self.megabytes)):
             if value is not None:
                 environment[name] = str(value)
+
+
+def _as_read(value: str | None) -> int | None:
+    if value is None:
+        return None
+    number = re.match(r"\s*([+-]?[0-9]+)", value)
+    return int(number[1]) if number else 0

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from .device import on_gpu
+
 DEVELOPER_TOOLS = ("/usr/bin/xcode-select", "-p")  # where they are; opens no window
 # Its header comes with the C++ library as <cmath> does, which takes five times as long.
 PROBE = """#include <cstddef>
@@ -29,13 +31,16 @@ RunProgram = Callable[..., "subprocess.CompletedProcess[bytes]"]
 _uncompiled = ContextVar("uncompiled", default=False)
 
 
-def can_compile() -> bool:
-    """Always on a GPU, on the CPU with a C++ compiler that works; if not, MLX is told so too."""
+def can_compile(gpu: bool | None = None, works: Callable[[], bool] | None = None) -> bool:
+    """Always on a GPU, on the CPU with a C++ compiler that works; if not, MLX is told so too.
+
+    gpu: None: as MLX's default device is. works: whether the compiler does; None: tried out once.
+    """
     if _uncompiled.get():
         return False
-    if mx.default_device() != mx.Device(mx.cpu):
+    if on_gpu() if gpu is None else gpu:
         return True
-    if not compiler_works():
+    if not (works or compiler_works)():
         mx.disable_compile()
         return False
     return True

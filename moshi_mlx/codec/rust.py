@@ -20,7 +20,9 @@ from ..errors import MoshiError, WeightsError
 from .interface import CodecState, checked_codes, checked_frame, checked_pcm
 
 BINS = 2048  # entries of each of Kyutai's codebooks
-FRAMES_MAX = 4096  # of one rustymimi instance; it holds 64 kB a frame
+FRAMES_MAX = 4096  # of one rustymimi instance
+# What one instance holds with 8 codebooks, and each frame of its life, measured on Linux.
+INSTANCE_BYTES, FRAME_BYTES = 358_000_000, 70_000
 OVERLAP_FRAMES = 1250  # 100 s: 8 layers of 10 s each see 80 s
 BACKLOG_MAX = 64  # frames the spare may lag behind before the stream waits for it
 
@@ -28,6 +30,14 @@ BACKLOG_MAX = 64  # frames the spare may lag behind before the stream waits for 
 def rust_available() -> bool:
     """Whether rustymimi is installed (it has no wheel for Python 3.14)."""
     return importlib.util.find_spec("rustymimi") is not None
+
+
+def talk_bytes(frames: int) -> int:
+    """What a conversation's encoder and decoder hold after so many frames; MLX counts none of it.
+
+    A third and a fourth one are there for a while towards the end of each life.
+    """
+    return 2 * (INSTANCE_BYTES + FRAME_BYTES * min(frames, FRAMES_MAX))
 
 
 class RustCodec:

@@ -20,7 +20,7 @@ from ..errors import WeightsError
 from ..lm.layers.linear import Linear, linear_plus
 from ..lm.layers.transformer import GatedMlp
 from ..weights.finite import check_samples
-from ..weights.layers import quantize_layers
+from ..weights.layers import make_weights, quantize_layers
 from ..weights.loading import DTYPES, cast, stored_dtype
 from ..weights.safetensors import read_now
 from .config import HeliumConfig, load_helium_config
@@ -169,5 +169,5 @@ def load_helium(
     model.load_weights([(name, cast(name, t, to, modes)) for name, t in tensors.items()])
     model.eval()
     del tensors
-    mx.eval(model.parameters())
+    make_weights(model)
     return model

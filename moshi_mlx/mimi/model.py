@@ -56,12 +56,12 @@ class Mimi:
         self._build_decoder(tensors)
         self._quantizer = Quantizer(config.quantizer, tensors, num_codebooks)
         tensors.finish()
-        compiled = on_gpu() if compiled is None else compiled
+        self.compiled = on_gpu() if compiled is None else compiled
         self._encode_frames: StreamStep = (
-            mx.compile(self.encode_step) if compiled else self.encode_step
+            mx.compile(self.encode_step) if self.compiled else self.encode_step
         )
         self._decode_frames: StreamStep = (
-            mx.compile(self.decode_step) if compiled else self.decode_step
+            mx.compile(self.decode_step) if self.compiled else self.decode_step
         )
 
     def __repr__(self) -> str:

@@ -12,7 +12,6 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
-from ..config.lm_config import LmConfig
 from ..config.model_files import adapter_path, names_adapter
 from ..config.reading import read_config
 from ..errors import ConfigError, MoshiError, WeightsError
@@ -20,8 +19,8 @@ from ..lm.layers.adapted import AdaptedStack
 from ..lm.layers.embedding import StackedEmbedding, TokenEmbedding
 from ..lm.layers.linear import AdaptedLinear
 from ..lm.model import Lm
-from .layers import formats_of, quantize_layers
-from .lora import LoraPair, read_adapter
+from .layers import formats_of, make_weights, quantize_layers
+from .lora import Adapter, LoraPair, read_adapter
 from .packing import layer_name, model_names, pack, stacks, unpack
 from .recipes import Format
 
@@ -116,14 +115,13 @@ class Adapted:
 def adapted(
     tensors: Mapping[str, mx.array],
     quantized: Mapping[str, Format],
-    config: LmConfig,
-    adaptation: Adaptation,
+    adapter: Adapter,
+    mode: LoraMode,
     dtype: mx.Dtype,
 ) -> Adapted:
     """Merged layers are summed in float32 and rounded once, to `dtype`. Raises WeightsError."""
-    adapter = read_adapter(adaptation.path, config, adaptation.scaling)
     both = sorted(adapter.pairs.keys() & quantized)
-    if both and adaptation.mode == "merged":
+    if both and mode == "merged":
         raise WeightsError(
             f"{both[0]} is quantized: an adapter can only be kept beside it (lora_mode auto), or "
             "merged before quantizing"
@@ -131,7 +129,7 @@ def adapted(
     new, modes = replaced(tensors, quantized, adapter.whole, dtype)
     beside = {}
     for layer, pair in adapter.pairs.items():
-        if adaptation.mode == "beside" or layer in quantized:
+        if mode == "beside" or layer in quantized:
             beside[layer] = pair
         else:
             weight = new[f"{layer}.weight"].astype(mx.float32)
@@ -178,7 +176,8 @@ def with_adapter(lm: Lm, adaptation: Adaptation) -> Lm:
     new.update_modules(tree_unflatten(tables))  # what a table lays out for lookup is shared too
     attach(new, adapter.pairs, lm.dtype)
     new.eval()
-    mx.eval(new.parameters())
+    del adapter
+    make_weights(new)
     return new
 
 

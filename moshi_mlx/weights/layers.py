@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 
+import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
 from .recipes import Format
 
@@ -29,3 +31,13 @@ def quantize_layers(lm: nn.Module, modes: Mapping[str, Format]) -> None:
 
     if modes:
         nn.quantize(lm, class_predicate=how)
+
+
+def make_weights(model: nn.Module) -> None:
+    """Compute a model's weights, one after the other.
+
+    All at once, what each of them is made of (as read, in float32, an adapter's part) would be
+    there together.
+    """
+    for _, array in tree_flatten(model.parameters()):
+        mx.eval(array)

@@ -3,7 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -17,9 +17,10 @@ from ..errors import ConfigError, WeightsError
 from ..lm.layers.kv_ring import check_kv_bits
 from ..lm.model import Lm
 from ..memory import limit_memory
-from .adaptation import Adaptation, LoraMode, adaptation_from, adapted, attach
+from .adaptation import Adaptation, Adapted, LoraMode, adaptation_from, adapted, attach
 from .finite import check_samples
-from .layers import quantize_layers
+from .layers import make_weights, quantize_layers
+from .lora import read_adapter
 from .packing import pack, unpack
 from .recipes import Format
 from .safetensors import check_tensors, read_all, read_now, to_mlx_layout
@@ -91,30 +92,51 @@ def lm_from_files(
     if dtype is not None and dtype not in DTYPES:
         raise WeightsError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
     check_kv_bits(kv_bits, config.transformer.head_dim, config.transformer.context or 0)
+    found = stored_tensors(paths, config)
+    name, config = found.name, found.config
+    check_history(config, sum(path.stat().st_size for path in paths), name)
+    read_now(found.raw.values())
+    check_samples(found.raw, name)
+    to = DTYPES[dtype] if dtype else stored_dtype(found.tensors, name)
+    made = Adapted(found.tensors, found.quantized, {})
+    if adaptation is not None:
+        adapter = read_adapter(adaptation.path, config, adaptation.scaling)
+        made = adapted(made.tensors, made.quantized, adapter, adaptation.mode, to)
+        del adapter
+    packed, modes = pack(made.tensors, made.quantized, config)
+    lm = Lm(config, kv_bits)
+    quantize_layers(lm, modes)
+    lm.load_weights([(name, cast(name, t, to, modes)) for name, t in packed.items()], strict=True)
+    attach(lm, made.beside, to)
+    lm.eval()
+    del found, made, packed  # each is let go of as soon as the model's own array is there
+    make_weights(lm)
+    return lm
+
+
+@dataclass(frozen=True)
+class StoredTensors:
+    """A model's files, none of whose tensors need be read yet.
+
+    raw: by the names in the files; tensors, quantized: by those of Kyutai's MLX layout, checked
+    against the config, which is that of these files.
+    """
+
+    name: str
+    config: LmConfig
+    raw: dict[str, mx.array]
+    tensors: dict[str, mx.array]
+    quantized: dict[str, Format]
+
+
+def stored_tensors(paths: list[Path], config: LmConfig) -> StoredTensors:
+    """What a file (or all shards of it) holds of this model, lazily. Raises WeightsError."""
     name = str(paths[0] if len(paths) == 1 else paths[0].parent)
     left_out = {tensor.removesuffix(".weight") for tensor in dropped(config)}
     raw = {n: t for n, t in read_all(paths).items() if n.rpartition(".")[0] not in left_out}
     config = without_absent_heads(config, raw)
     tensors = to_mlx_layout(raw, config, name)
-    quantized = check_tensors(tensors, expected(config), name)
-    check_history(config, sum(path.stat().st_size for path in paths), name)
-    read_now(raw.values())
-    check_samples(raw, name)
-    to = DTYPES[dtype] if dtype else stored_dtype(tensors, name)
-    beside = {}
-    if adaptation is not None:
-        made = adapted(tensors, quantized, config, adaptation, to)
-        tensors, quantized, beside = made.tensors, made.quantized, made.beside
-        del made
-    packed, modes = pack(tensors, quantized, config)
-    lm = Lm(config, kv_bits)
-    quantize_layers(lm, modes)
-    lm.load_weights([(name, cast(name, t, to, modes)) for name, t in packed.items()], strict=True)
-    attach(lm, beside, to)
-    lm.eval()
-    del raw, tensors, packed  # each is let go of as soon as the model's own array is there
-    mx.eval(lm.parameters())
-    return lm
+    return StoredTensors(name, config, raw, tensors, check_tensors(tensors, expected(config), name))
 
 
 def without_absent_heads(config: LmConfig, tensors: Collection[str]) -> LmConfig:
@@ -140,11 +162,7 @@ def stored_dtype(tensors: Mapping[str, mx.array], path: str) -> mx.Dtype:
 
     `tensors`: of a model, packed layers with their scales, each of which stands for a group.
     """
-    counts: Counter[mx.Dtype] = Counter()
-    for name, tensor in tensors.items():
-        if mx.issubdtype(tensor.dtype, mx.floating) and not name.startswith(CONDITIONS):
-            counts[tensor.dtype] += tensor.size * (32 if name.endswith(".scales") else 1)
-    most = max(counts, key=lambda dtype: (counts[dtype], dtype.size), default=mx.float32)
+    counts, most = _counted(tensors), usual_dtype(tensors)
     rounded = {dtype for dtype in counts if dtype != most and most != mx.float32}
     for dtype in sorted(rounded, key=str):
         print(
@@ -153,6 +171,20 @@ def stored_dtype(tensors: Mapping[str, mx.array], path: str) -> mx.Dtype:
             file=sys.stderr,
         )
     return most
+
+
+def usual_dtype(tensors: Mapping[str, mx.array]) -> mx.Dtype:
+    """The dtype that most weights have; of as many, the larger."""
+    counts = _counted(tensors)
+    return max(counts, key=lambda dtype: (counts[dtype], dtype.size), default=mx.float32)
+
+
+def _counted(tensors: Mapping[str, mx.array]) -> Counter[mx.Dtype]:
+    counts: Counter[mx.Dtype] = Counter()
+    for name, tensor in tensors.items():
+        if mx.issubdtype(tensor.dtype, mx.floating) and not name.startswith(CONDITIONS):
+            counts[tensor.dtype] += tensor.size * (32 if name.endswith(".scales") else 1)
+    return counts
 
 
 def _name(dtype: mx.Dtype) -> str:

@@ -54,6 +54,13 @@ def read_adapter(path: str | Path, config: LmConfig, scaling: float) -> Adapter:
     tensors = read_safetensors(path)
     read_now(tensors.values())
     check_samples(tensors, str(path))
+    return adapter_of(tensors, path, config, scaling)
+
+
+def adapter_of(
+    tensors: Mapping[str, mx.array], path: Path, config: LmConfig, scaling: float
+) -> Adapter:
+    """The adapter that a file's tensors are, which need not be read yet. Raises WeightsError."""
     for name, tensor in tensors.items():
         if not mx.issubdtype(tensor.dtype, mx.floating):
             raise WeightsError(f"{path}: {name} holds {tensor.dtype}, not floating point weights")

@@ -53,6 +53,32 @@ def test_a_program_that_is_not_there_is_no_compiler() -> None:
     assert not compiler_works("linux", missing)
 
 
+def test_a_gpu_asks_no_compiler() -> None:
+    assert can_compile(gpu=True, works=lambda: pytest.fail("asked"))
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_cpu_compiles_where_its_compiler_works_and_else_mlx_is_told(works: bool) -> None:
+    traces: list[int] = []
+
+    @mx.compile
+    def seven() -> mx.array:
+        traces.append(1)
+        return mx.array(7)  # nothing that a compiler would be called for
+
+    before = can_compile()
+    try:
+        if before:
+            mx.enable_compile()
+        assert can_compile(gpu=False, works=lambda: works) is works
+        for _ in range(2):
+            mx.eval(seven())
+        assert len(traces) == (1 if works and before else 2)
+    finally:
+        if before:
+            mx.enable_compile()
+
+
 def test_uncompiled_holds_as_long_as_it_is_asked_for() -> None:
     traces: list[int] = []
 

@@ -6,7 +6,7 @@ import pytest
 import moshi_mlx
 from app.bench.subject import random_model, speech_config
 from moshi_mlx import memory
-from moshi_mlx.memory import CACHE_LIMIT_BYTES, Limits, limit_memory, limits_for
+from moshi_mlx.memory import CACHE_LIMIT_BYTES, Limits, limit_memory, limits_for, metal_info
 
 GIB = 2**30
 WORKING_SET = 12 * GIB
@@ -52,7 +52,7 @@ def test_on_metal_loading_sets_both_limits(load, monkeypatch) -> None:
 def test_made_up_weights_are_measured_with_the_same_limits(monkeypatch) -> None:
     fake = FakeMlx(monkeypatch)
     on_metal(monkeypatch)
-    random_model(speech_config("nano"), "fp32", "nano")
+    random_model(speech_config("nano"), "fp32", "nano", gpu=False)
     assert fake.held == {"wired": WORKING_SET, "cache": CACHE_LIMIT_BYTES}
 
 
@@ -65,29 +65,26 @@ def test_who_opts_out_is_left_alone(load, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "metal"),
+    ("gpu", "metal"),
     [
-        (mx.Device(mx.cpu), False),  # Linux
-        (mx.Device(mx.cpu), True),  # a Mac whose user chose the CPU
-        (mx.Device(mx.gpu), False),  # CUDA
+        (False, False),  # Linux
+        (False, True),  # a Mac whose user chose the CPU
+        (True, False),  # CUDA
     ],
 )
-def test_other_backends_are_never_touched(device: mx.Device, metal: bool, monkeypatch) -> None:
+def test_other_backends_are_never_touched(gpu: bool, metal: bool, monkeypatch) -> None:
     fake = FakeMlx(monkeypatch)
-    monkeypatch.setattr(mx, "default_device", lambda: device)
-    monkeypatch.setattr(mx.metal, "is_available", lambda: metal)
-    monkeypatch.setattr(mx, "device_info", lambda: M2_16GB)
-    assert limit_memory() is None
+    assert metal_info(gpu, lambda: metal, lambda: pytest.fail("asked")) is None
+    if not mx.metal.is_available():
+        assert limit_memory() is None
     memory.restore(None)
     assert fake.calls == []
 
 
 def test_metal_is_recognized_by_mlx(monkeypatch) -> None:
     fake = FakeMlx(monkeypatch)
-    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.gpu))
-    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
-    monkeypatch.setattr(mx, "device_info", lambda: M2_16GB)
-    assert limit_memory() == DEFAULTS
+    found = metal_info(True, lambda: True, lambda: M2_16GB)
+    assert limit_memory(found) == DEFAULTS
     assert fake.held == {"wired": WORKING_SET, "cache": CACHE_LIMIT_BYTES}
 
 

@@ -1,5 +1,6 @@
 """Limits of Metal's command buffers: in the environment before MLX is there, and in the report."""
 
+import ctypes
 import subprocess
 import sys
 
@@ -49,6 +50,18 @@ def test_what_is_no_limit_is_one_line(value: str, capsys: pytest.CaptureFixture)
         CommandBuffers.parse(value)
     argv = ["bench", f"--command-buffers={value}"]
     assert_one_line(argv, "OPERATIONS,MEGABYTES", capsys, status=2)
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [("1000", 1000), (" 12 ", 12), ("-4", -4), ("7x", 7), ("many", 0), ("", 0), ("٣", 0)],
+)
+def test_the_environment_is_read_as_mlx_reads_it(value: str, read: int) -> None:
+    """With C's atoi (`env::get_var`, mlx/utils.cpp): what is no number closes every buffer."""
+    libc = ctypes.CDLL(None)
+    assert libc.atoi(value.encode()) == read
+    found = CommandBuffers.of_environment({OPERATIONS: value})
+    assert found == CommandBuffers(operations=read)
 
 
 def test_how_it_is_said() -> None:

@@ -2,37 +2,87 @@
 
 import argparse
 import gc
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
 import pytest
 
-from app.bench.measure import Options, measure
+from app.bench.kinds import Converses
+from app.bench.measure import Options, Run, measure
 from app.bench.memory import peak_bytes
 from app.bench.runner import Plan
-from app.bench.subject import Subject, expected_of_files, from_random, mimi_config, speech_config
+from app.bench.screen import memory
+from app.bench.subject import (
+    Subject,
+    codecs_of,
+    expected_of_files,
+    from_random,
+    mimi_config,
+    speech_config,
+)
 from app.commands import bench
+from app.machine.random_model import random_lm
+from benchmarks.random_adapter import random_adapter
+from moshi_mlx.codec.rust import rust_available, talk_bytes
+from moshi_mlx.config.reading import load_config
+from moshi_mlx.errors import MoshiError
 from moshi_mlx.hub import NANO
 from moshi_mlx.mimi import MimiConfig
-from tests.support.fakes.doctor_machines import LINUX
+from moshi_mlx.mimi.config import KYUTAI
+from moshi_mlx.moshi import load
+from moshi_mlx.weights.loading import save_lm
+from tests.support.fakes.cpu_codec import SIXTEEN
+from tests.support.fakes.doctor_machines import LINUX, M4_MAX
 from tests.support.models.bench_shapes import small_shape
+from tests.support.models.mimi_goldens import full_size_file
+from tests.support.process_memory import resident_bytes
+from tests.support.processes.bench_process import ROOT
 
 # Rings of 100 MB, tables of 8 MB: each would be missed by the check's 3 %.
 WIDE = {"dim": 512, "num_layers": 4, "num_heads": 8, "context": 3000, "text_card": 8000}
 
+ALL_LOOKS, SHORT = Options(Plan(6), context_sweep=True, trace=True), Options(Plan(2))
+
 
 def measured(subject: Subject) -> float:
-    """Peak of a run with all closer looks / what was foretold; nothing of it stays."""
+    """Peak of a run / what was foretold."""
+    return ratio(run_of(subject))
+
+
+def ratio(run: Run) -> float:
+    assert run.expected_bytes is not None
+    return run.memory.peak_bytes / run.expected_bytes
+
+
+def run_of(subject: Subject, options: Options = ALL_LOOKS) -> Run:
+    """A run; nothing of it stays."""
     company = mx.ones((10_000_000,))  # what other tests left: no part of the run
     gc.collect()
     mx.eval(company)
     before = mx.get_active_memory()
-    run = measure(subject, Options(Plan(6), context_sweep=True, trace=True), 10.0, lambda *_: None)
-    assert run.recording.failure is None and subject.expected_bytes is not None
+    run = measure(subject, options, 10.0, lambda *_: None)
+    assert run.recording.failure is None
     gc.collect()
     assert abs(mx.get_active_memory() - before) < 2**20
     del company
-    return run.memory.peak_bytes / subject.expected_bytes
+    return run
+
+
+def arguments(*argv: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    bench.configure(parser)
+    return parser.parse_args(argv)
+
+
+def subject_of(*argv: str) -> Subject:
+    (subject,) = bench.subjects_from(arguments(*argv), LINUX)
+    return subject
 
 
 @pytest.mark.parametrize(("recipe", "kv_bits"), [("fp32", 16), ("q4", 8), ("q8", 16)])
@@ -51,19 +101,117 @@ def test_nano(recipe: str, kv_bits: int) -> None:
 @pytest.mark.parametrize("options", [[], ["--kv-bits", "8"], ["--codec", "mlx"]])
 def test_the_real_nano(options: list[str]) -> None:
     """Its weights are read from files, which are there until its own are made."""
-    parser = argparse.ArgumentParser()
-    bench.configure(parser)
-    args = parser.parse_args(["--model", "nano", *options])
-    (subject,) = bench.subjects_from(args, LINUX)
-    assert measured(subject) == pytest.approx(1, abs=0.03)
+    assert measured(subject_of("--model", "nano", *options)) == pytest.approx(1, abs=0.03)
 
 
-def test_what_is_not_foretold() -> None:
-    """An adapter beside the weights: nothing is promised."""
-    args = argparse.Namespace(
-        lora="a.safetensors", codec="mlx", mimi=None, offline=True, kv_bits=16
+@pytest.mark.parametrize(
+    ("recipe", "context", "gpu", "more_bytes"),
+    [
+        ("fp32", 3000, False, 0),
+        ("bf16", 100, False, 1.3e6),  # half of what is held later is read
+        ("bf16", 100, True, 14e6),
+        ("q4", 100, False, 10e6),
+    ],
+)
+def test_with_an_adapter(
+    recipe: str, context: int, gpu: bool, more_bytes: float, tmp_path: Path
+) -> None:
+    """Merged, or beside weights that are quantized; the short context's peak is that of loading.
+
+    A GPU keeps weights as they are stored: so does this CPU where it's told to.
+    """
+    folder = model_folder(tmp_path, recipe, **WIDE | {"context": context, "text_card": 4000})
+    adapter = random_adapter(load_config(folder), 64, tmp_path / "one.safetensors")
+    given = ["--model", str(folder), "--codec", "mlx"]
+    dtype = "bfloat16" if gpu else None
+    expected = expected_of_files(folder, arguments(*given, "--lora", str(adapter)), gpu)
+    alone = expected_of_files(folder, arguments(*given), gpu)
+    assert expected["mlx"] - alone["mlx"] == pytest.approx(more_bytes, rel=0.3)
+
+    def build() -> Converses:
+        return Converses(load(folder, "mlx", dtype, offline=True, lora=adapter))
+
+    run = run_of(Subject("adapted", recipe, False, build, expected), SHORT)
+    assert ratio(run) == pytest.approx(1, abs=0.03)
+
+
+@pytest.fixture(scope="module")
+def kyutai_sized(tmp_path_factory) -> Iterator[Path]:
+    """A small model whose Mimi has Kyutai's sizes: rustymimi can take it."""
+    folder = tmp_path_factory.mktemp("kyutai")
+    wide = WIDE | SIXTEEN | {"card": 2048, "text_card": 4000}
+    with full_size_file() as mimi:
+        yield model_folder(folder, "q4", mimi, **wide)
+
+
+@pytest.mark.skipif(not rust_available(), reason="rustymimi has no wheel for this Python")
+@pytest.mark.parametrize("codec", [pytest.param("mlx", marks=pytest.mark.long), "rust", "auto"])
+def test_with_a_codec_of_kyutais_sizes(codec: str, kyutai_sized: Path) -> None:
+    """`auto` tries MLX's before it takes the faster one, and either peak is told."""
+    subject = subject_of("--model", str(kyutai_sized), "--codec", codec)
+    assert set(subject.expected_bytes) == ({"mlx", "rust"} if codec == "auto" else {codec})
+    run = run_of(subject, SHORT)
+    assert ratio(run) == pytest.approx(1, abs=0.03)
+    if run.codec == "mlx":
+        assert run.beside_bytes == 0 and "rustymimi" not in memory(run)
+    else:
+        assert run.beside_bytes == talk_bytes(12) and "; rustymimi 0.72 GB beside it" in memory(run)
+
+
+@pytest.mark.skipif(not rust_available(), reason="rustymimi has no wheel for this Python")
+@pytest.mark.skipif(resident_bytes() is None, reason="counted on Linux alone")
+def test_what_rustymimi_holds_beside_mlx(kyutai_sized: Path) -> None:
+    """Within a tenth: the system's count has more in it than this codec."""
+    code = (
+        "import sys, mlx.core as mx\n"
+        "from moshi_mlx.codec.rust import RustCodec\n"
+        "from tests.support.process_memory import resident_bytes\n"
+        "before = resident_bytes()\n"
+        "stream = RustCodec(sys.argv[1], 8).stream()\n"
+        "print(resident_bytes() - before, mx.get_active_memory())\n"
     )
-    assert expected_of_files(NANO, args, LINUX) is None
+    command = [sys.executable, "-c", code, str(kyutai_sized / "mimi.safetensors")]
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    held, of_mlx = map(int, child.stdout.split())
+    assert held == pytest.approx(talk_bytes(0), rel=0.1) and of_mlx == 0
+
+
+def test_which_codecs_a_model_may_come_to() -> None:
+    nano = MimiConfig.from_file(NANO / "mimi_config.json")
+    assert codecs_of("auto", KYUTAI, rust=True) == ("mlx", "rust")
+    assert codecs_of("auto", KYUTAI, rust=False) == codecs_of("auto", nano, rust=True) == ("mlx",)
+    assert codecs_of("rust", KYUTAI) == ("rust",) and codecs_of("mlx", KYUTAI) == ("mlx",)
+
+
+def test_a_model_is_refused_by_what_it_will_hold(kyutai_sized: Path) -> None:
+    """An adapter and rustymimi count too; the 700 MB for all else are no part of this."""
+    alone = subject_of("--model", str(kyutai_sized), "--codec", "rust").expected_bytes["rust"]
+    need = alone + talk_bytes(0) + 700_000_000
+    args = arguments("--model", str(kyutai_sized), "--codec", "rust")
+    for usable, fits in ((need, True), (need - 10**6, False)):
+        mac = replace(M4_MAX, mlx=replace(M4_MAX.mlx, working_set_bytes=usable))
+        if fits:
+            assert bench.subjects_from(args, mac)
+            continue
+        with pytest.raises(MoshiError, match=r"q4 needs 1\.\d GB of memory") as caught:
+            bench.subjects_from(args, mac)
+        assert "\n" not in str(caught.value)
+
+
+def model_folder(folder: Path, recipe: str, mimi: Path | None = None, **shape: object) -> Path:
+    """What `--model` takes: random weights with nano's tokenizer, and its Mimi or another."""
+    config = small_shape(folder, **shape)
+    if mimi is not None:
+        shutil.copyfile(mimi.with_name("mimi_config.json"), folder / "mimi_config.json")
+        (folder / "mimi.safetensors").hardlink_to(mimi)
+    else:
+        shutil.copyfile(NANO / "mimi.safetensors", folder / "mimi.safetensors")
+    shutil.copyfile(NANO / "tokenizer.model", folder / "tokenizer.model")
+    names = {"moshi_name": "model.safetensors", "mimi_name": "mimi.safetensors"}
+    names |= {"tokenizer_name": "tokenizer.model"}
+    config.write_text(json.dumps(json.loads(config.read_text()) | names))
+    save_lm(random_lm(load_config(folder), recipe, "float32"), folder / "model.safetensors")
+    return folder
 
 
 @pytest.mark.parametrize(

@@ -122,9 +122,9 @@ def test_more_bytes_make_a_slower_frame():
 def test_parts_are_timed_by_differences():
     """Layers of 0.5 ms and slices of 0.25 beside 2 ms of the rest come out as they went in."""
     speed = time_parts(
-        "float32",
+        False,
         lm_ms=lambda layers, slices, *_: (2 + layers / 2 + slices / 4, 10),
-        codec_ms=lambda: (5.0, 10),
+        codec_ms=lambda _: (5.0, 10),
         pace=lambda frame_ms, *_: frame_ms / 5,
     )
     assert (speed.layer_ms, speed.slice_ms, speed.rest_ms) == (0.5, 0.25, 2.0)
@@ -132,9 +132,30 @@ def test_parts_are_timed_by_differences():
     assert speed.paced_ratio == pytest.approx((speed.lm_ms + 5.0) / 5)
 
 
+@pytest.mark.parametrize(("gpu", "dtype"), [(False, "float32"), (True, "bfloat16")])
+def test_parts_are_timed_as_their_device_runs_them(gpu, dtype):
+    """In bf16 with a compiled codec on a GPU; a CPU would emulate the one, and call a compiler."""
+    asked = []
+
+    def lm_ms(layers, slices, of, pool):
+        asked.append(of)
+        return (3.0 + layers / 100, 2)
+
+    def codec_ms(compiled):
+        asked.append(compiled)
+        return (4.0, 2)
+
+    def pace(frame_ms, of, pool):
+        asked.append(of)
+        return 1.0
+
+    time_parts(gpu, lm_ms, codec_ms, pace)
+    assert asked == [dtype, dtype, dtype, gpu, dtype]
+
+
 def test_a_hopeless_machine_is_told_after_one_model():
     asked = []
-    speed = time_parts("float32", lm_ms=lambda *a: asked.append(a) or (400.0, 2))
+    speed = time_parts(False, lm_ms=lambda *a: asked.append(a) or (400.0, 2))
     assert len(asked) == 1
     assert speed.layer_ms + speed.slice_ms + speed.rest_ms == pytest.approx(400.0)
     assert {v.answer for v in speed.verdicts} == {"no"}

@@ -3,10 +3,11 @@
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from app.machine import readers
+from app.machine import probe, readers
 from app.machine.chips import CHIPS, bandwidth_gb_s, chip_name
 from app.machine.facts import GATHER_TIMEOUT_S, _mlx, cache_state, gather
 
@@ -111,6 +112,33 @@ def test_facts_of_this_machine_come_without_raising_and_in_time(within_s):
     assert facts.mlx.backend in ("cpu", "cuda", "metal")
     assert facts.memory_bytes and facts.disk_free_bytes
     assert facts.models == {}
+
+
+class Backends:
+    """MLX's modules and its device, as they are on one machine."""
+
+    def __init__(self, metal: bool, cuda: bool, **info: object) -> None:
+        self.metal = SimpleNamespace(is_available=lambda: metal)
+        self.cuda = SimpleNamespace(is_available=lambda: cuda)
+        self.info = info
+
+    def device_info(self) -> dict[str, object]:
+        return self.info
+
+
+@pytest.mark.parametrize(
+    ("backends", "backend", "working_set"),
+    [
+        (Backends(True, False, device_name="Apple M2", max_recommended_working_set_size=5),
+         "metal", 5),
+        (Backends(False, True, device_name="NVIDIA L4"), "cuda", None),
+        (Backends(False, False, architecture="x86_64"), "cpu", None),
+    ],
+)  # fmt: skip
+def test_which_backend_this_is(backends, backend, working_set):
+    found = probe.mlx(backends)
+    assert (found["backend"], found["working_set_bytes"]) == (backend, working_set)
+    assert found["device"] == backends.info.get("device_name")
 
 
 def test_a_probe_that_dies_is_an_answer_not_a_crash(tmp_path):

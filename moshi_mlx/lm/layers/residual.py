@@ -26,11 +26,16 @@ class Unadded:
 ResidualStream = mx.array | Unadded
 
 
+def joins(linear: nn.Module, kernel: ResidualNorm | None) -> bool:
+    """Whether the addition after a layer is left to the norm that follows it."""
+    return kernel is not None and isinstance(linear, nn.QuantizedLinear)
+
+
 def plus(
     residual: mx.array, x: mx.array, linear: nn.Module, kernel: ResidualNorm | None
 ) -> ResidualStream:
     """residual + linear(x); for quantized weights and where there is a kernel, left open."""
-    if kernel is None or not isinstance(linear, nn.QuantizedLinear):
+    if kernel is None or not joins(linear, kernel):
         return linear_plus(residual, x, linear)
     return Unadded(residual, linear(x), kernel)
 

@@ -15,7 +15,7 @@ from ...config.lm_config import TransformerConfig
 from .cross_attention import CrossAttention, KeysValues
 from .kv_ring import Position, Ring, attend, rounded, write
 from .linear import Linear, StackedViews, linear_of, linear_plus
-from .residual import ResidualStream, normed, plus, whole
+from .residual import ResidualStream, joins, normed, plus, whole
 
 QUERY_CHUNK = 512  # queries attended to at once in a sequence: bounds memory, changes nothing
 
@@ -154,6 +154,12 @@ class Block(nn.Module):
             self.cross_attention = CrossAttention(config)
         self.norm2 = nn.RMSNorm(config.dim, config.norm_eps)
         self.gating = GatedMlp(config.dim, hidden)
+
+    @property
+    def joins_norms(self) -> bool:
+        """Whether a step's additions and norms are the kernel's, any of them."""
+        layers = (self.self_attn.out_proj, self.gating.linear_out)
+        return any(joins(layer, self.kernel) for layer in layers)
 
     def step(
         self, x: ResidualStream, ring: Ring, at: Position, attended: KeysValues | None = None
