@@ -12,8 +12,7 @@ from moshi_mlx.weights.recipes import name_of
 from ..audio.process.gil_handover import short_handovers, spare_the_collector
 from ..audio.sound import Sound
 from ..echo.choice import MODES
-from ..events import Event, Ready, Settings
-from ..machine.readers import child_command
+from ..events import Ready, Settings
 from ..options.adapters import adapters_from
 from ..options.fallbacks import take_fallbacks
 from ..options.mark import add_mark_options, index_from
@@ -29,18 +28,18 @@ from ..options.model import (
 from ..options.persona import add_persona_options, persona_from
 from ..options.preferences import add_config_option, parse_with_preferences
 from ..options.resume import add_resume_option, resumed, settings_of
+from ..options.your_words import add_words_option, words_from
 from ..provenance.origin import Origin
 from ..provenance.seal import seal
 from ..screen.plain_text import run_plain
 from ..selftest.remembered import recall
-from ..speech.words_beside import WordsBeside
-from ..talk.chat import Beside, Chat, ChatOptions
+from ..talk.chat import Chat, ChatOptions
 from ..talk.ending import clock, ending
+from ..talk.engine import MakeEngine
 from ..talk.keeping import resume_line
 from .devices import add_device_options, checked_channel
 from .signals import Signals, leave
 
-STT_MODEL = "kyutai/stt-1b-en_fr-mlx"
 TAIL_SECONDS = 4.0
 LONGEST_TAIL_S = 3600.0  # it is held in memory
 
@@ -55,14 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     talk.add_argument(
         "--no-greeting", action="store_true", help="Moshi waits until you speak (30 s at most)"
     )
-    talk.add_argument(
-        "--your-words",
-        nargs="?",
-        const=STT_MODEL,
-        metavar="MODEL",
-        help="write down what you say too, by a speech to text model beside the talk "
-        f"(default: {STT_MODEL})",
-    )
+    add_words_option(talk)
     add_resume_option(talk)
     add_config_option(parser)
     add_model_options(parser, several=True)
@@ -90,8 +82,14 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
     return parse_with_preferences(parser, argv)
 
 
-def run(args: argparse.Namespace) -> int:
-    """0, or 1 with one line on stderr. Raises MoshiError."""
+def run(
+    args: argparse.Namespace,
+    engine_from: Callable[[argparse.Namespace, str | None], MakeEngine] = engine_from,
+) -> int:
+    """0, or 1 with one line on stderr. Raises MoshiError.
+
+    engine_from: the options and a dtype -> what makes the engine.
+    """
     kept = resumed(args)
     name = model_from(args)  # what contradicts itself is told before a device is asked
     go_around(args, name)
@@ -119,18 +117,6 @@ def run(args: argparse.Namespace) -> int:
         status = hold(chat, signals, lambda: show(chat, args.plain))
         seal_output(args.virtual_output, chat)
         return status
-
-
-def words_from(args: argparse.Namespace) -> Callable[[Callable[[Event], None]], Beside] | None:
-    """What writes down the user's words, given whom to tell; None where nobody asked. Its model is
-    downloaded here. Raises MoshiError for a model of another kind."""
-    if args.your_words is None:
-        return None
-    from moshi_mlx.stt.loading import stt_folder
-
-    folder = stt_folder(args.your_words, offline=args.offline, memory_limits=False).path
-    command, environment = child_command("speech.words_child", str(folder))
-    return lambda tell: WordsBeside(command, environment, tell)
 
 
 def go_around(args: argparse.Namespace, name: str) -> None:

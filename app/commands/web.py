@@ -5,6 +5,7 @@ import asyncio
 import os
 import sys
 import webbrowser
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from moshi_mlx.errors import MoshiError, UsageError
 
 from ..audio.keep_awake import KeepAwake
-from ..events import Notice, Settings
+from ..events import Event, Notice, Settings
 from ..options.adapters import adapters_from
 from ..options.mark import add_mark_options, index_from
 from ..options.model import (
@@ -25,6 +26,7 @@ from ..options.model import (
 )
 from ..options.persona import add_persona_options, persona_from
 from ..options.resume import add_resume_option, resumed
+from ..options.your_words import MakeWords, add_words_option, words_from
 from ..provenance.index_writer import IndexWriter
 from ..provenance.marking import UNMARKED
 from ..provenance.seal import seal
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 PORT = 8998  # Kyutai's
 STOP_S = 0.5  # for the model's last step
 SAVE_S = 0.5  # for a talk that is being saved
+WORDS_S = 0.2  # for the last words of a visitor's, who has been sent away by then
 TALKS = Path("moshi-talks")  # where `moshi chat` saves them, too
 
 
@@ -64,7 +67,7 @@ class Place:
 class Hosted:
     """What is talked with. source: how the model was asked for; save_to: where visitors save
     talks, None for nowhere; kept: a saved talk that they may go on with; index: where landmarks
-    of Moshi's sound go."""
+    of Moshi's sound go; words: makes what writes down what visitors say."""
 
     settings: Settings
     make_engine: MakeEngine
@@ -72,6 +75,7 @@ class Hosted:
     save_to: Path | None = None
     kept: KeptTalk | None = None
     index: Path | None = None
+    words: MakeWords | None = None
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -106,6 +110,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="a site whose pages may connect too; may be repeated",
     )
+    add_words_option(parser.add_argument_group("transcript"))
     talks = parser.add_argument_group("saved talks")
     add_resume_option(talks)
     talks.add_argument(
@@ -141,6 +146,7 @@ def wanted_from(args: argparse.Namespace) -> Hosted:
         (TALKS if here else None) if args.save_to is None else args.save_to.expanduser(),
         kept,
         index_from(args),
+        words_from(args),
     )
 
 
@@ -185,13 +191,19 @@ class Host:
         loop = asyncio.get_running_loop()
         self._signals.call(lambda: loop.call_soon_threadsafe(self._stop.set))
         with Recordings(seal) as recordings:
-            line = Line(self._session, recordings)
             wanted = self._wanted
+            line = Line(self._session, recordings, writes_words=wanted.words is not None)
+            words = None if wanted.words is None else wanted.words(self._beside(line))
+            if words is not None:
+                self._session.subscribe(words)
             talks = KeptTalks(self._session, wanted.save_to, wanted.source, wanted.kept)
             try:
                 status = await self._open(line, recordings, talks)
             except OSError as error:
                 raise self._no_place(error) from None
+            finally:
+                if words is not None:
+                    await asyncio.to_thread(words.close, WORDS_S)
             await asyncio.to_thread(talks.close, SAVE_S)
             if not await asyncio.to_thread(self._session.stop, STOP_S):
                 recordings.remove()
@@ -220,6 +232,17 @@ class Host:
             self._session.start()
             self._announce(server.port)
             return await self._until_over(line)
+
+    @staticmethod
+    def _beside(line: Line) -> Callable[[Event], None]:
+        """Takes words of the visitor's, and what befalls who writes them down."""
+
+        def take(event: Event) -> None:
+            if isinstance(event, Notice):
+                tell(event)
+            line.beside(event)
+
+        return take
 
     def _no_place(self, error: OSError) -> MoshiError:
         why = error.strerror or str(error)

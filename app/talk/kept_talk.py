@@ -15,6 +15,7 @@ from moshi_mlx.clock import FRAME_SECONDS
 from moshi_mlx.config.json_file import parse_json_object
 from moshi_mlx.config.lm_config import SamplingConfig
 from moshi_mlx.errors import ConfigError, MoshiError
+from moshi_mlx.lm.state.other_files import OtherFileError
 from moshi_mlx.session.kept import session_facts
 
 from ..events import Settings
@@ -23,6 +24,16 @@ ENDING = ".talk.safetensors"
 DTYPES = ("float32", "float16", "bfloat16")
 CODECS = ("mlx", "rust")
 LONGEST = 10_000  # characters of anything in a note
+GIVE = "give a file that key s of `moshi chat` or the page wrote"
+# what else may be taken for a talk -> what it is, and what takes it
+NO_TALKS = {
+    "prompt": ("a prompt, heard before a talk", "--persona makes and keeps them by itself"),
+    "talk": ("a state of the language model alone, without its sound", GIVE),
+    "adapter": ("an adapter", "--lora takes it"),
+    "voice": ("a voice", "--voice takes it"),
+    "weights": ("a file of a model's weights", "--model takes the folder that it is in"),
+    "other": ("something else", GIVE),
+}
 SAMPLING = tuple(SamplingConfig.__dataclass_fields__)
 
 
@@ -68,7 +79,11 @@ def note_of(source: AskedModel, settings: Settings) -> str:
 
 def kept_talk(path: Path) -> KeptTalk:
     """By the file's header alone. Raises MoshiError for a file that is none, or is damaged."""
-    facts = session_facts(path)
+    try:
+        facts = session_facts(path)
+    except OtherFileError as error:
+        what, instead = NO_TALKS.get(error.kind, (error.what, GIVE))
+        raise MoshiError(f"{path} is {what}, not a saved talk; {instead}") from None
     try:
         return _checked(path, facts)
     except (ConfigError, TypeError, ValueError):

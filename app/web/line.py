@@ -41,11 +41,14 @@ class Line:
         recordings: Recordings | None = None,
         record_s: float = RECORD_S,
         awake: KeepAwake | None = None,
+        writes_words: bool = False,
     ) -> None:
         """`recordings`: where conversations are kept for those who ask for it; None: nowhere.
-        `record_s`: what a disk may take to begin one; `awake`: held while somebody talks."""
+        `record_s`: what a disk may take to begin one; `awake`: held while somebody talks;
+        `writes_words`: what visitors say is written down beside the session (see `beside`)."""
         self._awake = awake or KeepAwake()
         self.session, self._record_s = session, record_s
+        self.writes_words = writes_words
         self._recordings = recordings
         self.ready = asyncio.Event()  # loaded, or failed
         self.model: Ready | None = None
@@ -160,6 +163,10 @@ class Line:
     def _from_session(self, event: Event) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the server ended first
             self._loop.call_soon_threadsafe(self._on_event, event)
+
+    def beside(self, event: Event) -> None:
+        """What isn't the session's: a visitor's own words. Any thread."""
+        self._from_session(event)
 
     def _on_event(self, event: Event) -> None:
         holder = self._holder

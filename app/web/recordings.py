@@ -28,6 +28,7 @@ FILES = {
     "recording.wav": ("talk.wav", "audio/wav"),
     "transcript.jsonl": ("transcript.jsonl", "application/x-ndjson"),
     "transcript.vtt": ("transcript.vtt", "text/vtt; charset=utf-8"),
+    "you.jsonl": ("you.jsonl", "application/x-ndjson"),
 }
 HANG_UP_S = 1.0  # the longest that the end of a conversation may take to get here
 

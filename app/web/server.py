@@ -292,7 +292,8 @@ class WebServer:
             save = talks.save if talks.saves else None
         elif query.resume:
             raise RefusedError("no talk is saved here; begin a new one")
-        return await self.line.hold(Visit(socket, query, usual, status, model, save))
+        words = self.line.writes_words
+        return await self.line.hold(Visit(socket, query, usual, status, model, save, words))
 
     async def _shut(self, app: web.Application) -> None:
         self.line.send_all_away("the server stops")

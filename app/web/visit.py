@@ -25,6 +25,7 @@ from ..events import (
     Refused,
     Settings,
     Status,
+    UserWord,
 )
 from . import protocol
 from .limits import InputLimit, Pacer
@@ -58,10 +59,12 @@ class Visit:
         status: Callable[[], Status],
         model: Ready | None = None,
         save: "Callable[[Visit], None] | None" = None,
+        writes_words: bool = False,
     ) -> None:
         """`usual`: what holds where the query says nothing; `save`: called where the visitor wants
-        the talk saved. Raises MoshiError without the codec, RefusedError for a voice or an adapter
-        that isn't there: a visitor names no file of this machine."""
+        the talk saved; `writes_words`: what they say is written down. Raises MoshiError without
+        the codec, RefusedError for a voice or an adapter that isn't there: a visitor names no file
+        of this machine."""
         self.query = query
         self.port = QueuePort(on_play=lambda pcm: None)  # replies come as FrameDone events
         self.codec = protocol.CODECS[query.codec]()
@@ -75,7 +78,7 @@ class Visit:
             raise RefusedError(f"the server has no adapter {shown(query.adapter)}")
         self.settings = replace(usual, seed=seed, **who, **query.sampling)  # type: ignore[arg-type]
         self._mark = "" if model is None else model.mark
-        self._save = save
+        self._save, self._writes_words = save, writes_words
         self.dropped_replies = 0
         self.recording: Recording | None = None
         self._socket, self._status = socket, status
@@ -84,6 +87,7 @@ class Visit:
         self._wake = asyncio.Event()
         self._heard_s = time.monotonic()
         self._complaints = 0
+        self._conversation = 0  # its number in the session, once it has begun
         self.sent_away: asyncio.Future[LeftError] = asyncio.get_running_loop().create_future()
 
     def quiet_s(self) -> float:
@@ -121,13 +125,20 @@ class Visit:
 
     def on_event(self, event: Event) -> None:
         """A session event of this visitor's conversation, on the event loop."""
+        if isinstance(event, UserWord) and event.conversation != self._conversation:
+            return  # of the visitor before, late
         if self.recording is not None:
             self.recording.on_event(event)
             if isinstance(event, ConversationEnded):
                 self.end_recording()
         if isinstance(event, FrameDone):
             self._queue_frame(event)
+        elif isinstance(event, UserWord):
+            if self.talks_ours:
+                word = {"type": "your-word", "text": event.text, "at_s": event.at_s}
+                self.tell(protocol.metadata(word))
         elif isinstance(event, ConversationStarted):  # what was sent before isn't heard
+            self._conversation = event.number
             self.tell(protocol.handshake())
             if self.talks_ours:
                 self.tell(protocol.metadata(self._started(event)))
@@ -164,6 +175,7 @@ class Visit:
             "sampling": event.settings.sampling(),
             "recording": self.recording.id if self.recording else "",
             "saves": self._save is not None,
+            "your_words": self._writes_words,
             "resumed": event.settings.resume is not None,
         }
 

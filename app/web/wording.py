@@ -12,6 +12,7 @@ FOR_VISITORS = {
     "persona-fades": "Moshi is about to forget who it was told to be, and how to sound. Hang up "
     "and begin anew to have it back.",
     "recording-failed": "No more of this conversation can be recorded; the talk itself goes on.",
+    "words-failed": "What you say is no longer written down; the talk itself goes on.",
     "persona": None,
 }
 

@@ -207,9 +207,9 @@ def put(value):
     ("facts", "tensors", "message"),
     [
         ({"version": 99}, {}, "written by another version"),
-        ({"kind": "prompt"}, {}, "holds a prompt; give it to prompt_from"),
+        ({"kind": "prompt"}, {}, "is a prompt; give it to prompt_from"),
         ({"kind": "session"}, {}, "a talk with its sound; give it to moshi.resume"),
-        ({"kind": ["x"]}, {}, "holds something else"),
+        ({"kind": ["x"]}, {}, "is no prompt or snapshot"),
         (
             {"dtype": "bfloat16"},
             {},
@@ -260,7 +260,8 @@ def test_what_cannot_be_is_one_line(saved, tmp_path, facts, tensors, message) ->
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no safetensors header"),
+        (b"", "is an empty file; choose another"),
+        (b"RIFF" + bytes(40), "is a sound file; choose another"),
         (b"PK\x03\x04" + b"x" * 100, "can't be gone on from"),
         (struct.pack("<Q", 2) + b"{}", "is no prompt or snapshot"),
         (
@@ -284,8 +285,10 @@ def test_a_file_that_is_missing_cut_short_or_of_weights_is_one_line(saved, tmp_p
     path.write_bytes(saved.read_bytes()[:-1])
     with pytest.raises(MoshiError, match="is cut short"):
         lm.resume(path)
-    with pytest.raises(MoshiError, match="is no prompt or snapshot"):
+    with pytest.raises(MoshiError, match="weights; load its folder"):
         lm.resume(GOLDEN / "lm_moshi" / "model.safetensors")
+    with pytest.raises(MoshiError, match="is a folder; give a file"):
+        lm.resume(GOLDEN)
 
 
 def test_a_full_disk_and_a_missing_folder_are_one_line(tmp_path) -> None:

@@ -18,57 +18,19 @@ from tests.support.processes.endings import until_ours
 QUESTION = str(NANO / "samples" / "four_plus_three.wav")
 ENDLESS = ("--virtual-input", QUESTION, "--tail", "600")
 
-# The command line with a fault in it. What is left at the end goes to stderr.
-FAULTY = """
-import sys, threading, time
-sys.path.insert(0, ".")
-{fault}
-from app.cli import main
-status = main(sys.argv[1:])
-names = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
-print("threads left:", names, file=sys.stderr)
-sys.exit(status)
-"""
-RAISE_AFTER = """
-import {module} as module
-old, calls = module.{where}, []
-class Panic(BaseException): pass
-Panic.__name__ = "PanicException"
-def raising(*args, **options):
-    calls.append(1)
-    if len(calls) > 20:
-        print("raised at", time.monotonic(), file=sys.stderr)
-        raise {error}
-    return old(*args, **options)
-module.{where} = raising
-"""
-
-
-def faulty(module, where, error):
-    return FAULTY.format(fault=RAISE_AFTER.format(module=module, where=where, error=error))
-
 
 @pytest.mark.parametrize(
-    ("module", "where", "error", "line"),
+    ("fault", "line"),
     [
-        (
-            *(
-                "moshi_mlx.lm.generator",
-                "LmGenerator.submit",
-                'RuntimeError("[metal] no memory\\n at")',
-            ),
-            "error: RuntimeError: [metal] no memory (a bug",
-        ),
-        (
-            *("moshi_mlx.mimi.model", "MimiStream.decode_lazy", 'Panic("index out of bounds")'),
-            "error: PanicException: index out of bounds (a bug",
-        ),
+        ("model", "error: RuntimeError: [metal] no memory (a bug"),
+        ("codec", "error: PanicException: index out of bounds (a bug"),
+        ("codec beside", "error: rustymimi failed in decode_step: index out of bounds"),
     ],
-    ids=["model", "codec"],
 )
-def test_a_model_or_codec_that_raises(tmp_path, module, where, error, line):
-    code = faulty(module, where, error)
-    with ChatProcess(tmp_path, *ENDLESS, "--record", str(tmp_path / "talks"), code=code) as chat:
+def test_a_model_or_codec_that_raises(tmp_path, fault, line):
+    start = ("-m", "tests.support.processes.faulty_chat", fault)
+    record = ("--record", str(tmp_path / "talks"))
+    with ChatProcess(tmp_path, *ENDLESS, *record, start=start) as chat:
         chat.wait_for("raised at")
         assert chat.end() == 1
         (told,) = [one for one in chat.notes.splitlines() if one.startswith("error")]
@@ -76,37 +38,7 @@ def test_a_model_or_codec_that_raises(tmp_path, module, where, error, line):
         assert "threads left: []" in chat.notes and "Traceback" not in chat.notes
     (take,) = takes_in(tmp_path / "talks")
     manifest = check_take(take)
-    assert manifest["ended"] == "failed" and manifest["frames"] >= 5
-
-
-DECODER_ON_THE_CPU = """
-import numpy as np
-import moshi_mlx.loading.talker as talker
-from tests.support.fakes.cpu_codec import CpuCodec, CpuStream
-class Panics(CpuStream):
-    def encode(self, frame):
-        return np.zeros(8, np.int32)
-    def decode(self, codes):
-        if self.frames == 20:
-            print("raised at", time.monotonic(), file=sys.stderr)
-        return super().decode(codes)
-CpuCodec.stream = lambda self: Panics(self)
-talker.load_mimi = lambda *args, **options: CpuCodec(decode_s=0.01, fails_at=20)
-talker.check_codec = lambda *args: None
-"""
-
-
-def test_a_codec_that_raises_where_it_decodes_beside_the_model(tmp_path):
-    code = FAULTY.format(fault=DECODER_ON_THE_CPU)
-    with ChatProcess(tmp_path, *ENDLESS, "--record", str(tmp_path / "talks"), code=code) as chat:
-        chat.wait_for("raised at")
-        assert chat.end() == 1
-        (told,) = [one for one in chat.notes.splitlines() if one.startswith("error")]
-        assert told == "error: rustymimi failed in decode_step: index out of bounds"
-        assert "threads left: []" in chat.notes and "Traceback" not in chat.notes
-    (take,) = takes_in(tmp_path / "talks")
-    manifest = check_take(take)
-    assert manifest["ended"] == "failed" and manifest["frames"] >= 20
+    assert manifest["ended"] == "failed" and manifest["frames"] >= 18
 
 
 @pytest.mark.parametrize("moment", ["importing", "loading", "talking", "twice"])

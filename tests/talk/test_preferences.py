@@ -195,7 +195,7 @@ def test_a_talk_is_held_as_the_file_prefers(tmp_path):
     )
     env = os.environ | {"XDG_CONFIG_HOME": str(home)}
     code = "import sys; from app.cli import main; sys.exit(main(['chat', *sys.argv[-2:]]))"
-    with ChatProcess(tmp_path, "--virtual-input", QUESTION, env=env, code=code) as chat:
+    with ChatProcess(tmp_path, "--virtual-input", QUESTION, env=env, start=("-c", code)) as chat:
         assert chat.end() == 0, chat.notes
     check_answer(tmp_path / "talks", chat.said, "Four plus three is seven.")
     assert "nano (" in chat.notes and "seed 5" in chat.notes

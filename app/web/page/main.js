@@ -3,7 +3,7 @@
 import { explain, obstacle } from "./audio.js";
 import { Origin } from "./origin.js";
 import { CLOSE_FAILED } from "./protocol.js";
-import { FAILED, KEYLESS, LOST, MACHINE, MARKED, RESUMED, SAVED, SILENCED, UNMARKED, sentence } from "./said.js";
+import { FAILED, KEYLESS, LOST, MACHINE, MARKED, RESUMED, SAVED, SILENCED, UNMARKED, WRITTEN, sentence } from "./said.js";
 import { Settings } from "./settings.js";
 import { Stage } from "./stage.js";
 import { Talk } from "./talk.js";
@@ -45,7 +45,7 @@ async function start(options = {}) {
   warn("");
   $("trust").hidden = true;
   show("connecting");
-  const mine = talk = new Talk({ waiting, started, word, saved, level, heard, figures, notice: warn, silenced, ended });
+  const mine = talk = new Talk({ waiting, started, word, yourWord, saved, level, heard, figures, notice: warn, silenced, ended });
   try {
     await mine.start(settings.sound(), { ...talks.query(settings.query()), wait: "1", ...options });
     settings.listDevices();
@@ -71,6 +71,7 @@ function started(facts) {
   transcript.clear();
   $("welcome").hidden = true;
   transcript.note(`${MACHINE} ${facts.mark === "none" ? UNMARKED : ""}`);
+  if (facts.your_words) transcript.note(WRITTEN);
   if (facts.resumed) transcript.note(RESUMED);
   $("resume").value = ""; // once
   saves = facts.saves;
@@ -112,8 +113,9 @@ async function explainRefusal() {
 }
 
 function offer(id) {
-  for (const [link, file] of [["get-wav", "recording.wav"], ["get-vtt", "transcript.vtt"], ["get-jsonl", "transcript.jsonl"]])
+  for (const [link, file] of [["get-wav", "recording.wav"], ["get-vtt", "transcript.vtt"], ["get-jsonl", "transcript.jsonl"], ["get-you", "you.jsonl"]])
     $(link).href = `/api/recordings/${id}/${file}`;
+  $("get-you").hidden = !transcript.yours;
   $("downloads").hidden = false;
   recording = "";
 }
@@ -149,6 +151,8 @@ function model({ model, recipe, adapter, mark }) {
 }
 
 function word(piece, atS) { transcript.word(piece, atS); }
+
+function yourWord(text, atS) { transcript.yourWord(text, atS); }
 
 function save() {
   if (!talk?.save()) return;

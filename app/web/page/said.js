@@ -5,6 +5,7 @@ export const FAILED = "Moshi has stopped working. Whoever runs it sees the reaso
 export const KEYLESS = "This address is not complete. Open the whole address that you were given, to its last letter.";
 export const SILENCED = "The system has taken the sound away, for a call perhaps. The talk goes on when it gives it back; "
   + "touch the page if it doesn't.";
+export const WRITTEN = "What you say is written down, too, by a second model on Moshi's computer.";
 export const UNANSWERED = "The talk isn't saved: the computer that runs Moshi doesn't answer.";
 export const SAVED = "The talk is saved up to here. To go on from here, choose it below the big button before the next talk.";
 export const RESUMED = "This goes on with a saved talk: Moshi remembers what was said in it.";

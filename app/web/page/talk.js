@@ -11,7 +11,7 @@ const MOST_UNSENT_BYTES = 48000; // a second of sound: older is useless to the m
 
 export class Talk {
   constructor(on) {
-    this.on = on; // {waiting, started, word, saved, level, heard, figures, notice, silenced, ended}
+    this.on = on; // {waiting, started, word, yourWord, saved, level, heard, figures, notice, silenced, ended}
     this.audio = new Audio();
     this.meter = new LatencyMeter();
     this.figures = { underruns: 0, skippedMs: 0, bufferMs: 0, unsent: 0 };
@@ -62,6 +62,8 @@ export class Talk {
     } else if (data.type === "status") {
       this.figures.stepMs = data.step_ms_p50;
       this.figures.droppedFrames = data.dropped_frames;
+    } else if (data.type === "your-word") {
+      this.on.yourWord(data.text, data.at_s);
     } else if (data.type === "saved" || data.type === "not-saved") {
       clearTimeout(this.saving);
       this.saving = null;

@@ -1,9 +1,11 @@
-// The live transcript: Moshi's words as they come, and a small picture of each thing you said
-// (Moshi doesn't transcribe its listener).
+// The live transcript: Moshi's words as they come, and a small picture of each thing you said (Moshi doesn't transcribe
+// its listener), or your words in its place, where another model writes them down: they come later than they were said.
 
 const PAUSE_S = 1.2; // silence after which Moshi's next word opens a new paragraph
 const SPEECH_RMS = 0.006, START_BLOCKS = 5, END_BLOCKS = 30, BLOCK_S = 0.02;
 const BARS = 40;
+const EARLY_S = 1.0; // a word may begin so much before its speech was noticed
+const SPOKEN_KEPT = 4; // turns of yours that late words still find
 
 export function clock(seconds) {
   return `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
@@ -23,11 +25,12 @@ export class Transcript {
     this.loud = 0;
     this.quiet = 0;
     this.noise = 0.002;
-    this.youStartS = 0;
+    this.spoken = []; // {turn, sinceS, words}: the last times that you spoke
+    this.yours = 0; // words of yours
   }
 
   add(kind, atS) {
-    const nearEnd = this.box.scrollHeight - this.box.scrollTop - this.box.clientHeight < 80;
+    const nearEnd = this.nearEnd();
     const turn = document.createElement("div");
     turn.className = `turn ${kind}`;
     if (atS !== undefined) {
@@ -40,7 +43,7 @@ export class Transcript {
     return turn;
   }
 
-  follow(wanted = this.box.scrollHeight - this.box.scrollTop - this.box.clientHeight < 80) {
+  follow(wanted = this.nearEnd()) {
     if (wanted) this.box.scrollTop = this.box.scrollHeight;
   }
 
@@ -51,7 +54,7 @@ export class Transcript {
       piece = piece.trimStart();
     }
     this.lastWordS = atS;
-    const nearEnd = this.box.scrollHeight - this.box.scrollTop - this.box.clientHeight < 80;
+    const nearEnd = this.nearEnd();
     this.open.textContent += piece;
     this.follow(nearEnd);
   }
@@ -75,14 +78,43 @@ export class Transcript {
     this.you = this.add("you", atS - START_BLOCKS * BLOCK_S);
     this.you.append("You are speaking");
     this.levels = [];
+    this.spoken = [...this.spoken, { turn: this.you, sinceS: atS, words: null }].slice(-SPOKEN_KEPT);
   }
+
+  // A word of yours: under the last time that you spoke before it, or a turn of its own.
+  yourWord(text, atS) {
+    this.yours += 1;
+    let spoken = this.spoken.findLast(({ sinceS }) => sinceS <= atS + EARLY_S);
+    if (!spoken) { // before all that is known of
+      this.open = null;
+      spoken = { turn: this.add("you", atS), sinceS: atS, words: null };
+      this.spoken[0]?.turn.before(spoken.turn);
+      this.spoken.unshift(spoken);
+    }
+    const nearEnd = this.nearEnd();
+    if (!spoken.words) {
+      const heading = document.createElement("span");
+      heading.className = "name";
+      heading.textContent = "You";
+      spoken.words = document.createElement("p");
+      spoken.turn.replaceChildren(...spoken.turn.querySelectorAll("time"), heading, spoken.words);
+      spoken.turn.classList.add("said");
+      spoken.turn.removeAttribute("aria-label");
+    }
+    spoken.words.textContent += spoken.words.textContent ? ` ${text}` : text;
+    this.follow(nearEnd);
+  }
+
+  nearEnd() { return this.box.scrollHeight - this.box.scrollTop - this.box.clientHeight < 80; }
 
   end() {
     const spoken = this.levels.slice(0, Math.max(1, this.levels.length - this.quiet));
     const seconds = (spoken.length * BLOCK_S).toFixed(1);
-    this.you.lastChild.remove();
-    this.you.append(picture(spoken), `${seconds} s`);
-    this.you.setAttribute("aria-label", `You spoke for ${seconds} seconds`);
+    if (!this.you.classList.contains("said")) {
+      this.you.lastChild.remove();
+      this.you.append(picture(spoken), `${seconds} s`);
+      this.you.setAttribute("aria-label", `You spoke for ${seconds} seconds`);
+    }
     this.you = null;
     this.loud = 0;
     this.follow();

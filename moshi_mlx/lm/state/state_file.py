@@ -20,17 +20,13 @@ from ...tensor_files.header import TensorEntry, read_header
 from ...tensor_files.reading import read_safetensors
 from ...tensor_files.writing import GivenUpError, HostTensor, write_tensors
 from ..model_digest import bytes_of_all
+from .other_files import OtherFileError, check_beginning, kind_of
 
 FACTS = "moshi-local"  # the name of the metadata's entry
 VERSION = 1  # of what the tensors mean: one more with every change of a step's arithmetic
 DTYPES = {
     **{mx.float32: "F32", mx.float16: "F16", mx.bfloat16: "BF16"},
     **{mx.int32: "I32", mx.uint32: "U32", mx.uint8: "U8"},
-}
-KINDS = {
-    "prompt": "a prompt; give it to prompt_from",
-    "talk": "a conversation of the language model alone; give it to lm.resume",
-    "session": "a talk with its sound; give it to moshi.resume",
 }
 
 
@@ -119,13 +115,13 @@ class StateFile:
 
 
 def read_state(path: Path, kind: str) -> StateFile:
-    """The file's header and facts. Raises MoshiError for one of another kind or version."""
-    if not path.is_file():
-        raise MoshiError(f"there is no file {path}; check its name")
+    """The file's header and facts. Raises OtherFileError for one of another kind, MoshiError for
+    one of another version, and for a damaged one."""
+    check_beginning(path)
     try:
         header = read_header(path)
         if FACTS not in header.metadata:
-            raise MoshiError(f"{path} is no prompt or snapshot; choose another file")
+            raise OtherFileError(path, kind_of(header.tensors))
         text = header.metadata[FACTS].encode("utf-8", "replace")
         facts = parse_json_object(text, f"{path}, its facts,", MoshiError, "choose another file")
         arrays = read_safetensors(path)
@@ -137,8 +133,7 @@ def read_state(path: Path, kind: str) -> StateFile:
             f"{path} was written by another version of this program; make it anew with this one"
         )
     if facts.get("kind") != kind:
-        what = KINDS.get(str(facts.get("kind")), "something else")
-        raise MoshiError(f"{path} holds {what}")
+        raise OtherFileError(path, str(facts.get("kind")))
     return StateFile(path, facts, header.tensors, arrays)
 
 

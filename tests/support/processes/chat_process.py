@@ -12,19 +12,16 @@ import soundfile
 from tests.support.processes.endings import nothing_ignored
 
 GREEDY = ("--seed", "0", "--text-temperature", "0", "--audio-temperature", "0")
+COMMAND = ("-m", "app.cli")
 CHAT = ("chat", "--model", "nano", "--plain", *GREEDY)
 
 
 class ChatProcess:
     """Use it as a context manager; `env` from a Pulse, or None with virtual devices."""
 
-    def __init__(
-        self, folder: Path, *args: str, env=None, code: str | None = None, chat=CHAT, **options
-    ):
-        """`code`: Python to run in place of the command line, which it gets as sys.argv[1:]; chat:
-        what the line begins with."""
+    def __init__(self, folder: Path, *args: str, env=None, start=COMMAND, chat=CHAT, **options):
+        """start: Python's own arguments; chat: what the command line begins with."""
         self.out, self.err = folder / "stdout", folder / "stderr"
-        start = ["-c", code] if code is not None else ["-m", "app.cli"]
         with self.out.open("wb") as out, self.err.open("wb") as err:
             io = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err} | options
             io["preexec_fn"] = both(nothing_ignored, options.get("preexec_fn"))

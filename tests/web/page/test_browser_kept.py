@@ -1,4 +1,6 @@
-"""A talk saved on the page, and gone on with after the page was loaded again."""
+"""What is kept of a talk on the page: the talk itself, to go on with; the words that you say."""
+
+import json
 
 import pytest
 
@@ -6,6 +8,7 @@ import moshi_mlx
 from app.events import Settings
 from app.talk.kept_talk import AskedModel, note_of
 from moshi_mlx.hub import NANO
+from tests.support.fakes.ticking_words import WORD, ticking_words
 from tests.support.processes import browser
 from tests.support.processes.browser import OUT, PATIENCE_MS
 from tests.support.processes.web_process import moshi_web
@@ -104,3 +107,30 @@ def test_the_talk_that_the_server_resumes_is_chosen_once(tmp_path) -> None:
         page.keyboard.press("t")
         talking(page)
         assert "resume" in asked[0] and "resume" not in asked[1]
+
+
+@pytest.mark.timeout(400)
+def test_what_you_say_is_on_the_page_under_your_own_heading(tmp_path) -> None:
+    wav = browser.microphone_wav(tmp_path / "mic.wav", QUESTION, 1.0, 8.0)
+    stt = ticking_words(tmp_path / "stt")
+    with (
+        moshi_web("--your-words", str(stt), "--save-to", str(tmp_path)) as server,
+        browser.chromium(*browser.speaking(wav)) as chromium,
+    ):
+        page = chromium.new_page(viewport=browser.DESKTOP, reduced_motion="reduce")
+        page.goto(server.url)
+        page.keyboard.press("t")
+        talking(page)
+        said(page, "What you say is written down")
+        said(page, "You are speaking")  # that it is heard comes first
+        words = page.locator(".turn.you.said p", has_text=f"{WORD} {WORD} {WORD}")
+        words.first.wait_for(timeout=PATIENCE_MS)
+        page.screenshot(path=OUT / "desktop-your-words.png")
+        heading = page.locator(".turn.you.said .name").first
+        assert heading.text_content() == "You"
+        page.keyboard.press("t")
+        idle(page)
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Your words").click()
+        lines = download.value.path().read_text().splitlines()
+        assert len(lines) > 3 and {json.loads(line)["text"] for line in lines} == {WORD}

@@ -1,0 +1,91 @@
+"""What a visitor says, written down beside the talk: told to them alone, and in their recording."""
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+
+from app.events import Notice, UserWord
+from app.web.line import Line
+from app.web.protocol import Kind
+from tests.support.fakes.ticking_words import WORD, ticking_words
+from tests.support.fakes.web_fakes import pcm_message, receive, running
+from tests.support.processes.web_process import moshi_web
+
+BLOCK = np.full(1920, 0.1, np.float32)
+
+
+async def metadata(socket, kind: str) -> dict:
+    while True:
+        told = json.loads(await receive(socket, Kind.METADATA))
+        if told["type"] == kind:
+            return told
+
+
+async def test_words_reach_the_visitor_who_said_them_and_nobody_else() -> None:
+    def change(server) -> None:
+        server.line = Line(server.line.session, server.recordings, writes_words=True)
+
+    async with running(change=change) as site:
+        line: Line = site.server.line
+        async with site.chat("?codec=pcm&record=1") as socket:
+            started = await metadata(socket, "started")
+            assert started["your_words"] is True
+            line.beside(UserWord(1, "first", 0.24))
+            assert await metadata(socket, "your-word") == {
+                **{"type": "your-word", "text": "first", "at_s": 0.24}
+            }
+            await socket.send_bytes(pcm_message(BLOCK))
+            await receive(socket, Kind.METADATA)  # the figures of its frame: it is recorded
+        url = f"{site.url}/api/recordings/{started['recording']}/you.jsonl"
+        async with site.http.get(url) as answer:
+            assert json.loads(await answer.text()) == {"time_s": 0.24, "text": "first"}
+        async with site.chat("?codec=pcm&record=1") as socket:
+            recording = (await metadata(socket, "started"))["recording"]
+            line.beside(UserWord(1, "secret", 0.4))  # of the one before, late
+            line.beside(UserWord(2, "second", 0.08))
+            line.beside(Notice("words-failed", "what you say isn't written down: /home/x ended"))
+            assert (await metadata(socket, "your-word"))["text"] == "second"
+            told = await metadata(socket, "notice")
+            assert (
+                told["message"]
+                == "What you say is no longer written down; the talk itself goes on."
+            )
+        url = f"{site.url}/api/recordings/{recording}/you.jsonl"
+        async with site.http.get(url) as answer:
+            assert "secret" not in await answer.text()
+
+
+async def test_clients_of_kyutais_kind_are_told_nothing_that_they_may_not_know() -> None:
+    async with running() as site, site.chat() as socket:
+        await receive(socket, Kind.HANDSHAKE)
+        site.server.line.beside(UserWord(1, "mine", 0.0))
+        await socket.send_bytes(b"\x63")
+        await socket.send_str("complaint")
+        message = await socket.receive()
+        assert message.data[0] == Kind.ERROR  # nothing before it
+
+
+def test_a_model_of_another_kind_is_one_line_and_one_that_can_not_begin_ends_no_server(
+    tmp_path, capsys
+) -> None:
+    from app.cli import main
+
+    tts = Path(__file__).parents[1] / "golden" / "dsm_tts"
+    assert main(["web", "--model", "nano", "--no-open", "--your-words", str(tts)]) == 1
+    said = capsys.readouterr().err
+    assert "is no speech to text model" in said and said.count("\n") == 1
+    folder = ticking_words(tmp_path / "stt")
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    with moshi_web("--your-words", str(folder)) as server:
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(timeout=60) == 0
+
+
+def test_the_model_writes_a_word_every_other_frame(tmp_path) -> None:
+    import moshi_mlx
+
+    stt = moshi_mlx.load_stt(ticking_words(tmp_path / "stt"), dtype="float32")
+    words = stt.transcribe(np.zeros(40 * 1920, np.float32)).words
+    assert len(words) > 15 and {word.text for word in words} == {WORD}
