@@ -215,6 +215,7 @@ class Host:
     async def _open(self, line: Line, recordings: Recordings, talks: KeptTalks) -> int:
         place = self._place
         authority = None if place.tls is None else place.tls.authority
+        tell = partial(print, file=sys.stderr, flush=True)
         server = WebServer(
             line,
             place.guard,
@@ -222,10 +223,9 @@ class Host:
             static=place.static,
             settings=self._wanted.settings,
             authority=authority,
-            dropped=DroppedFiles(recordings.folder),
+            dropped=DroppedFiles(recordings.folder, tell=tell),
             talks=talks,
         )
-        tell = partial(print, file=sys.stderr, flush=True)
         context = None if place.tls is None else place.tls.context
         async with server.listening(place.host, place.port, context, tell):
             self._awake.start()  # until the model is there, downloads included

@@ -15,10 +15,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from moshi_mlx.audio.system_decoder import DECODERS, Decoders, undecodable
 from moshi_mlx.errors import MoshiError
 
 from ..machine.readers import child_command
-from .wording import signature
+from .wording import no_decoder, no_decoder_for_owner, signature
 
 MOST_BYTES = 200_000_000  # a quarter of an hour of stereo in wav, hours of mp3 or opus
 UPLOAD_S, LOOK_S = 120.0, 120.0
@@ -51,11 +52,15 @@ class DroppedFiles:
         most_bytes: int = MOST_BYTES,
         upload_s: float = UPLOAD_S,
         look_s: float = LOOK_S,
+        decoders: Decoders = DECODERS,
+        tell: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """`command`: what looks at a file, with its environment."""
+        """`command`: what looks at a file, with its environment; `decoders`: the system's, that it
+        has for some formats; `tell` takes a line for the owner of the server."""
         self._folder, self._command, self.most_bytes = folder, command, most_bytes
         self._upload_s, self._look_s = upload_s, look_s
-        self._busy = asyncio.Lock()
+        self._decoders, self._tell = decoders, tell
+        self._busy, self._lacking = asyncio.Lock(), set[str]()
 
     async def look(
         self, name: str, pieces: AsyncIterator[bytes], gone: Callable[[], bool]
@@ -71,6 +76,7 @@ class DroppedFiles:
                 ending = Path(name).suffix.lower()  # the signature's reader goes by it
                 path = folder / f"file{ending if ENDING.fullmatch(ending) else ''}"
                 await self._receive(path, pieces)
+                await self._check_decoder(path)
                 return await self._ask(path, gone)
 
     @contextlib.contextmanager
@@ -104,6 +110,16 @@ class DroppedFiles:
     def too_large(self) -> RefusedFileError:
         line = f"the file has more than {self.most_bytes / 1e6:.0f} MB; cut out a part of it"
         return RefusedFileError(line, 413)
+
+    async def _check_decoder(self, path: Path) -> None:
+        """The visitor can install nothing; who can is told once for each format."""
+        kind = await asyncio.to_thread(undecodable, path, self._decoders)
+        if kind is None:
+            return
+        if kind not in self._lacking:
+            self._lacking.add(kind)
+            self._tell(no_decoder_for_owner(kind))
+        raise RefusedFileError(no_decoder(kind))
 
     async def _ask(self, path: Path, gone: Callable[[], bool]) -> dict[str, Any]:
         command, environment = self._command(path)

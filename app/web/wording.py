@@ -25,6 +25,21 @@ def signature(told: dict[str, Any]) -> str:
     return NO_SIGNATURES if told["credentials"]["state"] == "unknown" else told["signature"]
 
 
+def no_decoder(kind: str) -> str:
+    """Of a file in a format that nothing on the server's machine reads."""
+    return (
+        f"the computer that runs Moshi can't read {kind}; send the sound as wav, mp3, flac or ogg"
+    )
+
+
+def no_decoder_for_owner(kind: str) -> str:
+    """The same, for who can mend it."""
+    return (
+        f"a visitor's file was {kind}, and no decoder for it is installed here: install ffmpeg, "
+        "and the page reads such files"
+    )
+
+
 def for_visitor(notice: Notice) -> str | None:
     """One or two sentences, or None where a visitor is told nothing."""
     return FOR_VISITORS.get(notice.kind, notice.message)

@@ -39,15 +39,26 @@ def kind_of(head: bytes) -> str | None:
     return "WMA" if head[:4] == b"\x30\x26\xb2\x75" else None
 
 
+def undecodable(path: Path, decoders: Decoders = DECODERS) -> str | None:
+    """The name of the file's format where it needs a decoder and none of them is installed."""
+    kind = format_of(path)
+    return None if kind is None or any(map(shutil.which, decoders)) else kind
+
+
+def format_of(path: Path) -> str | None:
+    """See `kind_of`. A file that can't be read has none."""
+    try:
+        with open(path, "rb") as file:
+            return kind_of(file.read(16))
+    except OSError:
+        return None
+
+
 @contextmanager
 def readable(path: Path, decoders: Decoders = DECODERS) -> Iterator[Path]:
     """A file for libsndfile in place of `path`: itself, or a WAV file of it. What can't be read
     stays `path`. Raises AudioError where its format needs a decoder that isn't there."""
-    try:
-        with open(path, "rb") as file:
-            kind = kind_of(file.read(16))
-    except OSError:
-        kind = None
+    kind = format_of(path)
     if kind is None:
         yield path
         return

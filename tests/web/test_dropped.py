@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -82,6 +83,21 @@ async def test_what_moshi_file_takes_is_taken_here(talk, tmp_path):
     async with running() as site:
         status, text = await sent(site, m4a.read_bytes(), "memo.m4a")
     assert status == 200 and "Made by moshi-local" in text
+
+
+@pytest.mark.parametrize(("head", "kind"), [(b"\0\0\0\x20ftypM4A ", "MPEG-4"), (b"#!AMR", "AMR")])
+async def test_without_a_decoder_the_visitor_reads_what_to_send_and_the_owner_what_to_install(
+    head, kind
+):
+    told: list[str] = []
+    async with running(decoders={"no-such-decoder": ()}, tell=told.append) as site:
+        for _ in range(2):
+            status, text = await sent(site, head + bytes(1000), "memo.m4a")
+            assert status == 422 and kind in text and "wav, mp3, flac or ogg" in text
+            assert text.count("\n") == 1 and not re.search("install|ffmpeg|afconvert", text)
+        assert left(site) == []
+    (line,) = told
+    assert kind in line and "install ffmpeg" in line
 
 
 @pytest.mark.parametrize(
