@@ -5,6 +5,7 @@ from typing import ClassVar, TypeVar
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
+from textual.events import Key
 from textual.screen import ModalScreen
 from textual.widgets import Label, OptionList, Static
 from textual.widgets.option_list import Option
@@ -36,6 +37,11 @@ class Dialog(ModalScreen[Result]):
     Dialog .hint { color: $dim; margin-top: 1; }
     """
 
+    def close(self, result: Result) -> None:
+        """Once: keys and clicks that were on their way by then close nothing more."""
+        if self.is_current:
+            self.dismiss(result)
+
 
 class Keys(Dialog[None]):
     """The keys; any key closes it."""
@@ -58,11 +64,12 @@ class Keys(Dialog[None]):
                 classes="hint",
             )
 
-    def on_key(self) -> None:
-        self.dismiss()
+    def on_key(self, event: Key) -> None:
+        event.stop()  # it closes this, and does nothing to the talk behind it
+        self.close(None)
 
     def on_click(self) -> None:
-        self.dismiss()
+        self.close(None)
 
 
 class DevicePicker(Dialog[tuple[str | None, str | None] | None]):
@@ -116,7 +123,7 @@ class DevicePicker(Dialog[tuple[str | None, str | None] | None]):
         name = None if row == 0 else self._names[side][row - 1]
         changed = name != self._chosen[side]
         self._chosen[side] = name
-        self.dismiss((self._chosen[0], self._chosen[1]) if changed else None)
+        self.close((self._chosen[0], self._chosen[1]) if changed else None)
 
     def action_leave(self) -> None:
-        self.dismiss(None)
+        self.close(None)

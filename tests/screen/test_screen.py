@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from textual import events
 
 from app.audio.devices.device import Device
 from app.audio.sound import SoundState
@@ -217,6 +218,36 @@ async def test_help_and_quit_stay_where_the_terminal_is_small():
         assert "? help" in last and "q quit" in last
         assert "moshiko-mlx-q4 · q4" in first and "kyutai/" not in first
         assert first.endswith("0:42"), "the clock stays too"
+
+
+async def test_any_key_closes_the_help_and_does_nothing_else():
+    chat = FakeChat()
+    app = screen(chat)
+    async with app.run_test(size=(80, 24)) as pilot:
+        for key in ("question_mark", "n", "m", "x"):
+            await pilot.press("question_mark")
+            assert len(app.screen_stack) == 2
+            await pilot.press(key)
+            assert len(app.screen_stack) == 1
+    assert chat.calls == []
+
+
+@pytest.mark.parametrize(
+    ("opened", "close"),
+    [
+        ("question_mark", lambda dialog: dialog.post_message(events.Key("x", "x"))),
+        ("d", lambda dialog: dialog.action_leave()),
+    ],
+)
+async def test_keys_that_come_at_once_close_a_dialog_once(opened, close):
+    app = screen(FakeChat())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press(opened)
+        dialog = app.screen
+        for _ in range(3):
+            close(dialog)
+        await pilot.pause(0.1)
+        assert app.is_running and len(app.screen_stack) == 1
 
 
 async def test_a_recording_that_cannot_be_made_is_told_and_the_talk_goes_on():
