@@ -37,6 +37,7 @@ AWAKE = {
     "translate",
     "text",
     "bench",
+    "models",
     "quantize",
     "selftest",
 }

@@ -264,7 +264,7 @@ class DeviceSound:
             self._wish.output is None
             and (old.default_output, old.rates_hz[1]) != (new.default_output, new.rates_hz[1])
         )
-        return moved or (old.devices != new.devices and bool(self._pair.notes))
+        return moved or (old.devices != new.devices and self._pair.makeshift)
 
     # -- opening
 

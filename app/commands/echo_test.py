@@ -15,14 +15,16 @@ from moshi_mlx.errors import AudioError
 from moshi_mlx.hub import NANO
 
 from ..audio.sound import Sound, SoundState
-from ..audio.stream.duplex import Duplex
+from ..audio.stream.port import EndOfInput
 from ..echo.measure import Found, advice, measure
 from ..options.model import add_json_option
 from .devices import add_device_options, checked_channel
 
 SPEECH = ("who_made_you", "sing_for_me", "say_the_days_of_the_week", "what_is_your_hobby")
 CHIRP_S, CHIRP_HZ, LOUDNESS = 1.0, (200.0, 8000.0), 0.3
-STALL_S = 3.0  # without a sample: the device is dead
+BEGIN_S = 120.0  # until the first sample: the system may ask a person whether it may hear
+STALLED = "the sound device gives no samples: see `moshi devices`"
+STALL_S = 3.0  # without a sample after that: what was missed spoils the measurement
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from ..audio.device_sound import DeviceSound
 
     sound = DeviceSound(args.input, args.output, checked_channel(args.input_channel))
+    sound.subscribe(lambda notice: print(notice.message, file=sys.stderr))
     print("Please be quiet for ten seconds.", file=sys.stderr)
     try:
         sound.start()
@@ -67,7 +70,7 @@ def stimulus() -> np.ndarray:
     return np.pad(joined, (0, -len(joined) % FRAME_SAMPLES))
 
 
-def exchange(sound: Sound | Duplex, said: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def exchange(sound: Sound, said: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Play `said`; what the microphone heard and what was played, paired, float32 [n] each.
 
     Raises AudioError when the device stops giving samples.
@@ -76,10 +79,13 @@ def exchange(sound: Sound | Duplex, said: np.ndarray) -> tuple[np.ndarray, np.nd
     frames = iter(said.reshape(-1, FRAME_SAMPLES))
     left = len(said) + SAMPLE_RATE_HZ // 2
     while left > 0:
-        capture = sound.read(0.2)
+        try:
+            capture = sound.read(0.2)
+        except EndOfInput:
+            raise AudioError(sound.problem() or STALLED) from None
         if capture is None:
-            if time.monotonic() - last_s > STALL_S:
-                raise AudioError("the sound device gives no samples: see `moshi devices`")
+            if time.monotonic() - last_s > (STALL_S if captures else BEGIN_S):
+                raise AudioError(STALLED)
             continue
         last_s = time.monotonic()
         captures.append(capture)

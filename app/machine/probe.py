@@ -7,6 +7,7 @@ server, a wrong call into AVFoundation), and a doctor must live on to say so.
 import ctypes
 import ctypes.util
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -70,9 +71,13 @@ def power() -> dict[str, Any]:
     return {"low_power_mode": saves, "thermal": thermal}
 
 
+def main(question: str) -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)  # PortAudio prints its troubles there, in the end and after the answer
+    questions = {"mlx": mlx, "audio": audio, "microphone": microphone, "power": power}
+    print(json.dumps(questions[question]()), file=answers, flush=True)
+
+
 if __name__ == "__main__":
-    print(
-        json.dumps(
-            {"mlx": mlx, "audio": audio, "microphone": microphone, "power": power}[sys.argv[1]]()
-        )
-    )
+    main(sys.argv[1])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from app.audio.device_sound import DeviceSound
+from app.machine.readers import ask_child
 from tests.support.fakes.c_stub import build, needs_compiler
 from tests.support.processes.chat_process import ChatProcess
 
@@ -119,6 +120,21 @@ def test_ctrl_c_ends_a_chat_whose_devices_do_not_open(stub, tmp_path):
         assert "Traceback" not in chat.notes
 
 
+def test_ctrl_c_ends_a_chat_whose_sound_system_does_not_answer(stub, tmp_path):
+    stub.whims(init_s=600)
+    with ChatProcess(tmp_path, env=stub.env) as chat:
+        time.sleep(3.0)  # long before it is given up
+        assert chat.process.poll() is None, chat.notes
+        assert chat.interrupt() == 130
+        assert "Traceback" not in chat.notes
+
+
+def test_what_is_printed_while_the_doctor_looks_is_no_answer(stub):
+    stub.whims(prints=1)
+    answer = ask_child("machine.probe", "audio")
+    assert answer is not None and answer["devices"][0]["name"] == "MacBook Pro Microphone"
+
+
 def test_a_chat_talks_once_devices_have_opened_and_what_is_printed_is_not_seen(stub, tmp_path):
     stub.whims(open_s=4, prints=1)
     with ChatProcess(tmp_path, "--record", str(tmp_path / "t"), env=stub.env) as chat:
@@ -143,6 +159,17 @@ def test_devices_that_take_nothing_but_their_own_still_talk(stub, sounds, device
     stub.plug(*devices)
     stub.whims(**whims)
     sound, _ = sounds()
+    assert heard(sound).any()
+
+
+def test_a_microphone_that_is_dead_beside_a_speaker_that_is_not(stub, sounds):
+    """As macOS has it: zeros and a flag of PortAudio's in each callback of the one stream."""
+    stub.whims(never_in=1)
+    sound, notices = sounds()
+    wait_for(lambda: told(notices, "the microphone gives nothing: opening sound again"))
+    wait_for(lambda: told(notices, "MacBook Pro Speakers opens but gives no sound"))
+    assert sound.problem() is None
+    stub.whims()
     assert heard(sound).any()
 
 

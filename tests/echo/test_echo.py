@@ -10,12 +10,17 @@ import numpy as np
 import pytest
 import soundfile
 
+from app.audio.device_sound import DeviceSound
+from app.audio.devices.device import Device
+from app.audio.file_sound import FileSound
 from app.commands import echo_test
 from app.echo.canceller import EchoCanceller
 from app.echo.choice import canceller, make_clean
 from app.echo.measure import Found, advice, measure
 from moshi_mlx.errors import AudioError, MoshiError
+from moshi_mlx.hub import NANO
 from tests.support.estoi import estoi
+from tests.support.fakes.sound_fakes import Card
 from tests.support.processes.pulse import Pulse, needs_pulse
 from tests.support.rooms import (
     active_rms,
@@ -251,6 +256,42 @@ def test_a_quiet_room_a_dead_microphone_and_a_hard_room_are_told_apart():
     hard = Found(60, 0, 0.8, {"linear": 5.0, "webrtc": 30.0})
     assert "--echo webrtc" in advice(hard)
     assert "[webrtc]" in advice(Found(60, 0, 0.8, {"linear": 5.0}))
+
+
+class Asked:
+    """Stands for PermissionAsk: a person who takes a while to answer."""
+
+    def __init__(self, seconds):
+        self.granted_s = time.monotonic() + seconds
+
+    def look(self):
+        return "granted" if time.monotonic() > self.granted_s else "not asked"
+
+    def close(self):
+        pass
+
+
+def test_a_question_of_the_system_is_waited_for(tmp_path):
+    device = Device("Card", 0, 1, 2, 48_000.0, True, True)
+    card = Card(tmp_path, [device])
+    sound = DeviceSound(command=card.command, permission=Asked(echo_test.STALL_S + 1))
+    try:
+        sound.start()
+        said = np.full(10 * FRAME, 0.25, np.float32)
+        mic, played = echo_test.exchange(sound, said)
+    finally:
+        sound.stop()
+    assert len(mic) == len(played) and played.max() == 0.25
+
+
+def test_a_device_that_ends_for_good_is_one_line():
+    sound = FileSound(NANO / "samples" / "who_made_you.wav", None, 0.0)
+    sound.start()
+    try:
+        with pytest.raises(AudioError, match="gives no samples: see `moshi devices`"):
+            echo_test.exchange(sound, echo_test.stimulus())
+    finally:
+        sound.stop()
 
 
 @needs_pulse

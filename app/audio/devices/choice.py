@@ -13,11 +13,13 @@ AIRPLAY = "AirPlay plays two seconds late, too late to talk"
 
 @dataclass(frozen=True)
 class Pair:
-    """The devices to open; `split`: their clocks differ; `notes`: lines that say why."""
+    """The devices to open; `split`: their clocks differ; `notes`: lines that say why; `makeshift`:
+    others than were asked for, or than the system's, which may come back."""
 
     input: Device
     output: Device
     notes: tuple[str, ...] = ()
+    makeshift: bool = False
 
     @property
     def split(self) -> bool:
@@ -63,7 +65,13 @@ def choose(
         raise AudioError(
             f"--input-channel {wish.channel}: {source.name} has {source.inputs}; choose one of them"
         )
-    return Pair(source, output, tuple(notes))
+    makeshift = bool(notes)
+    if wish.input is not None and source.is_bluetooth_microphone:
+        notes.append(
+            f"microphone: {source.name} is a Bluetooth headset's, which sounds worse in both "
+            "directions while its microphone is on"
+        )
+    return Pair(source, output, tuple(notes), makeshift)
 
 
 def choose_output(devices: Sequence[Device], wish: Wish = Wish()) -> tuple[Device, list[str]]:

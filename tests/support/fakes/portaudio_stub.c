@@ -3,8 +3,9 @@
 
    open_s       seconds that opening takes        refuse       PaError that it returns
    abort_s      the same of stopping              deadlock     stopping never returns
+   init_s       the same of being initialised     never_in     no microphone has a callback
    never        no callback comes                 never_low    none comes with low latency
-   prints       each callback prints              flags        status flags of each callback
+   prints       each callback and the end print   flags        status flags of each callback
    speed        callbacks, times as fast          only_rate    the one rate that is taken
    zeros        the microphone is silent          crash_s      abort() after that time
    channel      the microphone is on this one (from 1), all others are zeros
@@ -34,7 +35,7 @@ typedef struct {
     int inputs, outputs, mic, active;
     unsigned long frames, flags;
     double rate, speed, crash_s;
-    int never, prints, zeros;
+    int never, never_in, prints, zeros;
     pthread_t thread;
     StreamInfo info;
 } Stream;
@@ -75,6 +76,7 @@ static void rest(double s) {
 int Pa_Initialize(void) {
     char line[128];
     FILE *f = file("devices");
+    rest(whim("init_s"));
     count = 0, host.input = host.output = -1;
     while (f && count < 32 && fgets(line, sizeof line, f)) {
         DeviceInfo *d = &devices[count];
@@ -91,7 +93,10 @@ int Pa_Initialize(void) {
     host.devices = count;
     return 0;
 }
-int Pa_Terminate(void) { return 0; }
+int Pa_Terminate(void) {
+    if (whim("prints")) printf("||PaMacCore (AUHAL)|| terminating\n");
+    return 0;
+}
 int Pa_GetVersion(void) { return 0x130700; }
 const char *Pa_GetVersionText(void) { return "stub"; }
 const char *Pa_GetErrorText(int error) {
@@ -123,6 +128,8 @@ int Pa_OpenStream(Stream **out, const Parameters *in, const Parameters *o, doubl
     s->speed = whim("speed") ? whim("speed") : 1;
     double latency = o ? o->latency : in->latency;
     s->never = whim("never") || (whim("never_low") && latency < 0.05);
+    s->never_in = whim("never_in") != 0;
+    s->never = s->never || (s->never_in && !s->outputs);
     s->prints = whim("prints"), s->zeros = whim("zeros"), s->mic = whim("channel");
     s->info = (StreamInfo){1, 0.02, 0.02, rate};
     return 0;
@@ -142,8 +149,10 @@ static void *run(void *argument) {
                 in[i * s->inputs + c] =
                     s->zeros || (s->mic && s->mic != c + 1) ? 0 : 0.1f * (((at + i) / 30) % 2) + 0.01f;
         if (s->prints) printf("||PaMacCore (AUHAL)|| Error on line %d: err='-50'\n", (int)at), fflush(stdout);
+        if (s->never_in) memset(in, 0, s->frames * s->inputs * sizeof *in);
+        unsigned long flags = s->flags | (s->never_in && s->inputs); /* 1: paInputUnderflow */
         Times times = {now(), now(), now()};
-        if (s->call(s->inputs ? in : 0, s->outputs ? out : 0, s->frames, &times, s->flags, s->user))
+        if (s->call(s->inputs ? in : 0, s->outputs ? out : 0, s->frames, &times, flags, s->user))
             break;
     }
     if (s->finished) s->finished(s->user);
