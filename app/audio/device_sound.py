@@ -144,7 +144,8 @@ class DeviceSound:
         names = ("", "") if pair is None else (pair.input.name, pair.output.name)
         headset = pair is not None and pair.headset
         chosen = (self._wish.input, self._wish.output)
-        return SoundState(*names, lost, headset, self._reopened, *self._rings.xruns, chosen)
+        asked = self._rings.held
+        return SoundState(*names, lost, headset, self._reopened, *self._rings.xruns, chosen, asked)
 
     @property
     def process_id(self) -> int:

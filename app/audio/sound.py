@@ -21,6 +21,7 @@ class SoundState:
     input_xruns: int = 0  # callbacks before which input was lost
     output_xruns: int = 0  # and for which output came too late
     chosen: tuple[str | None, str | None] = (None, None)  # input, output; None: the system's
+    asked: bool = False  # the system asks somebody whether the microphone may be used
     waited_s: float = 0.0  # what a microphone that can wait has waited for the model
 
     @property

@@ -22,9 +22,9 @@ from .devices import add_device_options, checked_channel
 
 SPEECH = ("who_made_you", "sing_for_me", "say_the_days_of_the_week", "what_is_your_hobby")
 CHIRP_S, CHIRP_HZ, LOUDNESS = 1.0, (200.0, 8000.0), 0.3
-BEGIN_S = 120.0  # until the first sample: the system may ask a person whether it may hear
+BEGIN_S = 120.0  # without a sample from which on all is whole: the system may be asking somebody
 STALLED = "the sound device gives no samples: see `moshi devices`"
-STALL_S = 3.0  # without a sample after that: what was missed spoils the measurement
+STALL_S = 3.0  # without a sample after that
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -73,24 +73,30 @@ def stimulus() -> np.ndarray:
 def exchange(sound: Sound, said: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Play `said`; what the microphone heard and what was played, paired, float32 [n] each.
 
-    Raises AudioError when the device stops giving samples.
+    From the beginning again where the device was lost meanwhile, or the system asks whether it may
+    be used. Raises AudioError when the device stops giving samples.
     """
-    captures, last_s = [], time.monotonic()
-    frames = iter(said.reshape(-1, FRAME_SAMPLES))
-    left = len(said) + SAMPLE_RATE_HZ // 2
-    while left > 0:
+    captures, frames = [], list(said.reshape(-1, FRAME_SAMPLES))
+    left, frames_left, last_s = 0, iter(frames), time.monotonic()
+    while not captures or left > 0:
         try:
             capture = sound.read(0.2)
         except EndOfInput:
             raise AudioError(sound.problem() or STALLED) from None
-        if capture is None:
-            if time.monotonic() - last_s > (STALL_S if captures else BEGIN_S):
+        state = sound.state()
+        waits = state.lost or state.asked
+        if capture is None or waits:
+            captures = [] if waits else captures
+            if time.monotonic() - last_s > (BEGIN_S if not captures else STALL_S):
                 raise AudioError(STALLED)
             continue
+        if not captures:
+            sound.flush()
+            left, frames_left = len(said) + SAMPLE_RATE_HZ // 2, iter(frames)
         last_s = time.monotonic()
         captures.append(capture)
         left -= len(capture.mic)
-        frame = next(frames, None)
+        frame = next(frames_left, None)
         if frame is not None:
             sound.play(frame)
     mic, played = (np.concatenate([getattr(c, n) for c in captures]) for n in ("mic", "played"))

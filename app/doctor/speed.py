@@ -52,8 +52,8 @@ class Speed:
     @property
     def bandwidth_gb_s(self) -> float:
         """What the layers reached: their bytes by their time."""
-        per_layer = frame_cost.weight_bytes_per_frame(_shape(1, 0), RECIPES[RECIPE])
-        head = frame_cost.weight_bytes_per_frame(_shape(0, 0), RECIPES[RECIPE])
+        per_layer = frame_cost.weight_bytes_per_frame(shape_of_7b(1, 0), RECIPES[RECIPE])
+        head = frame_cost.weight_bytes_per_frame(shape_of_7b(0, 0), RECIPES[RECIPE])
         return (per_layer - head) / max(self.layer_ms, 1e-6) / 1e6
 
     def frame_ms(self, recipe: str, history_frames: int | None = None) -> float:
@@ -89,7 +89,7 @@ def seven_b() -> LmConfig:
     return parse_config(raw_preset("moshi-7b"))
 
 
-def _shape(layers: int, slices: int) -> LmConfig:
+def shape_of_7b(layers: int, slices: int) -> LmConfig:
     """The 7B with fewer layers and depth slices, at full width."""
     config = seven_b()
     assert config.depth is not None
@@ -142,7 +142,7 @@ def _stepper(layers: int, slices: int, dtype: str, pool: dict) -> Callable[[], o
 
     from ..machine.random_model import random_lm
 
-    config = _shape(layers, slices)
+    config = shape_of_7b(layers, slices)
     generator = random_lm(config, RECIPE, dtype, pool=pool).generator(seed=0)
     codes = np.zeros(config.user_q, np.int32)
     return lambda: generator.step(codes)
@@ -167,7 +167,9 @@ def _codec_ms(compiled: bool) -> tuple[float, int]:
 
 def _hopeless(one_ms: float) -> Speed:
     """From the first model alone: its time spread over its parts by the bytes they read."""
-    of = [frame_cost.weight_bytes_per_frame(_shape(*shape), RECIPES[RECIPE]) for shape in SHAPES]
+    of = [
+        frame_cost.weight_bytes_per_frame(shape_of_7b(*shape), RECIPES[RECIPE]) for shape in SHAPES
+    ]
     layer, depth = (of[1] - of[0]) / 2, (of[2] - of[0]) / 2
     per_byte = one_ms / of[0]
     return Speed(layer * per_byte, depth * per_byte, one_ms - (layer + depth) * per_byte, 0.0, 1)

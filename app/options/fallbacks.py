@@ -7,7 +7,7 @@ from collections.abc import Callable
 from moshi_mlx.codec.rust import rust_available
 from moshi_mlx.weights.recipes import RECIPES
 
-from ..selftest.part import RUST, SPEED, Fallback
+from ..selftest.part import PAUSES, RUST, SPEED, Fallback
 from ..selftest.remembered import SelftestOutcome, WrongPart
 
 Ask = Callable[[str], bool]
@@ -53,7 +53,7 @@ def take_fallbacks(
 def concerns(part: WrongPart, args: argparse.Namespace, recipe: str) -> bool:
     """Whether a talk with these options runs a part that is wrong."""
     fallback: Fallback = part.fallback
-    if part.name == SPEED:
+    if part.name in (SPEED, PAUSES):
         return False
     if fallback.option == "codec":
         return args.codec != "rust"

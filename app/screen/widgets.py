@@ -39,6 +39,8 @@ class Banner(Static):
             parts.append(("   ● recording", "$error"))
         if snapshot.sound.lost:
             parts.append(("   no sound device", "$error"))
+        if snapshot.sound.asked:
+            parts.append(("   may the microphone be used?", "$error"))
         right = STATES.get(talk.state) or clock(talk.frames * FRAME_SECONDS)
         room = self.size.width - len(TITLE) - sum(len(text) for text, _ in parts) - len(right)
         if name := next((name for name in model_names(talk) if len(name) + 4 <= room), ""):

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .site import Site
 
 OK, OFF, FAILED, NOT_HERE = "ok", "off", "failed", "not here"
-SPEED = "speed"  # the one part that computes nothing
+SPEED, PAUSES = "speed", "after a pause"  # they compute nothing
 RESIDUAL_NORM = "residual and norm"
 
 

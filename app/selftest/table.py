@@ -6,6 +6,7 @@ from .parts.device import LimitCheck, SpeedCheck
 from .parts.elementary import NormCheck, RopeCheck
 from .parts.frames import InPlaceCheck, WaitCheck, WarmUpCheck
 from .parts.language import CompiledCheck, ConditionCheck, DepthCheck, TemporalCheck
+from .parts.pauses import PauseCheck
 from .parts.products import ProductCheck, RecipeCheck
 from .parts.residual import ResidualNormCheck
 from .parts.rings import RingCheck
@@ -39,4 +40,5 @@ def parts() -> list[Part]:
         ResidualNormCheck(),
         LimitCheck(),
         SpeedCheck(),
+        PauseCheck(),
     ]

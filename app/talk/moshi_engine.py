@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten
 
 from moshi_mlx.backend import device
 
@@ -14,6 +13,7 @@ from ..provenance.marking import Marking
 from ..provenance.origin import revision_of
 from .engine import EngineReply, TalkFile
 from .personas import Personas, options_of
+from .warmth import touch, weights_of
 
 if TYPE_CHECKING:
     from moshi_mlx.moshi import Moshi, Session
@@ -73,8 +73,7 @@ class MoshiEngine:
         self.personas, self.voices = self._personas.taken, self._personas.voices
         moshi.warm_up()
         on_gpu = device.on_gpu() if on_gpu is None else on_gpu
-        found = tree_flatten(moshi.lm.parameters()) if on_gpu else ()
-        self._weights = [array for _, array in found if isinstance(array, mx.array)]
+        self._weights = weights_of(moshi.lm) if on_gpu else []
 
     def begin(self, settings: Settings) -> MoshiTalk:
         mark = self._marking.marker()
@@ -94,10 +93,8 @@ class MoshiEngine:
         return MoshiTalk(session, notes)
 
     def keep_warm(self) -> None:
-        """A number of each weight is read: macOS takes memory off a GPU that hasn't used it for a
-        second (frames took 1.1 to 5 times as long after a pause), and lets its clock go down.
-        """
-        mx.eval([weight.reshape(-1)[:1] for weight in self._weights])
+        """See `warmth`."""
+        touch(self._weights)
 
     def memory_bytes(self) -> int:
         return mx.get_active_memory()

@@ -43,5 +43,6 @@ def test_what_takes_long_by_itself_keeps_a_mac_awake(words):
 
 
 def test_what_is_over_at_once_does_not():
+    assert not held_by("--version")
     assert not held_by("devices", "--input-channel", "0")
     assert not held_by("trace", "/nowhere/talk.wav")

@@ -259,29 +259,35 @@ def test_a_quiet_room_a_dead_microphone_and_a_hard_room_are_told_apart():
 
 
 class Asked:
-    """Stands for PermissionAsk: a person who takes a while to answer."""
+    """Stands for PermissionAsk: nothing is known at first, then a person takes a while."""
 
-    def __init__(self, seconds):
-        self.granted_s = time.monotonic() + seconds
+    def __init__(self):
+        self.start_s = time.monotonic()
 
     def look(self):
-        return "granted" if time.monotonic() > self.granted_s else "not asked"
+        since_s = time.monotonic() - self.start_s
+        return (
+            None if since_s < 1 else "not asked" if since_s < 3 + echo_test.STALL_S else "granted"
+        )
 
     def close(self):
         pass
 
 
-def test_a_question_of_the_system_is_waited_for(tmp_path):
-    device = Device("Card", 0, 1, 2, 48_000.0, True, True)
-    card = Card(tmp_path, [device])
-    sound = DeviceSound(command=card.command, permission=Asked(echo_test.STALL_S + 1))
+def test_a_question_of_the_system_is_waited_for_and_the_measurement_begun_again(tmp_path):
+    card = Card(tmp_path, [Device("Card", 0, 1, 2, 48_000.0, True, True)])
+    sound = DeviceSound(command=card.command, permission=Asked())
     try:
         sound.start()
-        said = np.full(10 * FRAME, 0.25, np.float32)
+        said = np.repeat(np.arange(1, 31, dtype=np.float32) / 100, FRAME)  # 2.4 s
         mic, played = echo_test.exchange(sound, said)
     finally:
         sound.stop()
-    assert len(mic) == len(played) and played.max() == 0.25
+    assert len(mic) == len(played)
+    whole = [
+        round(100 * float(level)) for level in np.unique(played) if np.sum(played == level) > 480
+    ]
+    assert whole == list(range(31)), "silence, then each of the frames"
 
 
 def test_a_device_that_ends_for_good_is_one_line():

@@ -200,6 +200,15 @@ async def test_the_other_sides_choice_stays_also_when_the_command_line_made_it()
     assert chat.calls == [("choose", "AirPods", "MacBook Pro Speakers")]
 
 
+async def test_the_banner_says_what_keeps_the_talk_from_hearing():
+    chat = FakeChat(sound=SoundState(lost=True))
+    app = screen(chat)
+    async with app.run_test(size=(100, 30)) as pilot:
+        assert "no sound device" in (await settled(app, pilot))[0]
+        chat.sound = SoundState(asked=True)
+        assert "may the microphone be used?" in (await settled(app, pilot))[0]
+
+
 async def test_devices_that_cannot_be_chosen_are_not_offered():
     chat = FakeChat(found=[])
     app = screen(chat)

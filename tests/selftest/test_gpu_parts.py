@@ -12,6 +12,8 @@ import pytest
 
 from app.bench.floor import Bandwidth
 from app.doctor.speed import Speed
+from app.machine.power import Power
+from app.machine.random_model import shape_config
 from app.selftest import probe
 from app.selftest.examine import examine
 from app.selftest.models import RIGHT
@@ -19,12 +21,14 @@ from app.selftest.part import FAILED, NOT_HERE, OFF, OK, Deviation, Part
 from app.selftest.parts.device import LimitCheck, SpeedCheck
 from app.selftest.parts.frames import RING, InPlaceCheck, WaitCheck, WarmUpCheck, pending
 from app.selftest.parts.language import CompiledCheck
+from app.selftest.parts.pauses import PauseCheck, steps_of
 from app.selftest.parts.products import RecipeCheck
 from app.selftest.site import Site
 from benchmarks.graph import UPDATES, is_view
 from benchmarks.step_graph import frame_of
 from moshi_mlx.backend.compiler import can_compile
 from moshi_mlx.codec.interface import CodecStream
+from moshi_mlx.hub import NANO
 from moshi_mlx.lm.generator import LmGenerator
 from moshi_mlx.session.codec_beside import CodecBeside
 from moshi_mlx.session.one_graph import OneGraph
@@ -262,6 +266,57 @@ def test_a_gpu_near_its_memorys_speed_is_ok_and_told() -> None:
     result = examine(speed(FAST), site(True))
     assert result.status == OK
     assert result.notes[0].startswith("80 of 100 GB/s (Apple's figure for M2); a frame of the 7B")
+
+
+def test_what_slows_a_mac_down_stands_beside_its_speed() -> None:
+    result = examine(speed(FAST, power=Power(low_power_mode=True)), site(True))
+    assert result.notes[1].startswith("Low Power Mode is on")
+
+
+class Idling:
+    """A model whose GPU lets go of it after a second, on a virtual clock."""
+
+    def __init__(self, forgets: bool = True, keeps: bool = True) -> None:
+        self.now = self.used = 0.0
+        self.forgets, self.keeps = forgets, keeps
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def keep_warm(self) -> None:
+        self.used = self.now if self.keeps else self.used
+
+    def step(self) -> None:
+        cold = self.forgets and self.now - self.used > 1.0
+        self.now += 0.050 if cold else 0.010
+        self.used = self.now
+
+    def check(self, **facts: Any) -> PauseCheck:
+        return PauseCheck(
+            lambda: (self.step, self.keep_warm),
+            lambda *a, **k: replace(M2_AIR, memory_free_bytes=8 * 10**9, **facts),
+            lambda: self.now,
+            self.sleep,
+        )
+
+
+def test_a_pause_costs_nothing_where_the_model_is_kept_warm() -> None:
+    result = examine(Idling().check(), site(True))
+    assert result.status == OK and result.worst is not None and result.worst.off < 1.1
+    assert "at a talk's pace 10.0 ms, p95 10.0" in result.notes
+    assert "after 10 s 1.0 times; not kept warm 5.0" in result.notes
+
+
+def test_a_gpu_that_forgets_all_the_same_is_found() -> None:
+    result = examine(Idling(keeps=False).check(), site(True))
+    assert result.status == OFF and result.worst is not None and result.worst.unit == "times"
+    assert examine(Idling().check(), site(False)).status == NOT_HERE
+
+
+def test_a_model_that_is_made_up_steps_and_is_kept_warm() -> None:
+    step, keep_warm = steps_of(shape_config(str(NANO)), "bf16")
+    for call in (step, keep_warm, step):
+        call()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from app.commands import chat, doctor, selftest
 from app.doctor.checks import OK, WARNING
 from app.options.fallbacks import take_fallbacks
-from app.selftest.part import KV_16, NONE, OTHER_RECIPE, RUST, SPEED, UNCOMPILED, PartResult
+from app.selftest.part import KV_16, NONE, OTHER_RECIPE, PAUSES, RUST, SPEED, UNCOMPILED, PartResult
 from app.selftest.remembered import (
     SCHEMA_VERSION,
     SelftestOutcome,
@@ -149,7 +149,7 @@ def test_one_fallback_is_asked_about_once() -> None:
         (("--codec", "rust"), SelftestOutcome("x", 1, (CODEC,))),
         ((), SelftestOutcome("x", 1, (CACHE,))),  # 16 bit are taken already
         (("--uncompiled",), SelftestOutcome("x", 1, (STEP,))),
-        ((), SelftestOutcome("x", 1, (WrongPart(SPEED, NONE),))),
+        ((), SelftestOutcome("x", 1, (WrongPart(SPEED, NONE), WrongPart(PAUSES, NONE)))),
         ((), SelftestOutcome("x", 1, (Q8,))),  # the model is of another recipe
         ((), SelftestOutcome("x", 30)),
         ((), None),

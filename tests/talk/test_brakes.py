@@ -1,20 +1,15 @@
 """What slows a machine down is told when it falls behind; long work keeps a Mac awake."""
 
-import contextlib
-
 import numpy as np
 import pytest
 
-from app import cli
 from app.audio.sound import SoundState
 from app.audio.stream.port import QueuePort
-from app.commands.signals import Signals
 from app.doctor.speed import Speed, paced_ratio
 from app.machine.power import Power
 from app.talk.chat import Chat, ChatOptions
 from app.talk.moshi_engine import MoshiEngine
 from moshi_mlx.clock import FRAME_SAMPLES
-from moshi_mlx.errors import MoshiError
 from tests.support.fakes.fake_engine import FakeEngine
 from tests.support.processes.endings import until
 
@@ -70,26 +65,6 @@ def test_a_model_is_kept_warm_by_a_look_at_each_weight(on_gpu):
     engine = MoshiEngine(moshi_mlx.load("nano"), "nano", "q8", on_gpu=on_gpu)
     engine.keep_warm()
     engine.keep_warm()
-
-
-def test_work_that_nobody_types_for_keeps_a_mac_awake():
-    awake = []
-
-    @contextlib.contextmanager
-    def keep():
-        awake.append(True)
-        try:
-            yield
-        finally:
-            awake.append(False)
-
-    with Signals() as signals, pytest.raises(MoshiError):
-        cli.dispatch(["file", "/nowhere/at/all.wav", "/nowhere/out.wav"], signals, keep)
-    assert awake == [True, False]
-    awake.clear()
-    with Signals() as signals:
-        cli.dispatch(["--version"], signals, keep)
-    assert not awake
 
 
 def test_a_prediction_counts_the_pauses_of_a_talk():

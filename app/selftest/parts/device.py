@@ -18,6 +18,7 @@ from moshi_mlx.memory import (
 from ...bench.floor import Bandwidth, bandwidth
 from ...doctor.speed import Speed, measure
 from ...machine.facts import Facts, gather
+from ...machine.power import brakes
 from ..part import NONE, SPEED, Deviation, Fallback, Note, NotHereError
 from ..site import Site
 
@@ -89,3 +90,4 @@ class SpeedCheck:
         reached = f"{speed.bandwidth_gb_s:.0f} of {of_memory.gb_s:.0f} GB/s"
         frame = f"a frame of the 7B in 4 bit: {speed.frame_ms('q4'):.0f} of 80 ms"
         yield Note(f"{reached} ({of_memory.source}); {frame}")
+        yield from map(Note, brakes(facts.power))
