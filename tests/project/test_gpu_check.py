@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,15 +64,21 @@ def test_its_steps_run_here_and_leave_their_results(tmp_path: Path) -> None:
         XDG_STATE_HOME=str(tmp_path / "state"),
     )
     assert done.returncode == 0, done.stderr
-    selftest, bench = (
+    selftest, *benches = (
         json.loads((tmp_path / "results" / name).read_text())
-        for name in ("selftest.json", "bench.json")
+        for name in ("selftest.json", "bench-q4.json", "bench-q8.json")
     )
     assert selftest["ok"] and [p["name"] for p in selftest["parts"]] == [
         "norms",
         "rotary positions",
     ]
-    assert len(bench["runs"]) == 2
+    assert [[run["recipe"] for run in bench["runs"]] for bench in benches] == [["q4"], ["q8"]]
+    for name, says in (("selftest", "norms"), ("bench-q4", "floor"), ("bench-q8", "floor")):
+        printed = (tmp_path / "results" / f"{name}.txt").read_text()
+        assert says in printed and str(ROOT) not in printed
+    summary = (tmp_path / "results" / "summary.txt").read_text().splitlines()
+    assert [line.partition(":")[0] for line in summary] == ["selftest", "bench-q4", "bench-q8"]
+    assert all(": status 0 after " in line for line in summary)
     versions = (tmp_path / "results" / "versions.txt").read_text()
     assert versions.startswith("Python 3.") and str(ROOT) not in versions
 
@@ -86,9 +93,11 @@ def test_for_a_gpu_cudas_part_of_mlx_is_the_one_that_stays(tmp_path: Path) -> No
     assert pip[0].endswith(".[cuda]") and pip[1].endswith("mlx-cpu")
     assert pip[2].endswith("--no-deps mlx-cuda-13==0.32.4")
     (selftest,) = [line for line in lines if " selftest " in line]
-    (bench,) = [line for line in lines if " bench " in line]
+    benches = [line for line in lines if " bench " in line]
     assert selftest.endswith("--force") and "selftest.json" in selftest
-    assert "--random-weights moshi-7b --recipes q4,q8,bf16" in bench
+    for bench, recipe in zip(benches, ("q4", "q8", "bf16"), strict=True):
+        assert f"--random-weights moshi-7b --recipe {recipe} " in bench
+        assert f"bench-{recipe}.json" in bench
 
 
 def test_a_part_that_is_wrong_does_not_keep_the_bench_from_running(tmp_path: Path) -> None:
@@ -98,6 +107,47 @@ def test_a_part_that_is_wrong_does_not_keep_the_bench_from_running(tmp_path: Pat
     done = gpu_check(str(tmp_path / "results"), **options)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "no part 'nothing'" in done.stderr and "none.json" in done.stderr
+
+
+def test_what_hangs_ends_nothing_but_itself(tmp_path: Path) -> None:
+    """And what an earlier run left isn't taken for this one's."""
+    python, told = tmp_path / "venv" / "bin" / "python", tmp_path / "told"
+    there(tmp_path / "venv", "cpu")
+    python.write_text(
+        f'#!/bin/sh\necho "$@" >>"{told}"\ncase "$*" in *selftest*|*q8*) echo begun; sleep 60;; '
+        "*q6*) kill -ABRT $$;; *default_device*) echo cpu;; esac\n"
+    )
+    results = tmp_path / "results"
+    results.mkdir()
+    for name in ("selftest.json", "bench-q2.json", "summary.txt"):
+        (results / name).write_text("old")
+    done = gpu_check(
+        str(results),
+        **{"EXTRA": "cpu", "VENV": str(tmp_path / "venv"), "RECIPES": "q8,q6,q4"},
+        **{"SELFTEST_S": "2", "BENCH_S": "5"},
+    )
+    assert done.returncode == 1
+    summary = (results / "summary.txt").read_text()
+    assert re.sub(r" after \d s", "", summary).splitlines() == [
+        "selftest: not through within 2 s",
+        "bench-q8: not through within 5 s",
+        "bench-q6: status 134",
+        "bench-q4: status 0",
+    ]
+    assert (results / "selftest.txt").read_text() == "begun\n"
+    assert not list(results.glob("*.json"))
+
+
+def test_an_mlx_that_does_not_start_is_one_line(tmp_path: Path) -> None:
+    there(tmp_path / "venv", "cuda")
+    python = tmp_path / "venv" / "bin" / "python"
+    python.write_text(
+        "#!/bin/sh\necho Traceback >&2; echo ImportError: libcudart.so.13: not found >&2; exit 1\n"
+    )
+    done = gpu_check(str(tmp_path / "results"), VENV=str(tmp_path / "venv"))
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line == "MLX doesn't start: ImportError: libcudart.so.13: not found"
 
 
 @pytest.mark.parametrize(
@@ -111,4 +161,4 @@ def test_bad_input(
     results = [str(tmp_path / arg) for arg in args]
     done = gpu_check(*results, PYTHON=str(python), VENV=str(tmp_path / "venv"))
     assert done.returncode == status
-    assert says in done.stderr.splitlines()[-1] and not (tmp_path / "r" / "bench.json").exists()
+    assert says in done.stderr.splitlines()[-1] and not list((tmp_path / "r").glob("*.json"))
