@@ -21,7 +21,6 @@ from .process.process import environment
 
 STATES = {0: "not asked", 1: "denied", 2: "denied", 3: "granted"}  # AVAuthorizationStatus
 POLL_S = 1.0
-PATIENCE_S = 120.0  # a person reads the question
 GLOBAL_BLOCK = 1 << 28  # BLOCK_IS_GLOBAL: never copied, never freed
 COMMAND = ("-m", f"{__package__}.permission")
 
@@ -126,20 +125,22 @@ class PermissionAsk:
             process.stdout.close()
 
 
-def main(asked: bool, system: AvFoundation) -> None:
-    """Print the state, and each change of it while the question stands."""
+def main(
+    asked: bool, system: AvFoundation, needed: Callable[[], bool], poll_s: float = POLL_S
+) -> None:
+    """Print the state, and the answer to the question, however late, while that is `needed`."""
     state = system.state()
     print(state or "", flush=True)
     if not asked or state != "not asked":
         return
     system.ask()
-    end_s = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end_s:
-        time.sleep(POLL_S)
+    while needed():
+        time.sleep(poll_s)
         if (new := system.state()) != state:
             print(new or "", flush=True)
             return
 
 
 if __name__ == "__main__":
-    main("ask" in sys.argv[1:], frameworks())
+    parent = os.getppid()
+    main("ask" in sys.argv[1:], frameworks(), lambda: os.getppid() == parent)

@@ -13,7 +13,7 @@ import pytest
 from app.audio.devices import coreaudio
 from app.audio.devices.coreaudio import Fingerprint, Hardware, hardware, with_hardware
 from app.audio.devices.device import Device
-from app.audio.permission import AvFoundation
+from app.audio.permission import AvFoundation, main
 from tests.support.fakes.c_stub import build, needs_compiler
 
 PODS = "Anna’s AirPods"
@@ -80,6 +80,32 @@ def test_the_system_is_asked_for_the_microphone_and_answers_through_a_block(mac,
     system.ask(lambda granted: (answers.append(granted), answered.set()))
     assert answered.wait(20) and answers == [bool(grants)]
     assert system.state() == expected
+
+
+class Asking:
+    """A system whose question stands for a while; what was asked is counted."""
+
+    def __init__(self, looks):
+        self.looks, self.asked = looks, 0
+
+    def state(self):
+        self.looks -= 1
+        return "granted" if self.looks < 0 else "not asked"
+
+    def ask(self):
+        self.asked += 1
+
+
+def test_an_answer_is_waited_for_as_long_as_somebody_needs_it(capsys):
+    system = Asking(looks=1000)
+    main(True, system, lambda: True, poll_s=0.0)
+    assert capsys.readouterr().out.split("\n") == ["not asked", "granted", ""]
+    assert system.asked == 1
+    system, left = Asking(looks=1000), iter([True] * 10)
+    main(True, system, lambda: next(left, False), poll_s=0.0)  # the talk has ended, however
+    assert capsys.readouterr().out == "not asked\n" and system.looks == 1000 - 11
+    main(False, Asking(looks=0), lambda: True)
+    assert capsys.readouterr().out == "granted\n"
 
 
 class NoSymbols:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from moshi_mlx.errors import AudioError
 
 from ...audio.devices.device import Device
-from ...audio.permission import PATIENCE_S, PermissionAsk
+from ...audio.permission import PermissionAsk
 from ..part import Deviation, Fallback, Note, NotHereError
 from .site import SoundSite
 
 ALLOW = Fallback("another terminal, or allow this one: System Settings > Privacy > Microphone")
 CHOOSE = Fallback("other devices (--input, --output): see `moshi devices`")
 POLL_S = 0.1
+PATIENCE_S = 120.0  # a person reads the question
 
 
 @dataclass(frozen=True)
