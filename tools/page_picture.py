@@ -67,6 +67,7 @@ def pictures(chromium, url: str, folder: Path, out: Path) -> None:
     begin(page, url)
     page.click("#view")
     page.evaluate("document.activeElement.blur()")
+    page.mouse.move(0, 0)  # nothing is hovered over
     answers(page, len(QUESTIONS))
     keeps_up(page)
     page.screenshot(path=out / "web.png")

@@ -54,6 +54,7 @@ HARD_TO_READ = (
         .map(([text, ratio]) => `${text}: ${ratio.toFixed(2)}`);
 }"""
 )
+CHIP_IS_WHOLE = "(c => c.scrollWidth <= c.clientWidth)(document.getElementById('model'))"
 
 
 @pytest.fixture(scope="module")
@@ -113,5 +114,6 @@ def test_a_phone_shows_text_that_can_be_read_and_buttons_that_can_be_hit(server,
             found += [f"{stage}: {each}" for each in page.evaluate(what, least)]
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= SMALL_PHONE["width"], stage  # nothing is cut off at the side
+        assert page.evaluate(CHIP_IS_WHOLE), stage
     page.close()
     assert found == []
