@@ -7,9 +7,10 @@ again and again is no better: the next way is tried for all of them, then other 
 from collections.abc import Sequence
 from dataclasses import replace
 
+from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import AudioError
 
-from .devices.choice import Pair, choose
+from .devices.choice import Pair, Wish, choose
 from .devices.device import Device
 from .stream.portaudio import StreamPlan
 
@@ -19,6 +20,10 @@ Sides = tuple[bool, bool]  # input, output
 
 def plans(pair: Pair, channel: int = 1) -> list[StreamPlan]:
     """The ways in their order: as it should be; two streams; longer buffers; the devices' rates."""
+    if not pair.speaks:
+        alone = StreamPlan(pair.input.index, None, split=False, channel=channel)
+        long = replace(alone, latency="high")
+        return [alone, long, replace(long, own_rates_hz=(pair.input.rate_hz, SAMPLE_RATE_HZ))]
     first = StreamPlan(pair.input.index, pair.output.index, pair.split, channel=channel)
     apart = replace(first, split=True)
     long = replace(apart, latency="high")
@@ -102,10 +107,13 @@ class Attempts:
             if is_silent:
                 names.add(device.name)
         try:
-            choose(self.living(devices))
+            choose(self.living(devices), Wish(speaks=pair.speaks))
         except AudioError:
-            why = "open but give no sound, whatever is tried: restart the computer's sound system"
-            raise AudioError(f"{pair.input.name} and {pair.output.name} {why}") from None
+            who = f"{pair.input.name} and {pair.output.name} open but give"
+            who = who if pair.speaks else f"{pair.input.name} opens but gives"
+            raise AudioError(
+                f"{who} no sound, whatever is tried: restart the computer's sound system"
+            ) from None
 
     def broke_off(self, pair: Pair, devices: Sequence[Device], silent: Sides, soon: bool) -> None:
         """The way in use gave sound and then no more; `soon`: hardly had it begun.

@@ -60,15 +60,17 @@ class DeviceSound:
         channel: int = 1,
         command: Sequence[str] = COMMAND,
         permission: PermissionAsk | None = None,
+        speaks: bool = True,
     ) -> None:
         """Raises AudioError when there is no device, or none of that name.
 
-        `channel`: of the input; `command`: what the sound process runs; `permission`: the system's
+        `speaks` False: only the microphone is opened, and what is played goes nowhere; `channel`:
+        of the input; `command`: what the sound process runs; `permission`: the system's
         question, by default put where there is one.
         """
         self._tell: Callable[[Notice], None] = lambda notice: None
         self._processes = Spares(command)
-        wish = Wish(input_name, output_name, channel)
+        wish = Wish(input_name, output_name, channel, speaks)
         try:
             self._devices = ready_devices(self._processes.serving)
             self._lid_closed = lid_closed()
@@ -241,7 +243,8 @@ class DeviceSound:
     def _tell_back(self) -> None:
         """At the first callback: a stream that is open may never call."""
         if self._reopened and self._pair is not None:
-            names = f"{self._pair.input.name} and {self._pair.output.name}"
+            both = f"{self._pair.input.name} and {self._pair.output.name}"
+            names = both if self._pair.speaks else self._pair.input.name
             self._tell(Notice("device-back", f"sound is back: {names}"))
 
     def _settings_changed(self, answer: dict[str, Any]) -> bool:
@@ -263,6 +266,7 @@ class DeviceSound:
             and (old.default_input, old.rates_hz[0]) != (new.default_input, new.rates_hz[0])
         ) or (
             self._wish.output is None
+            and self._wish.speaks
             and (old.default_output, old.rates_hz[1]) != (new.default_output, new.rates_hz[1])
         )
         return moved or (old.devices != new.devices and self._pair.makeshift)

@@ -40,6 +40,7 @@ class PairWatch:
         self._attempts, self._microphone = attempts, microphone
         self._opened_s = now_s
         self._watch, self._starvation = DeviceWatch(now_s, wall_s), StarvationWatch()
+        self._own_clock = plan.split or plan.output is None  # the microphone's calls tell its rate
         self.called = False  # each stream, for the first time
         microphone.opened(pair.input)
 
@@ -55,7 +56,7 @@ class PairWatch:
         if why == STOPPED:
             return self._stopped(now_s)
         unwell = self._microphone.tick(
-            now_s, get(m.ZEROS), calls, lost, self._others, tell, starved, self._plan.split
+            now_s, get(m.ZEROS), calls, lost, self._others, tell, starved, self._own_clock
         )
         if unwell in USELESS_BESIDE:
             self._attempts.silent(self._pair, self._devices, (True, False))

@@ -5,10 +5,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from moshi_mlx.errors import UsageError, printable
+from moshi_mlx.errors import AudioError, UsageError, printable
 from moshi_mlx.output.whole_file import check_outputs
 from moshi_mlx.weights.recipes import name_of
 
+from ..audio.devices.choice import NoDeviceError
 from ..audio.process.gil_handover import short_handovers, spare_the_collector
 from ..audio.sound import Sound
 from ..echo.choice import MODES
@@ -41,6 +42,10 @@ from .devices import add_device_options, checked_channel
 from .signals import Signals, leave
 
 TAIL_SECONDS = 4.0
+WITHOUT_DEVICES = (
+    "Without: `moshi web` (a browser's microphone and speaker, on this machine or another), `moshi "
+    "demo --silent`, `moshi file QUESTION.wav ANSWER.wav`"
+)
 LONGEST_TAIL_S = 3600.0  # it is held in memory
 
 
@@ -188,7 +193,10 @@ def sound_from(args: argparse.Namespace) -> Sound:
             raise UsageError("--tail is the silence after --virtual-input: give that too")
         from ..audio.device_sound import DeviceSound
 
-        return DeviceSound(args.input, args.output, checked_channel(args.input_channel))
+        try:
+            return DeviceSound(args.input, args.output, checked_channel(args.input_channel))
+        except NoDeviceError as error:
+            raise AudioError(f"{error}. {WITHOUT_DEVICES}") from None
     if args.input or args.output or args.input_channel != 1:
         raise UsageError("--virtual-input is a device of its own: leave --input and --output out")
     tail_s = TAIL_SECONDS if args.tail is None else args.tail

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from moshi_mlx.errors import UsageError, printable
 
-from ..audio.devices.choice import Wish, choose
+from ..audio.devices.choice import NoDeviceError, Wish, choose
 from ..audio.devices.device import Device
 from ..audio.devices.lid import lid_closed
 from ..audio.process.process import scan_devices
@@ -53,7 +53,7 @@ def microphone_from(args: argparse.Namespace) -> Sound:
     if args.virtual_input is None:
         from ..audio.device_sound import DeviceSound
 
-        return DeviceSound(args.input, None, channel)
+        return DeviceSound(args.input, None, channel, speaks=False)
     if args.input or channel != 1:
         raise UsageError("--virtual-input is a device of its own: leave --input out")
     from ..audio.file_sound import FileSound
@@ -67,7 +67,14 @@ def run(args: argparse.Namespace) -> int:
         for device in devices:
             print(row(device))
     wish = Wish(args.input, args.output, checked_channel(args.input_channel))
-    pair = choose(devices, wish, lid_closed=lid_closed())
+    try:
+        pair = choose(devices, wish, lid_closed=lid_closed())
+    except NoDeviceError as error:  # what there is may do for a command that only hears, or speaks
+        if args.json:
+            listed = [asdict(device) for device in devices]
+            told = {"devices": listed, "a_talk_would_use": None, "notes": [str(error)]}
+            print(json.dumps(told))
+        raise
     if args.json:
         chosen = {"input": pair.input.index, "output": pair.output.index}
         listed = [asdict(device) for device in devices]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from app.audio.device_sound import DeviceSound
+from app.audio.devices.choice import NoDeviceError
 from app.audio.devices.device import Device
 from app.audio.stream.port import EndOfInput
 from moshi_mlx.errors import AudioError
@@ -32,8 +33,8 @@ def sounds(card):
     """Makes DeviceSounds whose notices are kept, and ends them."""
     made = []
 
-    def make(*names):
-        sound = DeviceSound(*names, command=card.command)
+    def make(*names, **options):
+        sound = DeviceSound(*names, command=card.command, **options)
         notices = []
         sound.subscribe(notices.append)
         made.append(sound)
@@ -86,6 +87,35 @@ def test_no_device_or_a_name_that_no_device_has_is_refused_at_once(card, sounds)
     card.plug([])
     with pytest.raises(AudioError, match="no devices"):
         sounds()
+
+
+def test_a_microphone_alone_is_heard_where_there_is_no_loudspeaker(card, sounds):
+    card.plug([Device("Studio Mic", 3, 1, 0, 48_000.0)])
+    with pytest.raises(NoDeviceError, match="no sound output: connect a speaker"):
+        sounds()
+    sound, notices = sounds(speaks=False)
+    card.whims(stops_after=60)
+    sound.start()
+    wait_for(lambda: (heard := sound.read(0.1)) is not None and bool((heard.mic == 1e-3).any()))
+    assert sound.state().input_name == "Studio Mic" and not sound.state().lost
+    wait_for(lambda: told(notices, "opening sound again"))
+    card.whims()
+    wait_for(lambda: told(notices, "sound is back: Studio Mic"))
+    assert not told(notices, "loudspeaker")
+    assert {(one[0], one[1], one[2]["output"]) for one in card.opened} == {
+        ("Studio Mic", None, None)
+    }
+
+
+def test_a_microphone_alone_that_gives_nothing_in_any_way_is_one_line(card, sounds):
+    card.plug([Device("Studio Mic", 3, 1, 0, 48_000.0)])
+    card.whims(silent=True)
+    sound, _ = sounds(speaks=False)
+    sound.start()
+    wait_for(lambda: sound.problem() is not None)
+    assert sound.problem().startswith("Studio Mic opens but gives no sound, whatever is tried")
+    ways = [(one[2]["latency"] == "high", one[2]["own_rates_hz"]) for one in card.opened]
+    assert ways == [(False, None), (True, None), (True, [48_000.0, 24_000])]
 
 
 def test_an_opening_that_blocks_holds_up_nobody_and_is_told(card, sounds):

@@ -1,7 +1,9 @@
 """The whole of our sound over a PortAudio in C that misbehaves as PortAudio's have been seen to."""
 
+import json
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -11,6 +13,7 @@ import pytest
 from app.audio.device_sound import DeviceSound
 from app.machine.readers import ask_child
 from tests.support.fakes.c_stub import build, needs_compiler
+from tests.support.fakes.ticking_words import WORD, ticking_words
 from tests.support.processes.chat_process import ChatProcess
 
 pytestmark = [
@@ -229,3 +232,27 @@ def test_a_device_in_use_elsewhere_is_one_line(stub):
             sound.start()
     finally:
         sound.stop()
+
+
+def run(stub, *command):
+    whole = [sys.executable, "-m", "app.cli", *command]
+    return subprocess.run(whole, env=stub.env, capture_output=True, text=True, timeout=120)
+
+
+def test_a_machine_with_a_microphone_alone_writes_down_what_it_hears(stub, tmp_path):
+    stub.plug("USB Microphone|1|0|48000")
+    line = "no sound output: connect a speaker or headphones, then try again"
+    done = run(stub, "chat", "--model", "nano", "--plain")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert line in done.stderr and "`moshi web`" in done.stderr and done.stderr.count("\n") == 1
+    done = run(stub, "devices", "--json")
+    told = json.loads(done.stdout)
+    assert done.returncode == 1 and done.stderr == f"error: {line}\n"
+    assert (told["a_talk_would_use"], told["notes"]) == (None, [line])
+    assert [device["name"] for device in told["devices"]] == ["USB Microphone"]
+    model = ("--model", str(ticking_words(tmp_path / "stt")), "--output-dir", str(tmp_path / "out"))
+    with ChatProcess(tmp_path, *model, env=stub.env, chat=("transcribe", "--live")) as process:
+        process.wait_for(f"{WORD} {WORD} {WORD}", where=process.out)
+        assert process.interrupt() in (0, 130)
+    (text,) = (tmp_path / "out").iterdir()
+    assert text.read_text().split()[:3] == [WORD] * 3

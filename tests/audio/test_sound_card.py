@@ -154,7 +154,11 @@ def test_no_device_at_all_is_one_line(tmp_path):
     with ChatProcess(tmp_path, env=env) as chat:
         assert chat.end() == 1
     (line,) = chat.notes.splitlines()
-    assert line == "error: no sound output: connect a speaker or headphones, then try again"
+    assert line.startswith(
+        "error: no sound output: connect a speaker or headphones, then try again. Without: "
+    )
+    for other in ("`moshi web`", "`moshi demo --silent`", "`moshi file "):
+        assert other in line
 
 
 def test_moshi_devices_lists_them_and_says_which_it_would_use(pulse):

@@ -4,11 +4,20 @@ import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import AudioError
 
 from .device import Device
 
 AIRPLAY = "AirPlay plays two seconds late, too late to talk"
+
+
+# where a program only listens
+NO_OUTPUT = Device("no loudspeaker", index=-1, inputs=0, outputs=0, rate_hz=SAMPLE_RATE_HZ)
+
+
+class NoDeviceError(AudioError):
+    """This machine has no microphone, or no loudspeaker."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +31,13 @@ class Pair:
     makeshift: bool = False
 
     @property
+    def speaks(self) -> bool:
+        return self.output is not NO_OUTPUT
+
+    @property
     def split(self) -> bool:
+        if not self.speaks:
+            return False
         same = self.input.index == self.output.index
         return not (same or (self.input.is_built_in and self.output.is_built_in))
 
@@ -32,7 +47,7 @@ class Pair:
 
     @property
     def names(self) -> str:
-        if self.input.name == self.output.name:
+        if self.input.name == self.output.name or not self.speaks:
             return self.input.name
         return f"{self.input.name} with {self.output.name}"
 
@@ -44,6 +59,7 @@ class Wish:
     input: str | None = None
     output: str | None = None
     channel: int = 1  # of the input
+    speaks: bool = True  # False: the input alone
 
 
 def choose(
@@ -52,10 +68,12 @@ def choose(
     """What to open. `lid_closed`: the Mac's own microphone is cut off.
 
     `strict` False: a device that was chosen and has gone is replaced by the default. Raises
-    AudioError that lists what there is.
+    NoDeviceError where there is none, AudioError that lists what there is.
     """
     notes: list[str] = []
-    output = _one(devices, wish.output, _has_output, "output", strict, notes)
+    output = NO_OUTPUT
+    if wish.speaks:
+        output = _one(devices, wish.output, _has_output, "output", strict, notes)
     if output.transport == "airplay":
         output = _without_airplay(devices, output, wish.output, notes)
     source = _one(devices, wish.input, _has_input, "input", strict, notes)
@@ -138,7 +156,7 @@ def _one(
     able = [device for device in devices if fits(device)]
     if not able:
         what = "microphone" if kind == "input" else "speaker or headphones"
-        raise AudioError(f"no sound {kind}: connect a {what}, then try again")
+        raise NoDeviceError(f"no sound {kind}: connect a {what}, then try again")
     if wanted is not None:
         try:
             return named(able, wanted, kind)

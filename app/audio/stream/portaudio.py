@@ -37,7 +37,7 @@ class StreamPlan:
     """Which devices to open, by PortAudio's numbers, and how."""
 
     input: int | None  # None: nothing is heard; split then
-    output: int
+    output: int | None  # None: nothing is played; not split then
     split: bool  # their clocks differ: two streams
     latency: float | str = SHORT
     channel: int = 1  # of the input
@@ -104,6 +104,8 @@ class DeviceStream:
                 self._open(sd.OutputStream, calls.render, sides[1], partial(ended, False, True))
                 if plan.input is not None:
                     self._open(sd.InputStream, calls.capture, sides[0], partial(ended, True, False))
+            elif plan.output is None:
+                self._open(sd.InputStream, calls.capture, sides[0], partial(ended, True, False))
             else:
                 both = sides[0] | {
                     name: tuple(side[name] for side in sides) for name in ("device", "channels")

@@ -104,6 +104,9 @@ def child(folder):
                 if plan.input is None and plays:
                     callbacks.render(out)
                     played.write(out.tobytes())
+                elif plan.output is None:
+                    if hears:
+                        callbacks.capture(mic, lost)
                 elif plan.split:
                     if plays:
                         callbacks.render(out, late)
