@@ -13,12 +13,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from moshi_mlx.audio.writing import kind_of, write_samples
+from moshi_mlx.audio.writing import kind_of
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import MoshiError, UsageError, printable
-from moshi_mlx.output.whole_file import check_outputs, whole_files
+from moshi_mlx.output.whole_file import check_outputs
 
 from ..options.adapters import add_lora_option
 from ..options.mark import add_mark_options, index_from, marking_from
@@ -31,11 +29,10 @@ from ..options.model import (
 )
 from ..options.numbers import Number
 from ..options.output_dir import add_output_dir_option, make_folder
-from ..provenance.index_writer import add_sound
-from ..provenance.origin import PROGRAM, Origin
-from ..provenance.seal import seal
+from ..provenance.origin import Origin
 from ..speech.saying import Piece, Saying, in_turns, written
 from ..speech.script_list import VOICES_MAX, Script, read_scripts
+from ..speech.speech_files import kept
 
 if TYPE_CHECKING:
     from moshi_mlx.tts import Speaker
@@ -148,20 +145,20 @@ def say_text(args: argparse.Namespace, voices: list[str]) -> int:
     loudspeaker = loudspeaker_from(args)
     try:
         speaker = speaker_from(args)
-        saying = Saying(loudspeaker, keeps=args.output is not None or args.index)
         pieces = [args.text] if args.text != STDIN else written(sys.stdin)
-        try:
-            speak(speaker, in_turns(pieces, len(voices)), files, args, marking, saying, args.seed)
-            status = 0
-        except KeyboardInterrupt:  # what was said is kept
-            status = 128 + signal.SIGINT
+        origin, status = origin_from(args, marking, args.seed), 0
+        with kept(args.output, origin, index_from(args)) as keep:
+            saying = Saying(loudspeaker, keep)
+            turns = in_turns(pieces, len(voices))
+            try:
+                speak(speaker, turns, files, args, marking, saying, args.seed)
+            except KeyboardInterrupt:  # what was said is kept
+                status = 128 + signal.SIGINT
     finally:
         if loudspeaker is not None:
             loudspeaker.close()
     if args.output is not None and saying.samples:
-        keep(args.output, saying.pcm, origin_from(args, marking, args.seed))
-    if (index := index_from(args)) is not None and saying.samples:
-        add_sound(index, saying.pcm)
+        report(args.output, saying.samples)
     if args.json:
         print(json.dumps({"words": words_of(saying)}, ensure_ascii=False))
     return status
@@ -209,13 +206,12 @@ def say_script(
     """A line of a list into its file. Raises MoshiError."""
     path = args.output_dir / script.output
     check_outputs([path], [Path(args.text), *voices], args.force)
-    saying = Saying(None, keeps=True)
     pieces = [(text, turn % VOICES_MAX) for turn, text in enumerate(script.turns)]
     seed = args.seed if script.seed is None else script.seed
-    speak(speaker, pieces, voices, args, marking, saying, seed)
-    keep(path, saying.pcm, origin_from(args, marking, seed))
-    if (index := index_from(args)) is not None:
-        add_sound(index, saying.pcm)
+    with kept(path, origin_from(args, marking, seed), index_from(args)) as keep:
+        saying = Saying(None, keep)
+        speak(speaker, pieces, voices, args, marking, saying, seed)
+    report(path, saying.samples)
     if args.json:
         told = {"line": script.line, "output": str(path), "words": words_of(saying)}
         print(json.dumps(told, ensure_ascii=False), flush=True)
@@ -289,12 +285,8 @@ def speak(
     saying.say(stream, pieces)
 
 
-def keep(path: Path, pcm: np.ndarray, origin: Origin) -> None:
-    """The file, signed. Raises OutputError."""
-    with whole_files(path) as (sound,):
-        write_samples(sound, pcm, kind_of(path), origin.note(), PROGRAM)
-        seal(sound, origin)
-    print(f"{printable(str(path))}: {len(pcm) / SAMPLE_RATE_HZ:.1f} s", file=sys.stderr)
+def report(path: Path, samples: int) -> None:
+    print(f"{printable(str(path))}: {samples / SAMPLE_RATE_HZ:.1f} s", file=sys.stderr)
 
 
 def origin_from(args: argparse.Namespace, marking: "Marking", seed: int | None) -> Origin:

@@ -4,6 +4,8 @@ with the transcript."""
 import argparse
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +14,8 @@ import numpy as np
 
 from moshi_mlx.audio.file import FORMATS as SOUND_FORMATS
 from moshi_mlx.audio.file import read_mono
-from moshi_mlx.audio.writing import kind_of, write_samples
-from moshi_mlx.clock import FRAME_SECONDS, SAMPLE_RATE_HZ
+from moshi_mlx.audio.writing import SampleFile, kind_of
+from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE_HZ
 from moshi_mlx.errors import AudioError, UsageError, printable
 from moshi_mlx.output.whole_file import check_outputs, whole_files
 
@@ -31,7 +33,7 @@ from ..options.model import (
     sampling_from,
 )
 from ..options.numbers import Number
-from ..provenance.index_writer import add_sound
+from ..provenance.index_writer import SoundIndex
 from ..provenance.origin import HUMAN, MACHINE, PROGRAM, Origin
 from ..provenance.seal import seal
 from .devices import add_microphone_options, checked_channel
@@ -142,21 +144,36 @@ def translate_file(args: argparse.Namespace) -> int:
     check_outputs([args.target, *transcripts.values()], [args.source], args.force)
     marking = marking_from(args)
     heard = read_mono(args.source)
-    translator = translator_from(args)
-    made = translator.translate(heard, args.guidance, mark=marking.marker(), **sampling_from(args))
-    assert made.pcm is not None
-    transcript, origin = translator.transcript(made), origin_from(args, marking)
-    with whole_files(args.target, *transcripts.values()) as (sound, *texts):
-        samples = beside(heard, made.pcm) if args.stereo else made.pcm
-        write_samples(sound, samples, kind, origin.note(), PROGRAM)
-        seal(sound, origin)
-        for name, temporary in zip(transcripts, texts, strict=True):
-            temporary.write_text(FORMATS[name](transcript), encoding="utf-8")
+    stream = translator_from(args).stream(
+        args.guidance, mark=marking.marker(), keep=False, **sampling_from(args)
+    )
+    origin, index = origin_from(args, marking), index_from(args)
+    with whole_files(args.target, *transcripts.values()) as (temporary, *texts):
+        with (
+            SampleFile(temporary, kind, len(origin.channels), origin.note(), PROGRAM) as sound,
+            nullcontext() if index is None else SoundIndex(index) as landmarks,
+        ):
+            for said in translated(stream, heard):
+                sound.write(beside(heard, sound.samples, said) if args.stereo else said)
+                if landmarks is not None:
+                    landmarks.add(said)
+            samples = sound.samples
+            if args.stereo and samples < len(heard):
+                sound.write(beside(heard[samples:], 0, np.zeros(len(heard) - samples)))
+        seal(temporary, origin)
+        transcript = stream.transcript()
+        for name, text in zip(transcripts, texts, strict=True):
+            text.write_text(FORMATS[name](transcript), encoding="utf-8")
     print(transcript.text or "(nothing was said)")
-    if (index := index_from(args)) is not None:
-        add_sound(index, made.pcm)
-    report(args.target, len(made.pcm), made.end_output is not None)
+    report(args.target, samples, stream.ended)
     return 0
+
+
+def translated(stream: "TranslationStream", heard: np.ndarray) -> Iterator[np.ndarray]:
+    """float32 [1920] each, as they are made."""
+    for start in range(0, len(heard), FRAME_SAMPLES):
+        yield from (frame.pcm for frame in stream.push(heard[start : start + FRAME_SAMPLES]))
+    yield from (frame.pcm for frame in stream.finish())
 
 
 def listen(args: argparse.Namespace) -> int:
@@ -286,11 +303,10 @@ def transcripts_of(args: argparse.Namespace) -> dict[str, Path]:
     return paths_of(args.target, args.target.parent, formats_named(args.format))
 
 
-def beside(heard: np.ndarray, said: np.ndarray) -> np.ndarray:
-    """[samples, 2], the shorter one filled up with silence."""
-    both = np.zeros((max(len(heard), len(said)), 2), np.float32)
-    both[: len(heard), 0], both[: len(said), 1] = heard, said
-    return both
+def beside(heard: np.ndarray, start: int, said: np.ndarray) -> np.ndarray:
+    """[samples, 2]: what was heard from sample `start` on, silence after its end, and `said`."""
+    left = heard[start : start + len(said)]
+    return np.stack([np.pad(left, (0, len(said) - len(left))), said], 1).astype(np.float32)
 
 
 def report(path: Path, samples: int, ended: bool) -> None:

@@ -105,11 +105,36 @@ class _Talk:
         self._write()
 
 
-def add_sound(path: Path, pcm: np.ndarray) -> int:
-    """A whole recording of generated sound, float [n] at 24 kHz; returns the talk's number."""
-    with Index(path) as index:
-        talk = _Talk(index)
-        for start in range(0, len(pcm) - FRAME_SAMPLES + 1, FRAME_SAMPLES):
-            talk.frame(pcm[start : start + FRAME_SAMPLES])
-        talk.close()
-        return index.talks()[-1][0]
+class SoundIndex:
+    """Generated sound on its way into an index, as it comes. A context manager."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises MoshiError for an index of no use."""
+        self._index = Index(path)
+        self._talk: _Talk | None = None  # nothing is begun that has no sound
+        self._rest = np.zeros(0, np.float32)
+
+    def add(self, pcm: np.ndarray) -> None:
+        """float [n] at 24 kHz, any n; of the last frame only a whole one is looked at."""
+        self._talk = self._talk or _Talk(self._index)
+        sound = np.concatenate([self._rest, pcm])
+        whole = len(sound) // FRAME_SAMPLES * FRAME_SAMPLES
+        for frame in sound[:whole].reshape(-1, FRAME_SAMPLES):
+            self._talk.frame(frame)
+        self._rest = sound[whole:]
+
+    def __enter__(self) -> "SoundIndex":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if self._talk is not None:
+                self._talk.close()
+        finally:
+            self._index.close()
+
+
+def add_sound(path: Path, pcm: np.ndarray) -> None:
+    """A whole recording of generated sound, float [n] at 24 kHz."""
+    with SoundIndex(path) as index:
+        index.add(pcm)

@@ -1,4 +1,4 @@
-"""A text spoken while it is written: heard as it comes, and kept for a file."""
+"""A text spoken while it is written: heard as it comes, and kept."""
 
 import codecs
 import re
@@ -29,20 +29,14 @@ class Aloud(Protocol):
 
 @dataclass
 class Saying:
-    """Where a speech goes. aloud: where it is heard, None for nowhere; keeps: whether `pcm` holds
-    it in the end."""
+    """Where a speech goes, as it is made. aloud: where it is heard, None for nowhere; keep: what
+    takes each piece of it, float32 [n], besides."""
 
     aloud: Aloud | None
-    keeps: bool
+    keep: Callable[[np.ndarray], None] | None = None
     words: list[tuple[str, float]] = field(default_factory=list)
     samples: int = 0
-    _kept: list[np.ndarray] = field(default_factory=list)
     _ready: list[np.ndarray] | None = field(default_factory=list)
-
-    @property
-    def pcm(self) -> np.ndarray:
-        """float32 [n], what was kept."""
-        return np.concatenate([*self._kept, np.zeros(0, np.float32)])
 
     def say(self, stream: SpeechStream, pieces: Iterable[Piece]) -> None:
         """All of a text, as its pieces come. Raises MoshiError for one without words."""
@@ -63,8 +57,8 @@ class Saying:
 
     def _take(self, pcm: np.ndarray) -> None:
         self.samples += len(pcm)
-        if self.keeps:
-            self._kept.append(pcm)
+        if self.keep is not None:
+            self.keep(pcm)
         if self.aloud is None:
             return
         if self._ready is None:

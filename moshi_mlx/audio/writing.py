@@ -1,5 +1,7 @@
 """Sound files that are written: wav or flac, 24 kHz 16 bit, whole or not at all."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -40,23 +42,56 @@ def kind_of(path: Path) -> str:
     return kind
 
 
+class SampleFile:
+    """A file of `whole_files` that takes its sound as it comes: 24 kHz, 16 bit. A context manager.
+
+    All of it raises OSError, which `whole_files` knows.
+    """
+
+    def __init__(
+        self, temporary: Path, kind: str, channels: int = 1, comment: str = "", program: str = ""
+    ) -> None:
+        """`kind`: WAV or FLAC; `comment`: what it says of itself, and `program`, by what."""
+        self._path, self._kind, self._channels = temporary, kind, channels
+        self.samples = 0  # of each channel
+        with _system_errors():
+            self._file = soundfile.SoundFile(
+                temporary, "w", SAMPLE_RATE_HZ, channels, subtype="PCM_16", format=kind
+            )
+            if comment:
+                self._file.software, self._file.comment = program, comment
+
+    def write(self, samples: np.ndarray) -> None:
+        """float [n] or [n, channels]; what lies beyond -1 and 1 is clipped."""
+        with _system_errors():
+            self._file.write(np.clip(samples, -1.0, 1.0))
+        self.samples += len(samples)
+
+    def __enter__(self) -> "SampleFile":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with _system_errors():
+            self._file.close()
+        least_bytes = self.samples * self._channels * 2
+        if kind is None and self._kind == "WAV" and self._path.stat().st_size < least_bytes:
+            raise OSError("not all samples could be written; is the disk full?")
+
+
+@contextmanager
+def _system_errors() -> Iterator[None]:
+    try:
+        yield
+    except soundfile.LibsndfileError as error:
+        raise OSError(one_line(error)) from None
+    except AssertionError:  # how soundfile says that fewer were written
+        raise OSError("not all samples could be written; is the disk full?") from None
+
+
 def write_samples(
     temporary: Path, samples: np.ndarray, kind: str, comment: str = "", program: str = ""
 ) -> None:
-    """Into a file of `whole_files`; `comment`: what it says of itself, and `program`, by what.
-
-    Raises OSError, which `whole_files` knows.
-    """
-    clipped = np.clip(samples, -1.0, 1.0)
+    """All of a sound, [samples] or [samples, channels], as `SampleFile`. Raises OSError."""
     channels = 1 if samples.ndim == 1 else samples.shape[1]
-    try:
-        with soundfile.SoundFile(
-            temporary, "w", SAMPLE_RATE_HZ, channels, subtype="PCM_16", format=kind
-        ) as file:
-            if comment:
-                file.software, file.comment = program, comment
-            file.write(clipped)
-    except soundfile.LibsndfileError as error:
-        raise OSError(one_line(error)) from None
-    if kind == "WAV" and temporary.stat().st_size < samples.size * 2:
-        raise OSError("not all samples could be written; is the disk full?")
+    with SampleFile(temporary, kind, channels, comment, program) as file:
+        file.write(samples)

@@ -1,0 +1,50 @@
+"""Generated sound on its way to a file and an index while it is made: none of it is held."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+
+from moshi_mlx.audio.writing import SampleFile, kind_of
+from moshi_mlx.output.whole_file import whole_files
+
+from ..provenance.index_writer import SoundIndex
+from ..provenance.origin import PROGRAM, Origin
+from ..provenance.seal import seal
+
+TakeSound = Callable[[np.ndarray], None]
+
+
+class NothingSaidError(Exception):
+    """There is nothing to make a file of."""
+
+
+@contextmanager
+def speech_file(path: Path, origin: Origin) -> Iterator[SampleFile]:
+    """A .wav or .flac that takes sound as it comes, signed and in its place once the block ends
+    well; otherwise, and where nothing was written into it, there is none. Raises MoshiError."""
+    with suppress(NothingSaidError), whole_files(path) as (temporary,):
+        kind, channels = kind_of(path), len(origin.channels)
+        with SampleFile(temporary, kind, channels, origin.note(), PROGRAM) as sound:
+            yield sound
+        if not sound.samples:
+            raise NothingSaidError
+        seal(temporary, origin)
+
+
+@contextmanager
+def kept(path: Path | None, origin: Origin, index: Path | None) -> Iterator[TakeSound]:
+    """What takes each piece of a sound, float32 [n]: into a file, into an index, or nowhere."""
+    takers: list[TakeSound] = []
+
+    def take(pcm: np.ndarray) -> None:
+        for taker in takers:
+            taker(pcm)
+
+    with ExitStack() as stack:
+        if path is not None:
+            takers.append(stack.enter_context(speech_file(path, origin)).write)
+        if index is not None:
+            takers.append(stack.enter_context(SoundIndex(index)).add)
+        yield take
