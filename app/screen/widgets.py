@@ -63,7 +63,7 @@ class Words(VerticalScroll, can_focus=True):
     """The transcript. It follows the newest line unless scrolled up."""
 
     DEFAULT_CSS = """
-    Words { height: 1fr; margin: 1 0; padding: 0 1; scrollbar-size-vertical: 1;
+    Words { height: 1fr; margin: 1 0 0 0; padding: 0 1; scrollbar-size-vertical: 1;
             background: $background; scrollbar-background: $background;
             scrollbar-background-hover: $background; scrollbar-background-active: $background;
             scrollbar-color: $trough; scrollbar-color-hover: $dim;
@@ -97,11 +97,14 @@ class Words(VerticalScroll, can_focus=True):
 
 
 class Paragraph(Horizontal):
-    """One line of the transcript: its time and who speaks at the left, the text wrapped beside."""
+    """One line of the transcript: its time and who speaks at the left, the text wrapped beside.
+
+    The last one has the same margin: where a rule asks for `:last-child`, Textual styles all
+    lines again for each new one.
+    """
 
     DEFAULT_CSS = """
     Paragraph { height: auto; margin: 0 0 1 0; }
-    Paragraph:last-child { margin: 0; }
     Paragraph .time { width: 7; text-align: right; padding-right: 2; }
     Paragraph .who { width: 7; }
     Paragraph .text { width: 1fr; }

@@ -1,5 +1,6 @@
 """The terminal screen: what it shows, what the keys do, how it ends."""
 
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -277,6 +278,21 @@ async def test_hours_of_talk_keep_the_transcript_bounded():
         shown = await settled(app, pilot)
         assert len(app.query(Paragraph)) == LINES_KEPT
         assert any(f"paragraph {LINES_KEPT + 14}" in row for row in shown)  # it follows the newest
+
+
+async def test_lines_cost_the_same_however_many_there_are():
+    """CPU time of the first ten and of the next 110; were each styled anew with every one that
+    comes, it would be twenty times as much."""
+    chat, spent_s = FakeChat(), []
+    app = screen(chat)
+    async with app.run_test(size=(80, 24)) as pilot:
+        for first, last in ((0, 10), (10, LINES_KEPT)):
+            start_s = time.process_time()
+            for number in range(first, last):
+                chat.box(word(20 * number, f" paragraph {number}"))
+            await settled(app, pilot)
+            spent_s.append(time.process_time() - start_s)
+    assert spent_s[1] < 11 * spent_s[0], spent_s
 
 
 async def test_markup_in_what_is_said_is_only_text():
