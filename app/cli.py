@@ -135,6 +135,12 @@ def use_temporary_folder() -> None:
         ) from None
 
 
+def ask_the_hub_for_models_alone() -> None:
+    """huggingface_hub asks for a list of coding agents as well, once a day, and keeps whatever
+    comes: what a hotel's network answers would end every command until the next day."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
 def nobody_reads() -> int | None:
     """The status of a command whose output has nowhere to go: its pipe's reader, its terminal."""
     for descriptor in (1, 2):
@@ -165,6 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit status of a command. After a signal the process is over here: an interpreter that
     takes itself down crashes where a thread, or an import, was stopped in the middle."""
     open_standard_streams()
+    ask_the_hub_for_models_alone()
     with Signals(heed_nohup=True) as signals:
         try:
             status = attempt(sys.argv[1:] if argv is None else argv, signals)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from moshi_mlx.output.whole_file import whole_files
+from moshi_mlx.output.whole_file import beside, whole_files
 from moshi_mlx.stt import Transcript
 from moshi_mlx.text.word import Word
 
@@ -105,4 +105,4 @@ def write_files(transcript: Transcript, paths: Mapping[str, Path]) -> None:
 
 def paths_of(sound: Path, folder: Path, formats: list[str]) -> dict[str, Path]:
     """Where each format of a sound file's transcript goes: the sound's name, another ending."""
-    return {name: folder / f"{sound.stem}.{name}" for name in formats}
+    return {name: beside(folder / sound.name, f".{name}") for name in formats}

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from moshi_mlx.audio.file import FORMATS, read_mono
 from moshi_mlx.audio.writing import kind_of, write_samples
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import UsageError
-from moshi_mlx.output.whole_file import check_outputs, whole_files
+from moshi_mlx.output.whole_file import beside, check_outputs, whole_files
 from moshi_mlx.session.answering import ANSWER_TAIL_MAX_S, ANSWER_TAIL_S, Answer
 from moshi_mlx.text.word import Word
 
@@ -109,9 +110,12 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(told | {"took_s": answer.took_s}, ensure_ascii=False))
         return 0
     print(answer.text or "(Moshi said nothing)")
+    made = f"{args.output}, {transcript.name} and {subtitles_of(args.output).name}"
+    if str(transcript) == os.devnull:
+        made = str(args.output)
     print(
-        f"{args.output}, {transcript.name} and {subtitles_of(args.output).name}: {seconds:.1f} s, "
-        f"seed {answer.seed}, real-time factor {answer.took_s / seconds:.2f}",
+        f"{made}: {seconds:.1f} s, seed {answer.seed}, "
+        f"real-time factor {answer.took_s / seconds:.2f}",
         file=sys.stderr,
     )
     return 0
@@ -120,18 +124,18 @@ def run(args: argparse.Namespace) -> int:
 def check(args: argparse.Namespace) -> None:
     """Before the model is loaded: an ending that can be written, and nothing lost by it."""
     kind_of(args.output)
-    beside = (transcript_of(args.output), subtitles_of(args.output))
-    check_outputs([args.output, *beside], [args.input], args.force)
+    texts = (transcript_of(args.output), subtitles_of(args.output))
+    check_outputs([args.output, *texts], [args.input], args.force)
     if not 0 <= args.tail <= ANSWER_TAIL_MAX_S:
         raise UsageError(f"--tail must lie between 0 and {ANSWER_TAIL_MAX_S:g} seconds")
 
 
 def transcript_of(output: Path) -> Path:
-    return output.with_suffix(".jsonl")
+    return beside(output, ".jsonl")
 
 
 def subtitles_of(output: Path) -> Path:
-    return output.with_suffix(".vtt")
+    return beside(output, ".vtt")
 
 
 def row_of(word: Word) -> dict[str, object]:

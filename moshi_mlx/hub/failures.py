@@ -14,6 +14,9 @@ PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY",
 # Of the HTTP library, which huggingface_hub changes now and then.
 PROXY_FAILURES = ("InvalidURL", "ProxyError", "UnsupportedProtocol")
 
+# What huggingface_hub meets in an answer of something else.
+UNEXPECTED = json.JSONDecodeError | LookupError | TypeError | AttributeError
+
 
 class NoAnswerError(Exception):
     """The hub took longer than anybody waits, or said something that no hub says."""
@@ -29,7 +32,7 @@ def reason_of(error: Exception) -> str:
         return "the token in HF_TOKEN has characters that no token has"
     if isinstance(error, errors.HfHubHTTPError):
         return _of_status(error.response.status_code)
-    if isinstance(error, json.JSONDecodeError | ConfigError | KeyError | TypeError):
+    if isinstance(error, UNEXPECTED | ConfigError):
         return "what answers is not the hub (a login page of this network?)"
     if isinstance(error, errors.FileMetadataError | errors.LocalEntryNotFoundError):
         return "what answers is not the hub (a login page of this network?)"
@@ -46,7 +49,7 @@ def reason_of(error: Exception) -> str:
 
 def _of_status(status: int) -> str:
     if status == 401:
-        return "the hub doesn't know this token (401): run `hf auth login`, or unset HF_TOKEN"
+        return "the hub doesn't know this token (401)"
     if status == 403:
         return "the hub doesn't let this account read it (403)"
     if status == 404:
@@ -54,8 +57,33 @@ def _of_status(status: int) -> str:
     if status == 407:
         return "the proxy wants a login (407)"
     if status == 429:
-        return "the hub has had too many requests from here (429): try again in some minutes"
+        return "the hub has had too many requests from here (429)"
     return f"the hub is out of order ({status})"
+
+
+ADVICE = {
+    401: "run `hf auth login`, or unset HF_TOKEN",
+    403: "ask for access on its page there, and run `hf auth login`",
+    404: "check its name, or run `hf auth login` if it is private",
+    407: "put name and password into the proxy's address",
+    429: "try again in some minutes",
+}
+
+
+def advice_of(error: Exception) -> str:
+    """What to do about it where there is no copy either."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.HfHubHTTPError):
+        return ADVICE.get(error.response.status_code, "try again later")
+    said = reason_of(error)
+    if "not the hub" in said:
+        return "log in to the network in a browser, and try again"
+    if said.startswith(("the proxy", "the token")):
+        return "mend it, or unset it, and try again"
+    if "certificate" in said:
+        return "check this machine's date and certificates, and try again"
+    return "connect and try again"
 
 
 def one_line(error: BaseException) -> str:

@@ -23,7 +23,7 @@ from ..config.other_layouts import SPLIT_LAYOUT, is_split
 from ..config.reading import read_config
 from ..config.shards import SHARD_INDEX, shard_names
 from ..errors import DownloadError, MoshiError, UsageError
-from .failures import NoAnswerError, mendable, reason_of
+from .failures import NoAnswerError, advice_of, mendable, reason_of
 from .inside import COMMIT, folder_inside, names_below, one_of_several
 from .licences import GatedError, in_words, licence_on, licensed
 from .transfer import download_file, endpoint, repository_folder
@@ -195,8 +195,8 @@ def _without_copy(
     if isinstance(error, clear) or getattr(error, "errno", None) == errno.ENOSPC:
         return error
     try:
-        reason, advice = f"{reason_of(error)}, and", "connect and try again"
-        _cached(repository, revision, parts, cache_dir, reason, advice)
+        reason = f"{reason_of(error)}, and"
+        _cached(repository, revision, parts, cache_dir, reason, advice_of(error))
     except MoshiError as missing:
         return DownloadError(str(missing))
     return error

@@ -21,6 +21,8 @@ from ..errors import MoshiError
 _unfinished: set[Path] = set()  # temporary files of this process, for an end that unwinds nothing
 STREAMS = ("/dev/", "/proc/")  # /dev/stdout looks like a file where the shell has made it one
 
+MEMORY = "/dev/shm/"  # a folder as others are
+
 
 class OutputError(MoshiError):
     """A file can't be written as asked."""
@@ -44,6 +46,13 @@ def check_outputs(
         taken[_identity(path)] = "named for two outputs"
         if path.exists() and not force:
             raise OutputError(f"{path} exists: choose another name, or replace it with --force")
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """A second output of the same name; among devices nothing is made, and it goes nowhere."""
+    if str(path.absolute()).startswith(STREAMS) and not str(path.absolute()).startswith(MEMORY):
+        return Path(os.devnull)
+    return path.with_suffix(suffix) if path.name else path
 
 
 def write_text(path: Path, text: str) -> None:
@@ -162,6 +171,9 @@ def _check_place(path: Path) -> None:
             raise OutputError(f"{path} can't be written: {path.parent} is no folder; make it first")
         if not _is_stream(path):
             _begin(path).temporary.unlink()
+        elif not path.exists():  # below /dev or /proc, where few files can be made
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            path.unlink()
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise OutputError(

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from moshi_mlx.errors import DownloadError
 from tests.support.fakes.fake_hub import COMMIT, MODEL, serving
 from tests.support.tree import tree_digest
 
+ROOT = Path(__file__).parents[2]
 NAME = "kyutai/moshi-test"
 LOGIN_PAGE = b"<!DOCTYPE html><html><title>Welcome to our hotel</title></html>"
 DAY_S = 24 * 3600
@@ -59,19 +62,23 @@ def answering(status: int, body: bytes, headers: dict[str, str] | None = None):
 
 
 ANSWERS = {
-    "401": (401, b"", "doesn't know this token"),
-    "403": (403, b"", "doesn't let this account"),
-    "404": (404, b"", "doesn't have it"),
-    "418": (418, b"", "out of order"),
-    "a login page": (200, LOGIN_PAGE, "not the hub"),
-    "a list": (200, b"[]", "not the hub"),
-    "nothing": (200, b"", "not the hub"),
-    "a commit that leads outside": (200, b'{"id": "a/b", "sha": "../../x"}', "not the hub"),
+    "401": (401, b"", "doesn't know this token", "hf auth login"),
+    "403": (403, b"", "doesn't let this account", "ask for access"),
+    "404": (404, b"", "doesn't have it", "hf auth login"),
+    "418": (418, b"", "out of order", "try again later"),
+    "429": (429, b"", "too many requests", "in some minutes"),
+    "a login page": (200, LOGIN_PAGE, "not the hub", "in a browser"),
+    "a list": (200, b"[]", "not the hub", "in a browser"),
+    "a list of one": (200, b"[1]", "not the hub", "in a browser"),
+    "nothing": (200, b"", "not the hub", "in a browser"),
+    "a commit outside": (200, b'{"id": "a/b", "sha": "../../x"}', "not the hub", "in a browser"),
 }
 
 
-@pytest.mark.parametrize(("status", "body", "said"), ANSWERS.values(), ids=ANSWERS.keys())
-def test_the_copy_is_taken_whatever_the_hub_says(cache, monkeypatch, capsys, status, body, said):
+@pytest.mark.parametrize(("status", "body", "said", "do"), ANSWERS.values(), ids=ANSWERS.keys())
+def test_the_copy_is_taken_whatever_the_hub_says(
+    cache, monkeypatch, capsys, status, body, said, do
+):
     before = tree_digest(cache)
     with answering(status, body) as endpoint:
         monkeypatch.setenv("HF_ENDPOINT", endpoint)
@@ -82,7 +89,18 @@ def test_the_copy_is_taken_whatever_the_hub_says(cache, monkeypatch, capsys, sta
         assert tree_digest(cache) == before
         with pytest.raises(DownloadError) as caught:
             hub.resolve("kyutai/other", cache_dir=cache)
-        assert "\n" not in str(caught.value) and "kyutai/other" in str(caught.value)
+        refused = str(caught.value)
+        assert "\n" not in refused and "kyutai/other" in refused and do in refused, refused
+
+
+def test_what_another_server_says_is_not_kept(tmp_path):
+    """By huggingface_hub, for things of its own: the next command would end by it."""
+    with answering(200, b"[1]") as endpoint:
+        env = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": ""}
+        command = [sys.executable, "-m", "app.cli", "models", "pull", NAME]
+        done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "not the hub" in done.stderr, done.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_a_server_that_never_answers_keeps_nobody_waiting(cache, monkeypatch, capsys):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from moshi_mlx.output.whole_file import OutputError, check_outputs, whole_files, write_text
+from moshi_mlx.output.whole_file import OutputError, beside, check_outputs, whole_files, write_text
 
 
 def refused(message: str, outputs: list[Path], **options) -> None:
@@ -120,3 +120,20 @@ def test_a_disk_that_is_full_leaves_what_was_there(tmp_path):
     with pytest.raises(OutputError, match=r"No space left on device.*is the disk full"):
         write_text(Path("/dev/full"), "text")
     assert not list(tmp_path.iterdir())
+
+
+def test_among_devices_nothing_is_made(tmp_path):
+    for device in ("/dev/null", "/dev/stdout", "/proc/self/fd/1"):
+        assert beside(Path(device), ".vtt") == Path("/dev/null")
+    assert beside(Path("/dev/shm/a.wav"), ".vtt") == Path("/dev/shm/a.vtt")
+    assert beside(tmp_path / "a.b.wav", ".vtt") == tmp_path / "a.b.vtt"
+    assert beside(Path(""), ".vtt") == Path("")  # a folder, which is told
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+def test_a_file_that_a_system_folder_will_not_have_is_told_before_the_work():
+    refused("/proc/a.wav can't be written", [Path("/proc/a.wav")])
+    if os.access("/dev/shm", os.W_OK):
+        name = Path(f"/dev/shm/moshi-test-{os.getpid()}")
+        check_outputs([name])
+        assert not name.exists()

@@ -244,3 +244,11 @@ def test_nothing_that_is_there_is_replaced_without_force(tmp_path: Path, capsys)
     assert moshi_file(words, sound, "--force") == 1
     assert f"{words} is the input {words} itself" in capsys.readouterr().err
     assert words.read_bytes() == QUESTION.read_bytes() and [*tmp_path.iterdir()] == [words]
+
+
+def test_a_device_gets_the_sound_alone(capsys) -> None:
+    assert moshi_file(QUESTION, "/dev/null", "--tail", "0") == 0
+    assert capsys.readouterr().err.startswith("/dev/null: ")
+    assert not list(Path("/dev").glob("null.*"))
+    assert moshi_file(QUESTION, "") == 1
+    assert "it is a folder; give the name of a file in it" in capsys.readouterr().err
