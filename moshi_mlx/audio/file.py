@@ -1,7 +1,6 @@
 """Recordings to listen to: any format, rate and number of channels -> 24 kHz mono."""
 
 import io
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,12 +54,11 @@ def read_mono(
         with open(path, "rb") as file:
             kind = kind_of(file.read(16))
         if kind is None:
-            # A descriptor, not the name: libsndfile would take a name like x.raw at its word.
-            return _mono(os.open(path, os.O_RDONLY), name, tell)
+            return _mono(path, name, tell)
     except OSError as error:
         raise AudioError(f"{path} can't be read ({error.strerror}); check the path") from None
     with decoded(path, kind, decoders) as wav:
-        return _mono(str(wav), name, tell)
+        return _mono(wav, name, tell)
 
 
 def _stdin() -> bytes:

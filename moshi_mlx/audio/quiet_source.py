@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,16 @@ _turn = threading.RLock()
 class QuietSource(soundfile.SoundFile):
     """A sound file opened for reading, its samples read by `block`.
 
-    `damaged`: what can't be decoded was left out of an MP3 file, until now. Raises as SoundFile.
+    `damaged`: what can't be decoded was left out of an MP3 file, until now. Raises as SoundFile,
+    and OSError.
     """
 
     def __init__(self, file: Any) -> None:
+        """`file`: a path, whose ending says nothing (SoundFile takes a name like x.raw at its
+        word), a descriptor or an open file."""
         self.damaged = False
+        if isinstance(file, str | Path):
+            file = os.open(file, os.O_RDONLY)
         with self._quiet():
             super().__init__(file)
 

@@ -147,6 +147,15 @@ print(len(read_mono(sys.argv[1])))
     assert out == f"{len(SPEECH)}\n" * 2, err
 
 
+def test_a_name_says_nothing(tmp_path: Path, capsys) -> None:
+    (tmp_path / "noise.raw").write_bytes(bytes(range(256)) * 40)
+    assert main(["trace", str(tmp_path / "noise.raw")]) == 1
+    assert "noise.raw can't be read as sound" in capsys.readouterr().err
+    soundfile.write(tmp_path / "a.raw", SPEECH, RATE, format="WAV")
+    with QuietSource(tmp_path / "a.raw") as sound:
+        assert (sound.format, sound.frames) == ("WAV", len(SPEECH))
+
+
 def test_what_is_no_sound_is_refused_as_ever(tmp_path: Path) -> None:
     (tmp_path / "a.mp3").write_bytes(b"ID3\x04" + bytes(5000))
     with pytest.raises(AudioError, match="can't be read as sound"):
