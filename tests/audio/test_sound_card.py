@@ -88,6 +88,14 @@ def test_a_question_into_the_microphone_comes_back_as_the_right_spoken_answer(
     assert best_correlation(asked, talk["sound"][:, 0]) > 0.95, "and what came in the question"
 
 
+def answered(chat, within_s):
+    """A whole sentence of Moshi's."""
+    deadline = time.monotonic() + within_s
+    while "." not in chat.said and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return "." in chat.said
+
+
 @pytest.mark.parametrize("within_s", WITHIN_S)
 def test_the_sound_system_dies_and_comes_back_and_the_talk_goes_on(tmp_path, pulse, within_s):
     card = pulse()
@@ -100,8 +108,11 @@ def test_the_sound_system_dies_and_comes_back_and_the_talk_goes_on(tmp_path, pul
         card.start()
         took_s = chat.wait_for("sound is back")
         time.sleep(1.0)
-        card.speak(NANO / "samples" / "who_made_you.wav")
-        chat.wait_for(".", where=chat.out)  # it hears and answers again
+        for _ in range(10):  # a machine that has other things to do drops parts of the question
+            card.speak(NANO / "samples" / "who_made_you.wav")
+            if answered(chat, 5.0):
+                break
+        assert answered(chat, 0.0), chat.notes  # it hears and answers again
         assert chat.interrupt() == 130
         assert "threads left" not in chat.notes and "Traceback" not in chat.notes
     assert took_s < within_s, took_s
