@@ -14,13 +14,14 @@ from moshi_mlx.config.safe_names import file_inside, safe_name
 from moshi_mlx.errors import MoshiError, UsageError
 from moshi_mlx.hub import NANO, mimi_file, own_parts, resolve
 from moshi_mlx.lm.layers.kv_ring import check_kv_bits
+from moshi_mlx.loading.model_folder import LoadOptions
 from moshi_mlx.memory import limit_memory
 from moshi_mlx.mimi import MimiConfig
 from moshi_mlx.mimi.loading import config_from, is_kyutai
 from moshi_mlx.moshi import Moshi, load
-from moshi_mlx.stt import Transcriber
+from moshi_mlx.stt import Transcriber, load_stt
 from moshi_mlx.text.tokenizer import TextTokenizer
-from moshi_mlx.tts import Speaker
+from moshi_mlx.tts import Speaker, load_tts
 from moshi_mlx.weights.adaptation import adaptation_from, adapter_name
 from moshi_mlx.weights.loaded_bytes import loaded_bytes
 from moshi_mlx.weights.loading import working_dtype
@@ -100,6 +101,8 @@ def from_model(args: argparse.Namespace, name: str, facts: Facts) -> Subject:
         for line in preflight.room(replace(found, kv_bits=args.kv_bits), facts):
             raise MoshiError(line)
     folder = resolve(name, args.revision, args.offline, own_parts(args.mimi, args.tokenizer))
+    config = parse_config(read_config(folder), str(folder / "config.json"))
+    check_kind(config, args)
     shown = folder.name if Path(name).is_dir() else name
     if args.lora is not None:
         shown = f"{shown} with {adapter_name(args.lora)}"
@@ -113,19 +116,33 @@ def from_model(args: argparse.Namespace, name: str, facts: Facts) -> Subject:
         shown,
         recipe,
         False,
-        lambda: Converses(
-            load(
-                folder,
-                args.codec,
-                offline=args.offline,
-                kv_bits=args.kv_bits,
-                mimi=args.mimi,
-                tokenizer=args.tokenizer,
-                lora=args.lora,
-            )
-        ),
+        lambda: loaded_model(folder, config, args),
         expected,
     )
+
+
+def check_kind(config: LmConfig, args: argparse.Namespace) -> None:
+    """Raises UsageError for a model without sound, and for what only one that converses takes."""
+    if not config.n_q:
+        raise UsageError(f"{args.model} neither hears nor speaks: `moshi text` is for it")
+    if config.dep_q and config.user_q:
+        return
+    what = "speaks" if config.dep_q else "listens"
+    if args.codec == "rust":
+        raise UsageError(f"{args.model} only {what}: its codec runs in MLX, leave --codec out")
+    if part := next((part for part in ("mimi", "tokenizer") if getattr(args, part)), None):
+        raise UsageError(f"{args.model} only {what}, with its own {part}: leave --{part} out")
+
+
+def loaded_model(folder: Path, config: LmConfig, args: argparse.Namespace) -> Measured:
+    """By its kind. Raises MoshiError, as the loaders do."""
+    options: LoadOptions = {"offline": args.offline, "kv_bits": args.kv_bits, "lora": args.lora}
+    if not config.dep_q:
+        return Listens(load_stt(folder, **options))
+    if not config.user_q:
+        return Speaks(load_tts(folder, **options))
+    moshi = load(folder, args.codec, mimi=args.mimi, tokenizer=args.tokenizer, **options)
+    return Converses(moshi)
 
 
 def expected_of_files(folder: Path, args: argparse.Namespace, gpu: bool) -> dict[str, int]:
@@ -139,7 +156,8 @@ def expected_of_files(folder: Path, args: argparse.Namespace, gpu: bool) -> dict
     lm = loaded_bytes(weight_paths(folder, raw), config, working_dtype(None, gpu), adaptation)
     sound, named = mimi_file(folder, raw, args.mimi, args.offline)
     sizes = config_from(named, sound)
-    mimi = MimiFile(sizes, sound.stat().st_size, codecs_of(args.codec, sizes))
+    codecs = codecs_of(args.codec, sizes) if config.dep_q and config.user_q else ("mlx",)
+    mimi = MimiFile(sizes, sound.stat().st_size, codecs)
     return peak_bytes_of_files(lm, config, mimi, args.kv_bits)
 
 

@@ -56,6 +56,11 @@ class WordsBeside:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def process_id(self) -> int:
+        """Of the process beside."""
+        return self._process.pid
+
     def __call__(self, event: Event) -> None:
         """Any thread; never waits."""
         record: tuple[bytes, bytes] | None = None

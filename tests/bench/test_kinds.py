@@ -1,6 +1,7 @@
 """`moshi bench` of every kind of model: what is heard, spoken and translated."""
 
 import io
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from app.bench.floor import Bandwidth
 from app.bench.html import page
 from app.bench.measure import Options, Run, measure
 from app.bench.runner import Plan
-from app.bench.subject import from_random
+from app.bench.subject import from_model, from_random
 from moshi_mlx.config.presets import PRESETS, raw_preset
-from moshi_mlx.errors import MoshiError
+from moshi_mlx.errors import MoshiError, UsageError
 from tests.support.fakes.doctor_machines import LINUX
 from tests.support.models.bench_shapes import small_shape
+from tests.support.models.small_speaker import GOLDEN, with_codec
 
 FRAMES = 12
 NARROW = {
@@ -83,6 +85,46 @@ def test_a_frame_has_the_parts_of_its_kind(measured) -> None:
 def test_what_it_holds_at_most_was_foretold(measured) -> None:
     _, run = measured
     assert run.memory.peak_bytes == pytest.approx(run.expected_bytes, rel=0.03)
+
+
+FOLDERS = {
+    "dsm_stt": {"encode", "lm"},
+    "dsm_tts": {"lm", "decode"},
+    "dsm_tts_cfg": {"lm", "decode"},
+    "dsm_hibiki": {"encode", "lm", "decode"},
+    "dsm_hibiki_zero": {"encode", "lm", "decode"},
+}
+
+
+def asked(folder: Path, **options: Any) -> Namespace:
+    usual = {"revision": None, "offline": True, "codec": "auto", "kv_bits": 16}
+    parts = {"mimi": None, "tokenizer": None, "lora": None}
+    return Namespace(**{**usual, **parts, "model": str(folder), **options})
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_a_folder_is_measured_as_what_it_is(kind: str, tmp_path: Path) -> None:
+    """With real files: small ones of Kyutai's PyTorch."""
+    folder = GOLDEN / kind if kind == "dsm_stt" else with_codec(tmp_path / kind, kind)
+    subject = from_model(asked(folder), str(folder), LINUX)
+    run = measure(subject, Options(Plan(6)), 10.0, lambda *_: None)
+    assert len(run.recording.frames) == 6 and run.recording.failure is None
+    assert {part for part, ms in run.typical_ms.items() if ms and part != "host"} == FOLDERS[kind]
+    assert (run.subject.random, run.subject.model) == (False, folder.name)
+    # of so small a model what a frame computes is the larger part
+    assert run.memory.peak_bytes == pytest.approx(run.expected_bytes, abs=5e6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "told"),
+    [
+        ("dsm_stt", {"codec": "rust"}, "only listens: its codec runs in MLX, leave --codec out"),
+        ("dsm_tts", {"tokenizer": "x"}, "only speaks, with its own tokenizer: leave --tokenizer"),
+    ],
+)
+def test_what_a_folder_does_not_take_is_wrong_usage(kind: str, options: dict, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        from_model(asked(GOLDEN / kind, **options), str(GOLDEN / kind), LINUX)
 
 
 @pytest.mark.parametrize("kind", ["tts-1.6b", "tts-0.75b"])
