@@ -43,6 +43,7 @@ def talk(folder, env, *args):
 
 
 def test_the_forecast_comes_before_the_download_and_holds_no_talk(tmp_path, served):
+    """And once it is there, without a network, there is nothing to say."""
     status, chat = talk(tmp_path / "first", served)
     assert status == 0, chat.notes
     check_answer(tmp_path / "first" / "talks", chat.said, "Four plus three is seven.")
@@ -52,11 +53,6 @@ def test_the_forecast_comes_before_the_download_and_holds_no_talk(tmp_path, serv
     assert size < ready
     if "speed: " in chat.notes:  # where MLX runs on the CPU, or the chip is known
         assert size < next(i for i, line in enumerate(told) if line.startswith("speed: ")) < ready
-
-
-def test_a_second_time_and_offline_there_is_nothing_to_say(tmp_path, served):
-    status, chat = talk(tmp_path / "first", served, "--tail", "0")
-    assert status == 0, chat.notes
     gone = served | {"HF_ENDPOINT": "http://127.0.0.1:9"}  # nobody answers there
     status, chat = talk(tmp_path / "offline", gone, "--offline")
     assert status == 0, chat.notes
