@@ -1,7 +1,9 @@
 """Every operation of a frame against the table of what Metal has: types, shapes, none made anew."""
 
+import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -9,8 +11,10 @@ import pytest
 
 from app.machine.random_model import random_mimi
 from benchmarks.graph import COPY, Node, nodes_of
+from benchmarks.random_adapter import random_adapter
 from benchmarks.step_graph import Frame, frame_of, spoken
 from moshi_mlx.lm.model import Lm
+from moshi_mlx.weights.adaptation import Adaptation, with_adapter
 from tests.support.fakes.metal_table import MLX_VERSION, problems
 from tests.support.models.frames import narrow
 from tests.support.models.mimi_shapes import narrow_config
@@ -22,6 +26,14 @@ def zero(recipe: str = "fp32") -> Lm:
     return narrow("hibiki-zero", recipe, kv_repeat=2)
 
 
+def adapted(recipe: str) -> Lm:
+    """With a LoRA pair beside every linear layer."""
+    lm = narrow("moshi-7b", recipe)
+    with tempfile.TemporaryDirectory() as folder:
+        path = random_adapter(lm.config, 8, Path(folder) / "one.safetensors")
+        return with_adapter(lm, Adaptation(path, 2.0))
+
+
 # what -> its frame, kernels and views of it at most
 KINDS: dict[str, tuple[Callable[[str], Frame], int, int]] = {
     "talk": (lambda r: frame_of(narrow("moshi-7b", r)), 224, 129),
@@ -30,6 +42,7 @@ KINDS: dict[str, tuple[Callable[[str], Frame], int, int]] = {
     ),
     "four talks": (lambda r: frame_of(narrow("moshi-7b", r), batch=4), 225, 223),
     "a guided talk": (lambda r: frame_of(narrow("moshi-7b", r), cfg_coef=3.0), 233, 249),
+    "a talk with an adapter": (lambda r: frame_of(adapted(r)), 388, 133),
     "listening": (lambda r: frame_of(narrow("stt-1b", r), text_temperature=0.0), 38, 24),
     "listening to four": (
         lambda r: frame_of(narrow("stt-1b", r), batch=4, text_temperature=0.0), 38, 36,
