@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from attacks import RATE, Case, cases, opus  # noqa: E402
 
-from app.provenance.index import Index  # noqa: E402
+from app.provenance.index import PERHAPS, SURE, Index  # noqa: E402
 from app.provenance.index_writer import add_sound  # noqa: E402
 from moshi_mlx.audio.file import read_mono  # noqa: E402
 from moshi_mlx.provenance import FALSE_ALARM, Marker, mark  # noqa: E402
@@ -135,6 +135,30 @@ def remembered(case: Case, speech: dict[str, np.ndarray]) -> list[int]:
                     windows += 1
     print(f"index after {case.name}: {right} of {windows}", flush=True)
     return [int(right), windows]
+
+
+def strange(speech: dict[str, np.ndarray], windows: int) -> dict[str, dict[str, int]]:
+    """What the index of this sound takes for its own: windows of 10 s of other voices of a
+    synthesizer that is in it, and of the very voices with other words."""
+    seconds = 10.5 * windows / (len(UNMARKED) + len(ESPEAK))
+    kinds = {"other voices": UNMARKED, "same voices, other words": ESPEAK}
+    rows: dict[str, dict[str, int]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "index.sqlite"
+        for pcm in speech.values():
+            add_sound(path, mark(pcm))
+        with Index(path) as index:
+            for kind, names in kinds.items():
+                row = rows[kind] = {"windows": 0, "perhaps": 0, "sure": 0, "most": 0}
+                for name in names:
+                    for window in cut(espeak(name, seconds, OTHER_WORDS), 10):
+                        _, aligned = index.best(window)
+                        row["windows"] += 1
+                        row["perhaps"] += PERHAPS <= aligned < SURE
+                        row["sure"] += aligned >= SURE
+                        row["most"] = max(row["most"], aligned)
+    print("index, strange windows:", rows, flush=True)
+    return rows
 
 
 def payloads(speech: dict[str, np.ndarray]) -> dict[str, list[int]]:
@@ -246,6 +270,7 @@ def main() -> None:
     parser.add_argument("--speech", type=Path, nargs="*", default=[], metavar="FOLDER")
     parser.add_argument("--seconds", type=float, default=130, help="of each synthetic voice")
     parser.add_argument("--tests", type=int, default=20_000, help="for false alarms")
+    parser.add_argument("--strange", type=int, default=2_000, help="windows, for the index")
     parser.add_argument("--only", help="attacks with this in their name")
     parser.add_argument("--index", action="store_true", help="the landmarks after each as well")
     parser.add_argument("--no-attacks", action="store_true", help="quality, false alarms and cost")
@@ -262,6 +287,8 @@ def main() -> None:
             result["attacks"][case.name] = withstood(case, speech)
             if args.index and case.index_too:
                 result["index"][case.name] = remembered(case, speech)
+    if args.index:
+        result["index_strange"] = strange(speech, args.strange)
     if args.only is None:
         result["payload_right"] = payloads(speech)
         result["quality"] = quality(speech, 4)

@@ -16,15 +16,17 @@ import soxr
 
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 from moshi_mlx.errors import MoshiError
-from moshi_mlx.provenance.landmarks import HOP_SAMPLES, TICK_S, Landmarks, landmarks
+from moshi_mlx.provenance.landmarks import ASKED, HOP_SAMPLES, TICK_S, Landmarks, landmarks
 
+from .alignment import best_place
 from .signing_key import folder
 
 NAME = "index.sqlite"
 MAX_DAYS, MAX_BYTES = 90, 500_000_000  # about 60 h of sound
 TALK_BITS = 24  # `at` is talk << 24 | tick: a talk may last 74 h
+LEAD_TICKS = 1 << 12  # 65 s: a window may begin so long before the talk that is in it
 SPEEDS = (1.0, 0.99, 1.01)
-SURE, PERHAPS = 40, 17  # aligned landmarks; the most by chance in 640 strange windows: 16
+SURE, PERHAPS = 40, 30  # landmarks that agree in time (`alignment`); docs/provenance.md: measured
 APPLICATION = 0x6D6F7368  # "mosh"
 VERSION = 1
 BUSY_S = 5.0
@@ -40,7 +42,8 @@ TABLES = {("table", "talk"), ("table", "landmark")}
 
 @dataclass(frozen=True)
 class Match:
-    """A stretch of a file that this machine said. `aligned`: landmarks that agree in time."""
+    """A stretch of a file that this machine said. `aligned`: landmarks that agree in time, no more
+    than some of any half second."""
 
     channel: int
     start_s: float
@@ -199,16 +202,23 @@ class Index:
 
     def search(self, pcm: np.ndarray, channel: int = 0, start_s: float = 0.0) -> Match | None:
         """float [n] at 24 kHz, about 10 s: where this was said, or None."""
-        tried = [self._aligned(asked_for(pcm, speed)) for speed in SPEEDS]
-        place, aligned = max(tried, key=lambda found: found[1])
+        place, aligned = self.best(pcm)
         if aligned < PERHAPS:
             return None
-        talk, tick = divmod(place, 1 << TALK_BITS)
+        talk, tick = divmod(place + LEAD_TICKS, 1 << TALK_BITS)
         started_s = dict(self.talks()).get(talk)
         if started_s is None:  # said in the middle of a clean-up, or a damaged file
             return None
-        seconds = len(pcm) / SAMPLE_RATE_HZ
-        return Match(channel, start_s, seconds, talk, tick * TICK_S, started_s, aligned)
+        talk_s = (tick - LEAD_TICKS) * TICK_S
+        before_s = max(-talk_s, 0.0)  # of the window, before the talk begins in it
+        start_s, seconds = start_s + before_s, len(pcm) / SAMPLE_RATE_HZ - before_s
+        return Match(channel, start_s, seconds, talk, talk_s + before_s, started_s, aligned)
+
+    def best(self, pcm: np.ndarray) -> tuple[int, int]:
+        """The place (talk << TALK_BITS) + tick that fits best, and how many landmarks agree on it,
+        however few."""
+        tried = [self._aligned(asked_for(pcm, speed)) for speed in SPEEDS]
+        return max(tried, key=lambda found: found[1])
 
     def _aligned(self, asked: Landmarks) -> tuple[int, int]:
         """Where most landmarks agree in time, and how many."""
@@ -218,14 +228,8 @@ class Index:
         first, last = (np.searchsorted(hashes, rows[:, 0], side) for side in ("left", "right"))
         counts = last - first  # of each row, how often its hash was asked for
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        shifts = np.repeat(rows[:, 1], counts) - ticks[np.repeat(first, counts) + within]
-        if not len(shifts):
-            return 0, 0
-        places, hits = np.unique(shifts, return_counts=True)
-        before, after = (_of(places, hits, places + step) for step in (-1, 1))
-        near = before + hits + after  # +-16 ms
-        best = int(np.argmax(near))
-        return int(places[best]), int(near[best])
+        heard = ticks[np.repeat(first, counts) + within]
+        return best_place(np.repeat(rows[:, 1], counts) - heard, heard)
 
     def _rows(self, hashes: list[int]) -> np.ndarray:
         """int64 [n, 2] hash and place of all that is known of these."""
@@ -241,15 +245,10 @@ class Index:
 
 def asked_for(pcm: np.ndarray, speed: float) -> Landmarks:
     """Landmarks of sound that was played at a speed, on two grids, half a tick apart, so that one
-    of them lies near the index's."""
+    of them lies near the index's; more of them than the index holds, since other voices and noise
+    make some that it doesn't."""
     pcm = np.asarray(pcm, np.float32)
     if speed != 1:
         pcm = soxr.resample(pcm, SAMPLE_RATE_HZ, SAMPLE_RATE_HZ * speed)
-    grids = landmarks(pcm), landmarks(pcm[HOP_SAMPLES // 2 :])
+    grids = landmarks(pcm, ASKED), landmarks(pcm[HOP_SAMPLES // 2 :], ASKED)
     return Landmarks(*(np.concatenate(parts) for parts in zip(*grids, strict=True)))
-
-
-def _of(places: np.ndarray, hits: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The hits at each wanted place; 0 where there is none."""
-    at = np.minimum(np.searchsorted(places, wanted), len(places) - 1)
-    return np.where(places[at] == wanted, hits[at], 0)

@@ -16,11 +16,20 @@ PEAK_TICKS, PEAK_BINS = 3, 4  # a peak is the largest among so many neighbours o
 DYNAMIC = 4.6  # natural logarithm, 40 dB: how far a peak may lie under the loudest near it
 NEAR_TICKS = 31  # half a second on both sides
 SILENT = 1e-5  # of full scale; what is weaker than this is no peak
-PEAKS_PER_BLOCK, BLOCK_TICKS = 15, 31  # the strongest in each half second
+BLOCK_TICKS = 31  # half a second, of which the strongest peaks are taken
 FULL_SCALE = 100.0  # more than any sound has
-FAN = 5  # pairs that a peak begins
 NEAREST_TICKS, FARTHEST_TICKS, WIDEST_BINS = 2, 40, 40
 LOOKED_AT = 60  # following peaks among which pairs are sought
+
+
+class Density(NamedTuple):
+    """How many peaks of each half second are taken, and how many pairs a peak begins."""
+
+    peaks: int
+    pairs: int
+
+
+KEPT, ASKED = Density(15, 5), Density(30, 10)  # for an index, and of what is looked for in one
 
 
 class Landmarks(NamedTuple):
@@ -30,9 +39,10 @@ class Landmarks(NamedTuple):
     tick: np.ndarray
 
 
-def landmarks(pcm: np.ndarray) -> Landmarks:
-    """float [n] at 24 kHz -> its landmarks, about 140 a second of speech."""
-    ticks, bins = peaks(pcm)
+def landmarks(pcm: np.ndarray, density: Density = KEPT) -> Landmarks:
+    """float [n] at 24 kHz -> its landmarks, about 140 a second of speech where an index keeps
+    them."""
+    ticks, bins = peaks(pcm, density.peaks)
     count = len(ticks)
     later = np.arange(count)[:, None] + np.arange(1, LOOKED_AT)
     there = later < count
@@ -42,14 +52,14 @@ def landmarks(pcm: np.ndarray) -> Landmarks:
     apart = ticks[later] - ticks[:, None]
     fits = there & (apart >= NEAREST_TICKS) & (apart <= FARTHEST_TICKS)
     fits &= abs(bins[later] - bins[:, None]) <= WIDEST_BINS
-    fits &= np.cumsum(fits, axis=1) <= FAN
+    fits &= np.cumsum(fits, axis=1) <= density.pairs
     first, which = np.nonzero(fits)
     hashes = bins[first] << 16 | bins[later[first, which]] << 8 | apart[first, which]
     return Landmarks(hashes, ticks[first])
 
 
-def peaks(pcm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float [n] -> (tick, bin), int64 [peaks] each, in order of time."""
+def peaks(pcm: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """float [n] -> (tick, bin), int64 [peaks] each, in order of time; `most` of each block."""
     samples = np.nan_to_num(np.asarray(pcm, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     if len(samples) < FFT_SAMPLES:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -62,17 +72,17 @@ def peaks(pcm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     loudest = _largest_around(level.max(axis=1, keepdims=True), NEAR_TICKS, 0)
     floor = np.maximum(loudest - DYNAMIC, np.log(SILENT * FFT_SAMPLES / 4))
     ticks, bins = np.nonzero((level == highest) & (level > floor))
-    return _strongest(ticks, bins, level[ticks, bins])
+    return _strongest(ticks, bins, level[ticks, bins], most)
 
 
 def _strongest(
-    ticks: np.ndarray, bins: np.ndarray, level: np.ndarray
+    ticks: np.ndarray, bins: np.ndarray, level: np.ndarray, most: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The loudest PEAKS_PER_BLOCK of each block of time."""
+    """The loudest of each block of time."""
     block = ticks // BLOCK_TICKS
     order = np.lexsort((-level, block))
     start = np.searchsorted(block[order], block[order])  # of each one's block
-    kept = np.sort(order[np.arange(len(order)) - start < PEAKS_PER_BLOCK])
+    kept = np.sort(order[np.arange(len(order)) - start < most])
     return ticks[kept], bins[kept]
 
 

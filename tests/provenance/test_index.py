@@ -12,6 +12,7 @@ import scipy.signal
 import soxr
 
 from app.events import ConversationEnded, ConversationStarted, FrameDone, Settings
+from app.provenance.alignment import BLOCK_TICKS, MOST_PER_BLOCK, best_place
 from app.provenance.index import PERHAPS, SURE, Index
 from app.provenance.index_writer import IndexWriter, add_sound
 from app.provenance.tracing import join
@@ -37,12 +38,19 @@ def noisy(pcm: np.ndarray, snr_db: float) -> np.ndarray:
     return pcm + noise * np.sqrt(np.mean(pcm**2) * 10 ** (-snr_db / 10))
 
 
+def under_another(pcm: np.ndarray) -> np.ndarray:
+    """A voice as loud on top."""
+    other = voice("voice_librivox")[: len(pcm)]
+    return pcm + other * np.std(pcm) / np.std(other)
+
+
 ATTACKS = {
     "nothing": lambda x: x,
     "8 kHz": lambda x: soxr.resample(soxr.resample(x, RATE, 8_000), 8_000, RATE),
     "noise 10 dB": lambda x: noisy(x, 10),
     "1 % faster": lambda x: soxr.resample(x, 24_240, RATE),
     "30 dB softer": lambda x: np.round(x * 10**-1.5 * 32767) / 32767,
+    "another voice, 0 dB": under_another,
     "equaliser": lambda x: scipy.signal.lfilter([1, -0.6], 1, x),
 }
 
@@ -69,6 +77,29 @@ def test_what_was_never_said_is_not_found(path):
     strange += [np.sin(np.arange(10 * RATE) * 0.1), np.full(10 * RATE, np.nan)]
     with Index(path) as index:
         assert [index.search(pcm) for pcm in strange] == [None] * len(strange)
+
+
+def test_a_word_that_sounds_alike_accuses_nobody(path):
+    """A synthesizer says a word as it always does: here the very sound, a second of it, three times
+    in what is somebody else's."""
+    add_sound(path, voice("voice_rms"))
+    word, strange = voice("voice_rms")[2 * RATE : 3 * RATE], voice("voice_awb")[: 10 * RATE].copy()
+    for start_s in (1, 4, 7):
+        strange[start_s * RATE : (start_s + 1) * RATE] = word
+    with Index(path) as index:
+        assert index.search(strange) is None
+        assert MOST_PER_BLOCK <= index.best(strange)[1] <= 3 * MOST_PER_BLOCK
+
+
+def test_what_agrees_is_counted_all_along():
+    """Ten in each of eight half seconds, to +-1 tick, against fifty of a burst elsewhere."""
+    heard = np.arange(0, 8 * BLOCK_TICKS, BLOCK_TICKS).repeat(10) + np.tile(np.arange(10), 8)
+    shifts = 7_000 + np.tile([-1, 0, 1, 0, 0], 16)
+    burst = np.arange(50) // 2
+    place, aligned = best_place(np.append(shifts, np.full(50, 900)), np.append(heard, burst))
+    assert (place, aligned) == (7_000, 8 * MOST_PER_BLOCK)
+    assert best_place(np.full(50, 900), burst)[1] == MOST_PER_BLOCK
+    assert best_place(np.zeros(0, np.int64), np.zeros(0, np.int64)) == (0, 0)
 
 
 def test_landmarks_are_few_and_quick_enough():
@@ -255,3 +286,16 @@ def test_neighbours_that_go_on_are_one_match(path):
     join(found, first)
     assert len(found) == 2
     assert PERHAPS < SURE
+
+
+def test_a_talk_that_begins_in_the_middle_of_a_window(path):
+    """It begins where it does, and it isn't the talk before."""
+    add_sound(path, voice("voice_rms"))
+    number = add_sound(path, voice("questions"))
+    first = voice("questions")[: 7 * RATE]
+    with Index(path) as index:
+        match = index.search(np.append(np.zeros(3 * RATE, np.float32), first), start_s=20.0)
+    assert match is not None and match.sure and match.talk == number
+    assert match.talk_s == pytest.approx(0, abs=0.05)
+    assert match.start_s == pytest.approx(23, abs=0.05)
+    assert match.seconds == pytest.approx(7, abs=0.05)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -12,10 +13,12 @@ import pytest
 import soundfile
 
 from app.cli import main
+from app.commands.trace import through
 from app.provenance.examine import find_marks
 from app.provenance.index import default_path
 from app.provenance.index_writer import add_sound
 from app.provenance.verdict import one_in
+from moshi_mlx import load_mimi
 from moshi_mlx.errors import AudioError
 from moshi_mlx.provenance import make_key, mark, read_key
 from tests.support.rooms import voice
@@ -224,6 +227,31 @@ def test_six_hours_need_the_memory_of_some_windows(tmp_path):
         )
         peak.append(int(said.stdout))
     assert peak[1] < 1.1 * peak[0]
+
+
+def test_what_a_codec_leaves_of_the_mark_is_told(talk, tmp_path, capsys):
+    """nano's Mimi leaves nothing, and says so: its codes alone come back, frame by frame."""
+    assert main(["trace", "--try-codec", "nano", str(talk)]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{talk}: the mark is found in 0 of 3 windows of 10 s behind the codec")
+    assert float(re.findall(r"before it (\S+), in 3\)", line)[0]) > 15
+    pcm = voice("questions")[: 21 * 1920 + 100]
+    mimi = load_mimi("nano")
+    heard = mimi.decode(mimi.encode(pcm[: 21 * 1920]))  # in one go
+    np.testing.assert_allclose(through(mimi, pcm), heard, atol=1e-4)
+
+
+def test_a_codec_of_no_use_is_one_line(person, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for model in ("nanoo", str(tmp_path / "empty"), str(person)):
+        assert main(["trace", "--try-codec", model, str(person)]) == 1
+        said = capsys.readouterr()
+        assert not said.out and said.err.startswith("error: ") and said.err.count("\n") == 1
+    assert main(["trace", "--try-codec", "nano", str(tmp_path / "gone.wav")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    soundfile.write(tmp_path / "short.wav", np.zeros(10), RATE)
+    assert main(["trace", "--try-codec", "nano", str(tmp_path / "short.wav")]) == 0
+    assert "0 of 0 windows" in capsys.readouterr().out
 
 
 def test_chances_are_told_in_round_numbers():
