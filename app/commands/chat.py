@@ -31,7 +31,7 @@ from ..options.preferences import add_config_option, parse_with_preferences
 from ..options.resume import add_resume_option, resumed, settings_of
 from ..options.your_words import add_words_option, words_from
 from ..provenance.origin import Origin
-from ..provenance.seal import seal
+from ..provenance.seal import seal, seal_told
 from ..screen.plain_text import run_plain
 from ..selftest.remembered import recall
 from ..talk.chat import Chat, ChatOptions
@@ -137,7 +137,8 @@ def seal_output(path: Path | None, chat: Chat) -> None:
     """What `--virtual-output` wrote, where a file was made."""
     ready = chat.ready
     if path is not None and ready is not None and path.is_file():
-        seal(path, origin_of(ready, chat.options.settings.adapter))
+        origin = origin_of(ready, chat.options.settings.adapter)
+        seal_told(path, origin, path, lambda line: print(line, file=sys.stderr))
 
 
 def origin_of(ready: Ready, chosen: str | None = None) -> Origin:

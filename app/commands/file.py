@@ -19,7 +19,7 @@ from moshi_mlx.text.word import Word
 from ..captions.formats import vtt_of
 from ..events import Settings
 from ..options.adapters import adapters_from
-from ..options.mark import add_mark_options, index_from, marking_from
+from ..options.mark import add_mark_options, index_from, marking_told
 from ..options.model import (
     add_force_option,
     add_json_option,
@@ -31,9 +31,8 @@ from ..options.model import (
 )
 from ..options.persona import add_persona_options, persona_from
 from ..provenance.index_writer import add_sound
-from ..provenance.marking import UNMARKED
 from ..provenance.origin import HUMAN, MACHINE, PROGRAM, Origin, revision_of
-from ..provenance.seal import seal
+from ..provenance.seal import seal_told
 from ..talk.personas import Personas, options_of
 
 
@@ -63,7 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     check(args)
     heard = read_mono(args.input)
-    marking, index = marking_from(args), index_from(args)
+    marking, index = marking_told(args), index_from(args)
     settings = Settings(**persona_from(args), adapter=adapters_from(args).chosen or None)
     moshi = load_from(args)
     moshi.warm_up()
@@ -94,11 +93,15 @@ def run(args: argparse.Namespace) -> int:
         marking.kind,
     )
     transcript = write_answer(args.output, answer, args.stereo, origin)
-    seconds = len(answer.pcm) / SAMPLE_RATE_HZ
-    if index is not None:
+    tell_answer(args, answer, transcript)
+    if index is not None:  # last, so that a disk that is full loses nothing else
         add_sound(index, answer.pcm)
-    if not marking.on:
-        print(UNMARKED, file=sys.stderr)
+    return 0
+
+
+def tell_answer(args: argparse.Namespace, answer: Answer, transcript: Path) -> None:
+    """What was said and where it lies, on the screen or as JSON."""
+    seconds = len(answer.pcm) / SAMPLE_RATE_HZ
     if args.json:
         told = {"output": str(args.output), "transcript": str(transcript), "text": answer.text}
         told |= {
@@ -108,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         }
         told |= {"words": [row_of(word) for word in answer.words]}
         print(json.dumps(told | {"took_s": answer.took_s}, ensure_ascii=False))
-        return 0
+        return
     print(answer.text or "(Moshi said nothing)")
     made = f"{args.output}, {transcript.name} and {subtitles_of(args.output).name}"
     if str(transcript) == os.devnull:
@@ -118,7 +121,6 @@ def run(args: argparse.Namespace) -> int:
         f"real-time factor {answer.took_s / seconds:.2f}",
         file=sys.stderr,
     )
-    return 0
 
 
 def check(args: argparse.Namespace) -> None:
@@ -160,7 +162,7 @@ def write_answer(
         note = "" if origin is None else origin.note()
         write_samples(sound, samples, kind_of(path), note, PROGRAM)
         if origin is not None:
-            seal(sound, origin)
+            seal_told(sound, origin, path, lambda line: print(line, file=sys.stderr))
         rows = [json.dumps(row_of(word), ensure_ascii=False) + "\n" for word in answer.words]
         words.write_text("".join(rows), encoding="utf-8")
         subtitles.write_text(vtt_of(answer.words, "Moshi"), encoding="utf-8")

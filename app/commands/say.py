@@ -19,7 +19,7 @@ from moshi_mlx.errors import MoshiError, UsageError, printable
 from moshi_mlx.output.whole_file import check_outputs
 
 from ..options.adapters import add_lora_option
-from ..options.mark import add_mark_options, index_from, marking_from
+from ..options.mark import add_mark_options, index_from, marking_told
 from ..options.model import (
     adapter_from,
     add_force_option,
@@ -141,13 +141,13 @@ def say_text(args: argparse.Namespace, voices: list[str]) -> int:
         kind_of(args.output)
         check_outputs([args.output], map(Path, voices), args.force)
     files = Voices(args).files(voices)
-    marking = marking_from(args)
+    marking, index = marking_told(args), index_from(args)
     loudspeaker = loudspeaker_from(args)
     try:
         speaker = speaker_from(args)
         pieces = [args.text] if args.text != STDIN else written(sys.stdin)
         origin, status = origin_from(args, marking, args.seed), 0
-        with kept(args.output, origin, index_from(args)) as keep:
+        with kept(args.output, origin, index, tell) as keep:
             saying = Saying(loudspeaker, keep)
             turns = in_turns(pieces, len(voices))
             try:
@@ -173,7 +173,7 @@ def say_list(args: argparse.Namespace, voices: list[str]) -> int:
         failed.append(line)
         print(f"error: line {line}: {why}", file=sys.stderr)
 
-    scripts = []
+    index, scripts = index_from(args), []
     for line in lines:
         if not isinstance(line, Script):
             fail(line.line, line.why)
@@ -184,10 +184,11 @@ def say_list(args: argparse.Namespace, voices: list[str]) -> int:
             scripts.append(line)
     if scripts:
         make_folder(folder)
-        known, marking, speaker = Voices(args), marking_from(args), speaker_from(args)
+        known, marking, speaker = Voices(args), marking_told(args), speaker_from(args)
         for script in scripts:
             try:
-                say_script(script, known.files(script.voices or voices), speaker, args, marking)
+                files = known.files(script.voices or voices)
+                say_script(script, files, speaker, args, marking, index)
             except MoshiError as error:
                 fail(script.line, error)
     if failed:
@@ -202,13 +203,14 @@ def say_script(
     speaker: "Speaker",
     args: argparse.Namespace,
     marking: "Marking",
+    index: Path | None,
 ) -> None:
     """A line of a list into its file. Raises MoshiError."""
     path = args.output_dir / script.output
     check_outputs([path], [Path(args.text), *voices], args.force)
     pieces = [(text, turn % VOICES_MAX) for turn, text in enumerate(script.turns)]
     seed = args.seed if script.seed is None else script.seed
-    with kept(path, origin_from(args, marking, seed), index_from(args)) as keep:
+    with kept(path, origin_from(args, marking, seed), index, tell) as keep:
         saying = Saying(None, keep)
         speak(speaker, pieces, voices, args, marking, saying, seed)
     report(path, saying.samples)
@@ -286,7 +288,11 @@ def speak(
 
 
 def report(path: Path, samples: int) -> None:
-    print(f"{printable(str(path))}: {samples / SAMPLE_RATE_HZ:.1f} s", file=sys.stderr)
+    tell(f"{printable(str(path))}: {samples / SAMPLE_RATE_HZ:.1f} s")
+
+
+def tell(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def origin_from(args: argparse.Namespace, marking: "Marking", seed: int | None) -> Origin:

@@ -23,7 +23,7 @@ from ..captions.formats import FORMATS, paths_of, write_files
 from ..echo.choice import MODES, make_clean
 from ..options.adapters import add_lora_option
 from ..options.captions import add_format_option, formats_named
-from ..options.mark import add_mark_options, index_from, marking_from
+from ..options.mark import add_mark_options, index_from, marking_told
 from ..options.model import (
     adapter_from,
     add_force_option,
@@ -35,7 +35,7 @@ from ..options.model import (
 from ..options.numbers import Number
 from ..provenance.index_writer import SoundIndex
 from ..provenance.origin import HUMAN, MACHINE, PROGRAM, Origin
-from ..provenance.seal import seal
+from ..provenance.seal import seal_told
 from .devices import add_microphone_options, checked_channel
 from .signals import Signals
 
@@ -142,16 +142,16 @@ def translate_file(args: argparse.Namespace) -> int:
     """A whole recording. Raises MoshiError."""
     kind, transcripts = kind_of(args.target), transcripts_of(args)
     check_outputs([args.target, *transcripts.values()], [args.source], args.force)
-    marking = marking_from(args)
+    marking, index = marking_told(args), index_from(args)
     heard = read_mono(args.source)
     stream = translator_from(args).stream(
         args.guidance, mark=marking.marker(), keep=False, **sampling_from(args)
     )
-    origin, index = origin_from(args, marking), index_from(args)
+    origin = origin_from(args, marking)
     with whole_files(args.target, *transcripts.values()) as (temporary, *texts):
         with (
             SampleFile(temporary, kind, len(origin.channels), origin.note(), PROGRAM) as sound,
-            nullcontext() if index is None else SoundIndex(index) as landmarks,
+            nullcontext() if index is None else SoundIndex(index, tell) as landmarks,
         ):
             for said in translated(stream, heard):
                 sound.write(beside(heard, sound.samples, said) if args.stereo else said)
@@ -160,7 +160,7 @@ def translate_file(args: argparse.Namespace) -> int:
             samples = sound.samples
             if args.stereo and samples < len(heard):
                 sound.write(beside(heard[samples:], 0, np.zeros(len(heard) - samples)))
-        seal(temporary, origin)
+        seal_told(temporary, origin, args.target, tell)
         transcript = stream.transcript()
         for name, text in zip(transcripts, texts, strict=True):
             text.write_text(FORMATS[name](transcript), encoding="utf-8")
@@ -180,7 +180,7 @@ def listen(args: argparse.Namespace) -> int:
     """The microphone, until Ctrl-C or the end of --virtual-input. Raises MoshiError."""
     if args.target is not None:
         check_live_target(args)
-    marking = marking_from(args)
+    marking = marking_told(args)
     sound = sound_from(args)
     try:
         translator = translator_from(args)
@@ -228,7 +228,8 @@ def interpret(
             write_files(stream.transcript(), transcripts_of(args))
     sound.stop()
     if args.virtual_output is not None and args.virtual_output.is_file():
-        seal(args.virtual_output, replace(origin_from(args, marking), channels=(MACHINE,)))
+        played = args.virtual_output
+        seal_told(played, replace(origin_from(args, marking), channels=(MACHINE,)), played, tell)
     return report_live(sound, stream, file)
 
 
@@ -251,6 +252,8 @@ def report_live(sound: "Sound", stream: "TranslationStream", file: "LiveFile | N
         tell("nothing was said")
     if file is not None:
         tell(f"{printable(str(file.path))}: {file.frames * FRAME_SECONDS:.1f} s")
+        if file.unsigned:
+            tell(file.unsigned)
     problems = [sound.problem(), None if file is None else file.failure]
     for problem in filter(None, problems):
         tell(f"error: {problem}")

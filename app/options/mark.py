@@ -1,14 +1,15 @@
 """Options of every command that speaks: the mark in its sound, and the index of it."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from moshi_mlx.errors import UsageError
 from moshi_mlx.provenance import read_key
 from moshi_mlx.provenance.pattern import PAYLOADS
 
-from ..provenance.index import default_path
-from ..provenance.marking import Marking
+from ..provenance.index import Index, default_path
+from ..provenance.marking import UNMARKED, Marking
 from .numbers import Number
 
 
@@ -42,6 +43,18 @@ def marking_from(args: argparse.Namespace) -> Marking:
     return Marking(True, key, args.mark_payload)
 
 
+def marking_told(args: argparse.Namespace) -> Marking:
+    """The same, for commands without a screen of their own: --no-mark is told on stderr."""
+    marking = marking_from(args)
+    if not marking.on:
+        print(UNMARKED, file=sys.stderr)
+    return marking
+
+
 def index_from(args: argparse.Namespace) -> Path | None:
-    """Where the index is, if one is wanted."""
-    return default_path() if args.index else None
+    """Where the index is, if one is wanted. Raises MoshiError for one of no use, before anything is
+    generated."""
+    if not args.index:
+        return None
+    Index(default_path()).close()
+    return default_path()

@@ -57,7 +57,7 @@ def sign(path: Path, origin: Origin, key: SigningKey) -> None:
     path = path.resolve()  # a link stays one
     kind = KINDS.get(path.suffix.lower())
     if kind is None:
-        raise MoshiError(f"{path.name} stays unsigned: {path.suffix} files can't be signed")
+        raise MoshiError(f"unsigned: {path.suffix} files can't be signed")
     try:
         free = shutil.disk_usage(path.parent).free
         if free < path.stat().st_size + ROOM_BYTES:
@@ -74,7 +74,7 @@ def sign(path: Path, origin: Origin, key: SigningKey) -> None:
         finally:
             signed.unlink(missing_ok=True)
     except OSError as error:
-        raise MoshiError(f"{path.name} stays unsigned: {error.strerror or error}") from None
+        raise MoshiError(f"unsigned: {error.strerror or error}") from None
 
 
 def _write_signed(

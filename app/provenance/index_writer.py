@@ -4,7 +4,7 @@ A thread of its own finds landmarks and writes them, some seconds later. An inde
 the indexing with one notice, never the talk.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -108,28 +108,43 @@ class _Talk:
 class SoundIndex:
     """Generated sound on its way into an index, as it comes. A context manager."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises MoshiError for an index of no use."""
-        self._index = Index(path)
+    def __init__(self, path: Path, tell: Callable[[str], None] | None = None) -> None:
+        """tell: takes the line of an index that fails later, a full disk for one, and nothing else
+        ends by that; None: it is raised then. Raises MoshiError for an index of no use."""
+        self._index, self._tell, self._failed = Index(path), tell, False
         self._talk: _Talk | None = None  # nothing is begun that has no sound
         self._rest = np.zeros(0, np.float32)
 
     def add(self, pcm: np.ndarray) -> None:
         """float [n] at 24 kHz, any n; of the last frame only a whole one is looked at."""
-        self._talk = self._talk or _Talk(self._index)
-        sound = np.concatenate([self._rest, pcm])
-        whole = len(sound) // FRAME_SAMPLES * FRAME_SAMPLES
-        for frame in sound[:whole].reshape(-1, FRAME_SAMPLES):
-            self._talk.frame(frame)
-        self._rest = sound[whole:]
+        if self._failed:
+            return
+        with self._told():
+            self._talk = self._talk or _Talk(self._index)
+            sound = np.concatenate([self._rest, pcm])
+            whole = len(sound) // FRAME_SAMPLES * FRAME_SAMPLES
+            for frame in sound[:whole].reshape(-1, FRAME_SAMPLES):
+                self._talk.frame(frame)
+            self._rest = sound[whole:]
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except MoshiError as error:
+            if self._tell is None:
+                raise
+            self._failed = True
+            self._tell(f"nothing more goes into the index: {error}")
 
     def __enter__(self) -> "SoundIndex":
         return self
 
     def __exit__(self, *_: object) -> None:
         try:
-            if self._talk is not None:
-                self._talk.close()
+            if self._talk is not None and not self._failed:
+                with self._told():
+                    self._talk.close()
         finally:
             self._index.close()
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from moshi_mlx.errors import MoshiError
+from moshi_mlx.errors import MoshiError, printable
 
 from .credentials import available, sign
 from .origin import Origin
@@ -23,3 +23,11 @@ def seal(path: Path, origin: Origin) -> str:
     except MoshiError as error:
         return str(error)
     return ""
+
+
+def seal_told(path: Path, origin: Origin, name: Path, tell: Callable[[str], None]) -> None:
+    """`seal`, for what has no manifest beside it that says why it is unsigned: tell gets that line,
+    but none without the extra. name: what the file is going to be called."""
+    why = seal(path, origin)
+    if why not in ("", WITHOUT_EXTRA):
+        tell(f"{printable(str(name))}: {why}")

@@ -9,7 +9,7 @@ from moshi_mlx.translation import TranslatedFrame
 
 from ..provenance.info_chunk import info_chunk
 from ..provenance.origin import PROGRAM, Origin
-from ..provenance.seal import seal
+from ..provenance.seal import seal_told
 from ..recording.wav_writer import WavWriter
 
 COMMIT_FRAMES = 6  # 480 ms: how often the header is brought up to date
@@ -22,6 +22,7 @@ class LiveFile:
         """stereo: what was heard left, the translation right. Raises AudioError."""
         self.path, self._origin, self._stereo = path, origin, stereo
         self.failure: str | None = None
+        self.unsigned = ""  # one line why it is, once it is closed
         self.frames = 0
         try:
             chunk = info_chunk(PROGRAM, origin.note())
@@ -48,7 +49,10 @@ class LiveFile:
         except OSError as error:
             self._fail(error)
         if self.failure is None:
-            seal(self.path, self._origin)
+            seal_told(self.path, self._origin, self.path, self._is_unsigned)
+
+    def _is_unsigned(self, why: str) -> None:
+        self.unsigned = why
 
     def _fail(self, error: Exception) -> None:
         why = getattr(error, "strerror", None) or str(error)

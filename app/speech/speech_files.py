@@ -11,9 +11,10 @@ from moshi_mlx.output.whole_file import whole_files
 
 from ..provenance.index_writer import SoundIndex
 from ..provenance.origin import PROGRAM, Origin
-from ..provenance.seal import seal
+from ..provenance.seal import seal_told
 
 TakeSound = Callable[[np.ndarray], None]
+Tell = Callable[[str], None]
 
 
 class NothingSaidError(Exception):
@@ -21,21 +22,25 @@ class NothingSaidError(Exception):
 
 
 @contextmanager
-def speech_file(path: Path, origin: Origin) -> Iterator[SampleFile]:
+def speech_file(path: Path, origin: Origin, tell: Tell) -> Iterator[SampleFile]:
     """A .wav or .flac that takes sound as it comes, signed and in its place once the block ends
-    well; otherwise, and where nothing was written into it, there is none. Raises MoshiError."""
+    well; otherwise, and where nothing was written into it, there is none. tell: why it is
+    unsigned, a line. Raises MoshiError."""
     with suppress(NothingSaidError), whole_files(path) as (temporary,):
         kind, channels = kind_of(path), len(origin.channels)
         with SampleFile(temporary, kind, channels, origin.note(), PROGRAM) as sound:
             yield sound
         if not sound.samples:
             raise NothingSaidError
-        seal(temporary, origin)
+        seal_told(temporary, origin, path, tell)
 
 
 @contextmanager
-def kept(path: Path | None, origin: Origin, index: Path | None) -> Iterator[TakeSound]:
-    """What takes each piece of a sound, float32 [n]: into a file, into an index, or nowhere."""
+def kept(
+    path: Path | None, origin: Origin, index: Path | None, tell: Tell
+) -> Iterator[TakeSound]:
+    """What takes each piece of a sound, float32 [n]: into a file, into an index, or nowhere. tell:
+    a line where the index fails or the file is unsigned; the sound is kept all the same."""
     takers: list[TakeSound] = []
 
     def take(pcm: np.ndarray) -> None:
@@ -44,7 +49,7 @@ def kept(path: Path | None, origin: Origin, index: Path | None) -> Iterator[Take
 
     with ExitStack() as stack:
         if path is not None:
-            takers.append(stack.enter_context(speech_file(path, origin)).write)
+            takers.append(stack.enter_context(speech_file(path, origin, tell)).write)
         if index is not None:
-            takers.append(stack.enter_context(SoundIndex(index)).add)
+            takers.append(stack.enter_context(SoundIndex(index, tell)).add)
         yield take

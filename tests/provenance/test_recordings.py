@@ -17,10 +17,14 @@ from app.provenance.marking import Marking
 from app.provenance.origin import HUMAN, MACHINE, Origin
 from app.provenance.seal import seal
 from app.recording.recorder import Recorder
-from moshi_mlx.provenance import make_key
+from moshi_mlx.provenance import detect, make_key, mark
+from tests.support.models.small_speaker import with_codec
+from tests.support.rooms import GOLDEN
 
 RATE, FRAME = 24_000, 1920
 QUESTION = Path(moshi_mlx.__file__).parent / "nano" / "samples" / "four_plus_three.wav"
+VOICE = str(GOLDEN / "dsm_tts" / "ada.wav.1e68beda@240.safetensors")
+GREEDY = ["--text-temperature", "0", "--audio-temperature", "0", "--seed", "0"]
 needs_c2pa = pytest.mark.skipif(not available(), reason="the extra c2pa isn't installed")
 
 
@@ -91,10 +95,73 @@ def test_a_recording_is_signed_with_this_machines_key(tmp_path):
 
 def answer(tmp_path: Path, *options: str) -> Path:
     out = tmp_path / "answer.wav"
-    greedy = ["--text-temperature", "0", "--audio-temperature", "0", "--seed", "0"]
-    command = ["file", str(QUESTION), str(out), "--model", "nano", *greedy, *options]
+    command = ["file", str(QUESTION), str(out), "--model", "nano", *GREEDY, *options]
     assert main(command) == 0
     return out
+
+
+@pytest.fixture(scope="module")
+def speaking(tmp_path_factory) -> dict[str, list[str]]:
+    """Every command that writes what a model says: its words but for the file."""
+    folder = tmp_path_factory.mktemp("models")
+    speaker = with_codec(folder / "speaker")
+    translator = with_codec(folder / "translator", "dsm_hibiki_zero")
+    return {
+        "file": ["file", str(QUESTION), "{out}", "--model", "nano"],
+        "say": ["say", "Do you hear me?", "-o", "{out}", "--voice", VOICE, "--model", str(speaker)],
+        "translate": ["translate", str(QUESTION), "{out}", "--model", str(translator)],
+    }
+
+
+def said_by(command: list[str], out: Path, *options: str) -> int:
+    words = [str(out) if word == "{out}" else word for word in command]
+    return main([*words, *GREEDY, *options])
+
+
+SPEAKING = ("file", "say", "translate")
+
+
+@pytest.mark.parametrize("name", SPEAKING)
+def test_every_command_that_speaks_marks_and_tells_of_no_mark(name, speaking, tmp_path, capsys):
+    plain, marked = tmp_path / "plain.wav", tmp_path / "marked.wav"
+    assert said_by(speaking[name], plain, "--no-mark") == 0
+    assert capsys.readouterr().err.count("carries no mark (--no-mark)") == 1
+    assert said_by(speaking[name], marked) == 0
+    assert "no mark" not in capsys.readouterr().err
+    before, after = (soundfile.read(path, dtype="float32")[0] for path in (plain, marked))
+    assert np.any(before) and not np.allclose(before, after, atol=1e-3)
+    if abs(before).max() < 0.9:
+        np.testing.assert_allclose(after, mark(before), atol=2e-4)  # 16 bit
+    else:  # a model of random weights, whose file is clipped
+        assert [any(window.found for window in detect(pcm)) for pcm in (before, after)] == [0, 1]
+    if available():
+        told = [credentials_of(path)["generation"]["mark"] for path in (plain, marked)]
+        assert told == ["none", "public key"]
+
+
+@needs_c2pa
+@pytest.mark.parametrize("name", SPEAKING)
+def test_a_key_that_others_can_read_signs_nothing_and_is_told(name, speaking, tmp_path, capsys):
+    place = default_path().parent
+    place.mkdir(parents=True)
+    (place / "signing.pem").write_text("")
+    (place / "signing.pem").chmod(0o644)
+    out = tmp_path / "out.wav"
+    assert said_by(speaking[name], out) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "signing" in line]
+    assert len(told) == 1 and told[0].startswith(f"{out}: the signing key")
+    assert "can be read by others: chmod 600" in told[0]
+    assert soundfile.info(out).frames and credentials_of(out)["state"] == "none"
+
+
+@pytest.mark.parametrize("name", SPEAKING)
+def test_an_index_of_no_use_is_told_before_anything_is_said(name, speaking, tmp_path, capsys):
+    default_path().parent.mkdir(parents=True)
+    default_path().write_bytes(b"no database" * 1000)
+    assert said_by(speaking[name], tmp_path / "out.wav", "--index") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: the index") and said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["config"]
 
 
 def test_a_file_is_marked_says_so_and_is_in_the_index(tmp_path, capsys):
