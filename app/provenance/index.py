@@ -216,9 +216,13 @@ class Index:
 
     def best(self, pcm: np.ndarray) -> tuple[int, int]:
         """The place (talk << TALK_BITS) + tick that fits best, and how many landmarks agree on it,
-        however few."""
-        tried = [self._aligned(asked_for(pcm, speed)) for speed in SPEEDS]
-        return max(tried, key=lambda found: found[1])
+        however few. Other speeds are tried where the first is not sure."""
+        best = (0, 0)
+        for speed in SPEEDS:
+            best = max(best, self._aligned(asked_for(pcm, speed)), key=lambda found: found[1])
+            if best[1] >= SURE:
+                break
+        return best
 
     def _aligned(self, asked: Landmarks) -> tuple[int, int]:
         """Where most landmarks agree in time, and how many."""

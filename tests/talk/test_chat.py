@@ -30,9 +30,22 @@ def test_a_spoken_question_is_answered_recorded_and_transcribed(tmp_path):
     (take,) = talks.iterdir()
     manifest = json.loads((take / "manifest.json").read_text())
     assert manifest["finished"] and manifest["model"] == "nano" and manifest["seed"] == 0
+    assert manifest["mark"] == "public key"
+    before, _, after = done.stderr.partition("You are talking with a machine: Moshi is an AI.\n")
+    assert after and "carries no mark" not in done.stderr and "of talk, seed" not in before
     assert "<v Moshi>Four" in (take / "transcript.vtt").read_text()
     assert " of talk, seed 0\n" in done.stderr, "as the screen tells at its end"
     sound, rate = soundfile.read(out)
     question_s = soundfile.info(question).duration
     assert rate == 24_000 and question_s + 3.5 < len(sound) / rate < question_s + 8
     assert abs(sound).max() > 0.05
+
+
+def test_a_voice_without_a_mark_is_told_on_the_screen_and_in_the_manifest(tmp_path):
+    question, talks = NANO / "samples" / "four_plus_three.wav", tmp_path / "talks"
+    options = ("--virtual-input", str(question), "--record", str(talks), "--tail", "0", *GREEDY)
+    done = chat("--no-mark", *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("Moshi's voice carries no mark (--no-mark)\n") == 1
+    (take,) = talks.iterdir()
+    assert json.loads((take / "manifest.json").read_text())["mark"] == "none"
