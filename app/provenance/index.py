@@ -5,6 +5,7 @@ holds no more than so many days and bytes; the oldest talks go first.
 """
 
 import contextlib
+import errno
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -79,6 +80,14 @@ def local_time(since_1970_s: float) -> str:
         return "at an unknown time"
 
 
+def disk_failed(error: Exception) -> bool:
+    """Whether it is the disk's fault, not the file's; SQLite's codes have more in higher bits."""
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        return code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+    return isinstance(error, OSError) and error.errno == errno.ENOSPC
+
+
 def default_path() -> Path:
     return folder() / NAME
 
@@ -131,9 +140,10 @@ class Index:
             yield
         except (sqlite3.Error, OSError, ValueError, OverflowError) as error:
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise MoshiError(
-                f"the index {self._path} can't be used ({why}); move it away to begin a new one"
-            ) from None
+            advice = "move it away to begin a new one"
+            if disk_failed(error):
+                advice = "is the disk full? Free some space, or leave the index out"
+            raise MoshiError(f"the index {self._path} can't be used ({why}); {advice}") from None
 
     def close(self) -> None:
         self._db.close()

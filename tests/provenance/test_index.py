@@ -2,6 +2,8 @@
 
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -237,6 +239,34 @@ def test_hostile_databases_are_one_line(kind, path):
     with pytest.raises(MoshiError, match="can't be used") as error, Index(path) as index:
         index.search(voice("voice_rms"))
     assert "\n" not in str(error.value)
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from app.provenance.index import Index
+from moshi_mlx.errors import MoshiError
+from moshi_mlx.provenance.landmarks import landmarks
+from tests.support.rooms import voice
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with Index(Path(sys.argv[1])) as index:
+    talk = index.begin()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+    try:
+        index.add(talk, landmarks(voice("voice_rms")))
+    except MoshiError as error:
+        print(error)
+    print(index.talks() == [(talk, index.talks()[0][1])])
+"""
+
+
+def test_a_disk_that_fills_up_is_no_fault_of_the_index(path):
+    """One line that doesn't advise to move it away; what was in it stays."""
+    command = [sys.executable, "-c", FULL_DISK, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    first, second = done.stdout.splitlines()
+    assert "is the disk full? Free some space" in first and "move it" not in first
+    assert second == "True"
 
 
 def test_odd_values_in_the_tables_are_no_error(path):
