@@ -1,11 +1,12 @@
 """The echo cancellers side by side in synthetic rooms: what they take, what is left of the user.
 
-    python benchmarks/echo.py [--seconds 16] [--voices]
+    python benchmarks/echo.py [--seconds 16] [--voices | --mark]
 
 Speech as echo, as loud as the user, RT60 0.25 s; the user speaks from the tenth second on. ERLE is
 the echo's loss in dB, ESTOI the user's intelligibility in double talk (1 = clean). Rooms and ESTOI
 are the tests' own. The last line is JSON. --voices: the linear one with each of the tests' voices
-as Moshi's and each other as the user's, pauses kept and cut out.
+as Moshi's and each other as the user's, pauses kept and cut out. --mark: what is played carries the
+inaudible mark, as a talk's sound does.
 """
 
 import argparse
@@ -23,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 from app.echo.choice import canceller  # noqa: E402
 from moshi_mlx.errors import MoshiError  # noqa: E402
 from moshi_mlx.hub import NANO  # noqa: E402
+from moshi_mlx.provenance import mark  # noqa: E402
 from tests.support import rooms  # noqa: E402
 from tests.support.estoi import estoi  # noqa: E402
 
@@ -96,12 +98,16 @@ def voices(seconds: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=16.0)
-    parser.add_argument("--voices", action="store_true")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--voices", action="store_true")
+    which.add_argument("--mark", action="store_true")
     options = parser.parse_args()
     seconds = options.seconds
     if options.voices:
         return voices(seconds)
     played = rooms.looped(rooms.voice("speech_10s"), seconds)
+    if options.mark:
+        played = mark(played)
     parts = [soundfile.read(p, dtype="float32")[0] for p in sorted(NANO.glob("samples/*.wav"))]
     user = rooms.looped(np.concatenate(parts), seconds)
     user *= rooms.active_rms(played) / rooms.active_rms(user)

@@ -25,6 +25,7 @@ from .signing_key import folder
 NAME = "index.sqlite"
 MAX_DAYS, MAX_BYTES = 90, 500_000_000  # about 60 h of sound
 TALK_BITS = 24  # `at` is talk << 24 | tick: a talk may last 74 h
+CLEAR = 80  # beyond doubt: at its true speed sound fits no other talk better
 LEAD_TICKS = 1 << 12  # 65 s: a window may begin so long before the talk that is in it
 SPEEDS = (1.0, 0.99, 1.01)
 SURE, PERHAPS = 40, 30  # landmarks that agree in time (`alignment`); docs/provenance.md: measured
@@ -226,11 +227,11 @@ class Index:
 
     def best(self, pcm: np.ndarray) -> tuple[int, int]:
         """The place (talk << TALK_BITS) + tick that fits best, and how many landmarks agree on it,
-        however few. Other speeds are tried where the first is not sure."""
+        however few. Other speeds are tried where one leaves doubts."""
         best = (0, 0)
         for speed in SPEEDS:
             best = max(best, self._aligned(asked_for(pcm, speed)), key=lambda found: found[1])
-            if best[1] >= SURE:
+            if best[1] >= CLEAR:
                 break
         return best
 
