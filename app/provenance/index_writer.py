@@ -4,6 +4,7 @@ A thread of its own finds landmarks and writes them, some seconds later. An inde
 the indexing with one notice, never the talk.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -85,7 +86,7 @@ class _Talk:
     """One conversation's sound, on its way into the index."""
 
     def __init__(self, index: Index) -> None:
-        self._index, self._number = index, index.begin()
+        self._index, self.number = index, index.begin()
         self._sound = np.zeros(0, np.float32)
         self._first_hop = 0  # of `_sound`
 
@@ -99,7 +100,7 @@ class _Talk:
             self._first_hop += gone
 
     def _write(self) -> None:
-        self._index.add(self._number, landmarks(self._sound), self._first_hop)
+        self._index.add(self.number, landmarks(self._sound), self._first_hop)
 
     def close(self) -> None:
         self._write()
@@ -127,6 +128,11 @@ class SoundIndex:
                 self._talk.frame(frame)
             self._rest = sound[whole:]
 
+    @property
+    def talk(self) -> int:
+        """Its number in the index; 0 before any sound."""
+        return 0 if self._talk is None else self._talk.number
+
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
         try:
@@ -149,7 +155,9 @@ class SoundIndex:
             self._index.close()
 
 
-def add_sound(path: Path, pcm: np.ndarray) -> None:
-    """A whole recording of generated sound, float [n] at 24 kHz."""
+def add_sound(path: Path, pcm: np.ndarray) -> int:
+    """A whole recording of generated sound, float [n] at 24 kHz; returns the talk's number, 0 where
+    there is no sound. Raises MoshiError."""
     with SoundIndex(path) as index:
         index.add(pcm)
+    return index.talk

@@ -36,9 +36,7 @@ def speech_file(path: Path, origin: Origin, tell: Tell) -> Iterator[SampleFile]:
 
 
 @contextmanager
-def kept(
-    path: Path | None, origin: Origin, index: Path | None, tell: Tell
-) -> Iterator[TakeSound]:
+def kept(path: Path | None, origin: Origin, index: Path | None, tell: Tell) -> Iterator[TakeSound]:
     """What takes each piece of a sound, float32 [n]: into a file, into an index, or nowhere. tell:
     a line where the index fails or the file is unsigned; the sound is kept all the same."""
     takers: list[TakeSound] = []

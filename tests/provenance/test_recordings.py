@@ -1,6 +1,7 @@
 """Generated sound on disk: it says of itself what it is, is signed when closed, never lost."""
 
 import json
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ from app.provenance.marking import Marking
 from app.provenance.origin import HUMAN, MACHINE, Origin
 from app.provenance.seal import seal
 from app.recording.recorder import Recorder
+from app.speech.speech_files import kept
+from moshi_mlx.errors import MoshiError
 from moshi_mlx.provenance import detect, make_key, mark
 from tests.support.models.small_speaker import with_codec
-from tests.support.rooms import GOLDEN
+from tests.support.rooms import GOLDEN, voice
 
 RATE, FRAME = 24_000, 1920
 QUESTION = Path(moshi_mlx.__file__).parent / "nano" / "samples" / "four_plus_three.wav"
@@ -162,6 +165,25 @@ def test_an_index_of_no_use_is_told_before_anything_is_said(name, speaking, tmp_
     said = capsys.readouterr().err
     assert said.startswith("error: the index") and said.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["config"]
+
+
+def test_an_index_that_fails_on_the_way_loses_nothing_of_the_sound(tmp_path):
+    """As when the disk fills up: a line, and the file is there."""
+    told: list[str] = []
+    out, index = tmp_path / "out.wav", tmp_path / "index.sqlite"
+    with kept(out, Origin("nano"), index, told.append) as take:
+        take(voice("voice_rms"))
+        with sqlite3.connect(index) as database:
+            database.execute("drop table landmark")
+        take(voice("voice_awb"))
+        take(voice("voice_awb"))
+    assert len(told) == 1 and told[0].startswith("nothing more goes into the index: the index ")
+    assert soundfile.info(out).frames == len(voice("voice_rms")) + 2 * len(voice("voice_awb"))
+    told.clear()
+    with pytest.raises(MoshiError, match="can't be used"):  # and before the first sound it's told
+        with kept(tmp_path / "other.wav", Origin("nano"), index, told.append):
+            raise AssertionError
+    assert not (tmp_path / "other.wav").exists()
 
 
 def test_a_file_is_marked_says_so_and_is_in_the_index(tmp_path, capsys):
