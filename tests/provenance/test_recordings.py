@@ -180,9 +180,11 @@ def test_an_index_that_fails_on_the_way_loses_nothing_of_the_sound(tmp_path):
     assert len(told) == 1 and told[0].startswith("nothing more goes into the index: the index ")
     assert soundfile.info(out).frames == len(voice("voice_rms")) + 2 * len(voice("voice_awb"))
     told.clear()
-    with pytest.raises(MoshiError, match="can't be used"):  # and before the first sound it's told
-        with kept(tmp_path / "other.wav", Origin("nano"), index, told.append):
-            raise AssertionError
+    with (
+        pytest.raises(MoshiError, match="can't be used"),  # told before the first sound
+        kept(tmp_path / "other.wav", Origin("nano"), index, told.append),
+    ):
+        raise AssertionError
     assert not (tmp_path / "other.wav").exists()
 
 
