@@ -72,7 +72,7 @@ def test_what_is_sealed_is_the_finished_file_and_the_manifest_says_so(tmp_path, 
 
 
 def test_why_a_recording_is_unsigned_is_told(tmp_path):
-    take = record(tmp_path, lambda path, origin: "talk.wav stays unsigned: no room", mark="none")
+    take = record(tmp_path, lambda path, origin: "unsigned: no room", mark="none")
     assert manifest(take)["signed"] is False and "no room" in manifest(take)["why"]
     assert manifest(take)["mark"] == "none" and manifest(take)["finished"]
 
