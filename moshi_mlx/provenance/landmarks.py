@@ -22,14 +22,17 @@ NEAREST_TICKS, FARTHEST_TICKS, WIDEST_BINS = 2, 40, 40
 LOOKED_AT = 60  # following peaks among which pairs are sought
 
 
-class Density(NamedTuple):
+class LandmarkDensity(NamedTuple):
     """How many peaks of each half second are taken, and how many pairs a peak begins."""
 
     peaks: int
     pairs: int
 
 
-KEPT, ASKED = Density(15, 5), Density(30, 10)  # for an index, and of what is looked for in one
+KEPT, ASKED = (
+    LandmarkDensity(15, 5),
+    LandmarkDensity(30, 10),
+)  # for an index, and of what is looked for in one
 
 
 class Landmarks(NamedTuple):
@@ -39,7 +42,7 @@ class Landmarks(NamedTuple):
     tick: np.ndarray
 
 
-def landmarks(pcm: np.ndarray, density: Density = KEPT) -> Landmarks:
+def landmarks(pcm: np.ndarray, density: LandmarkDensity = KEPT) -> Landmarks:
     """float [n] at 24 kHz -> its landmarks, about 140 a second of speech where an index keeps
     them."""
     ticks, bins = peaks(pcm, density.peaks)
