@@ -14,7 +14,7 @@ from ..provenance.origin import PROGRAM, Origin
 from ..provenance.seal import seal_told
 
 TakeSound = Callable[[np.ndarray], None]
-Tell = Callable[[str], None]
+TellLine = Callable[[str], None]
 
 
 class NothingSaidError(Exception):
@@ -22,7 +22,7 @@ class NothingSaidError(Exception):
 
 
 @contextmanager
-def speech_file(path: Path, origin: Origin, tell: Tell) -> Iterator[SampleFile]:
+def speech_file(path: Path, origin: Origin, tell: TellLine) -> Iterator[SampleFile]:
     """A .wav or .flac that takes sound as it comes, signed and in its place once the block ends
     well; otherwise, and where nothing was written into it, there is none. tell: why it is
     unsigned, a line. Raises MoshiError."""
@@ -36,7 +36,9 @@ def speech_file(path: Path, origin: Origin, tell: Tell) -> Iterator[SampleFile]:
 
 
 @contextmanager
-def kept(path: Path | None, origin: Origin, index: Path | None, tell: Tell) -> Iterator[TakeSound]:
+def kept(
+    path: Path | None, origin: Origin, index: Path | None, tell: TellLine
+) -> Iterator[TakeSound]:
     """What takes each piece of a sound, float32 [n]: into a file, into an index, or nowhere. tell:
     a line where the index fails or the file is unsigned; the sound is kept all the same."""
     takers: list[TakeSound] = []
