@@ -33,7 +33,7 @@ def spoken_into(path: Path, speaker, words: int) -> tuple[int, int]:
     gc.collect()
     tracemalloc.start()
     try:
-        with kept(path, ORIGIN, None) as keep:
+        with kept(path, ORIGIN, None, print) as keep:
             saying = Saying(None, keep)
             saying.say(speaker.stream(keep=False, **GREEDY), (("hello ", 0) for _ in range(words)))
         return tracemalloc.get_traced_memory()[1], 4 * saying.samples
@@ -57,7 +57,7 @@ def test_a_long_speech_takes_no_more_memory_than_a_short_one(tmp_path) -> None:
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac"])
 def test_it_is_on_disk_while_it_is_made_and_has_its_name_in_the_end(tmp_path, name) -> None:
-    with speech_file(tmp_path / name, ORIGIN) as sound:
+    with speech_file(tmp_path / name, ORIGIN, print) as sound:
         for _ in range(300):
             sound.write(PIECE)
         (growing,) = tmp_path.iterdir()
@@ -70,14 +70,14 @@ def test_it_is_on_disk_while_it_is_made_and_has_its_name_in_the_end(tmp_path, na
 
 def test_what_fails_or_says_nothing_leaves_no_file_and_what_was_there(tmp_path) -> None:
     (tmp_path / "old.wav").write_bytes(b"old")
-    with pytest.raises(MoshiError), speech_file(tmp_path / "old.wav", ORIGIN) as sound:
+    with pytest.raises(MoshiError), speech_file(tmp_path / "old.wav", ORIGIN, print) as sound:
         sound.write(PIECE)
         raise MoshiError("the model failed")
-    with speech_file(tmp_path / "new.wav", ORIGIN):
+    with speech_file(tmp_path / "new.wav", ORIGIN, print):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["old.wav"]
     assert (tmp_path / "old.wav").read_bytes() == b"old"
-    with pytest.raises(OutputError), speech_file(Path("/dev/full"), ORIGIN) as sound:
+    with pytest.raises(OutputError), speech_file(Path("/dev/full"), ORIGIN, print) as sound:
         sound.write(PIECE)
 
 
@@ -86,7 +86,7 @@ def test_a_pipe_gets_the_whole_file(tmp_path) -> None:
     came: list[bytes] = []
     reader = threading.Thread(target=lambda: came.append((tmp_path / "pipe.wav").read_bytes()))
     reader.start()
-    with speech_file(tmp_path / "pipe.wav", ORIGIN) as sound:
+    with speech_file(tmp_path / "pipe.wav", ORIGIN, print) as sound:
         sound.write(PIECE)
     reader.join(60)
     (tmp_path / "came.wav").write_bytes(came[0])
