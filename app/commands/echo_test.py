@@ -70,11 +70,13 @@ def stimulus() -> np.ndarray:
     return np.pad(joined, (0, -len(joined) % FRAME_SAMPLES))
 
 
-def exchange(sound: Sound, said: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def exchange(
+    sound: Sound, said: np.ndarray, begin_s: float = BEGIN_S
+) -> tuple[np.ndarray, np.ndarray]:
     """Play `said`; what the microphone heard and what was played, paired, float32 [n] each.
 
     From the beginning again where the device was lost meanwhile, or the system asks whether it may
-    be used. Raises AudioError when the device stops giving samples.
+    be used. Raises AudioError when the device stops giving samples, or gives none for `begin_s`.
     """
     captures, frames = [], list(said.reshape(-1, FRAME_SAMPLES))
     left, frames_left, last_s = 0, iter(frames), time.monotonic()
@@ -87,7 +89,7 @@ def exchange(sound: Sound, said: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         waits = state.lost or state.asked
         if capture is None or waits:
             captures = [] if waits else captures
-            if time.monotonic() - last_s > (BEGIN_S if not captures else STALL_S):
+            if time.monotonic() - last_s > (begin_s if not captures else STALL_S):
                 raise AudioError(STALLED)
             continue
         if not captures:

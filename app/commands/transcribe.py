@@ -126,7 +126,7 @@ def done(name: str, args: argparse.Namespace, formats: list[str]) -> bool:
     """Whether a recording of a list that was begun before has its files already; says so."""
     if args.output_dir is None or args.force or name == STDIN:
         return False
-    found = all(path.exists() for path in paths_of(Path(name), args.output_dir, formats).values())
+    found = all(path.is_file() for path in paths_of(Path(name), args.output_dir, formats).values())
     if found:
         print(f"{printable(name)}: done before, skipped (--force does it again)", file=sys.stderr)
     return found

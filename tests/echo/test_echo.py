@@ -295,7 +295,7 @@ def test_a_device_that_ends_for_good_is_one_line():
     sound.start()
     try:
         with pytest.raises(AudioError, match="gives no samples: see `moshi devices`"):
-            echo_test.exchange(sound, echo_test.stimulus())
+            echo_test.exchange(sound, echo_test.stimulus(), begin_s=0.5)
     finally:
         sound.stop()
 

@@ -30,7 +30,7 @@ def here() -> Site:
 
 # What only a GPU shows is run both ways elsewhere: test_gpu_parts.py, test_residual_norm.py.
 GPUS = ("warm-up", "one wait a frame", "memory of a talk", "residual and norm", "memory limits")
-GPUS += ("speed",)
+GPUS += ("speed", "after a pause")
 NUMBERS = [n for n in BY_NAME if n not in GPUS]
 
 

@@ -122,7 +122,6 @@ def test_what_you_say_is_on_the_page_under_your_own_heading(tmp_path) -> None:
         page.keyboard.press("t")
         talking(page)
         said(page, "What you say is written down")
-        said(page, "You are speaking")  # that it is heard comes first
         words = page.locator(".turn.you.said p", has_text=f"{WORD} {WORD} {WORD}")
         words.first.wait_for(timeout=PATIENCE_MS)
         page.screenshot(path=OUT / "desktop-your-words.png")
