@@ -5,6 +5,7 @@ open files. The first conversations pay for warm-up and aren't counted.
 """
 
 import asyncio
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ from tests.support.processes.web_process import moshi_web
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc tells what a process holds")
 BLOCK = np.full(1920, 0.1, np.float32)
 WARM_UP = 6
+# asyncio's threads for what waits for a disk: it makes another where two such things meet, up to
+# this many beside the first, and keeps them.
+POOL = min(32, (os.cpu_count() or 1) + 4) - 1
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def assert_flat(held: list[Held], growth_mb: float) -> None:
     some = max(2, len(held) // 5)
     first, last = held[:some], held[-some:]
     print(f"first {first[0]}, last {last[-1]}")
-    assert min(h.threads for h in last) <= min(h.threads for h in first)
+    assert min(h.threads for h in last) <= min(h.threads for h in first) + POOL
     assert min(h.sockets for h in last) <= min(h.sockets for h in first)
     assert min(h.files for h in last) <= min(h.files for h in first)
     assert min(h.memory_mb for h in last) - min(h.memory_mb for h in first) < growth_mb
