@@ -40,14 +40,16 @@ class Line:
         session: TalkSession,
         recordings: Recordings | None = None,
         record_s: float = RECORD_S,
+        quiet_s: float = QUIET_S,
         awake: KeepAwake | None = None,
         writes_words: bool = False,
     ) -> None:
         """`recordings`: where conversations are kept for those who ask for it; None: nowhere.
-        `record_s`: what a disk may take to begin one; `awake`: held while somebody talks;
+        `record_s`: what a disk may take to begin one; `quiet_s`: who sends nothing for so long may
+        be taken over from; `awake`: held while somebody talks;
         `writes_words`: what visitors say is written down beside the session (see `beside`)."""
         self._awake = awake or KeepAwake()
-        self.session, self._record_s = session, record_s
+        self.session, self._record_s, self._quiet_s = session, record_s, quiet_s
         self.writes_words = writes_words
         self._recordings = recordings
         self.ready = asyncio.Event()  # loaded, or failed
@@ -70,7 +72,7 @@ class Line:
         return len(self._queue)
 
     def can_take_over(self) -> bool:
-        return self._holder is None or self._leaving or self._holder.quiet_s() >= QUIET_S
+        return self._holder is None or self._leaving or self._holder.quiet_s() >= self._quiet_s
 
     async def hold(self, visit: Visit) -> LeftError:
         """The whole stay of one visitor, in the queue too, if they want to wait. Raises BusyError

@@ -4,6 +4,7 @@ import gc
 import threading
 import time
 import weakref
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -64,11 +65,11 @@ def test_a_reply_whose_sound_comes_later_is_the_same_reply(early, ahead) -> None
         np.testing.assert_array_equal(one.pcm, other.pcm)
 
 
-class SlowSteps:
-    """A generator whose steps take a known time more."""
+class WatchedSteps:
+    """A generator whose steps are told about, each before it runs."""
 
-    def __init__(self, inner: LmGenerator) -> None:
-        self.inner, self.spans = inner, []
+    def __init__(self, inner: LmGenerator, before_step: Callable[[int], None]) -> None:
+        self.inner, self.before_step, self.spans = inner, before_step, []
 
     @property
     def steps(self) -> int:
@@ -76,7 +77,7 @@ class SlowSteps:
 
     def step(self, user_codes: np.ndarray, forced: Forced | None = None) -> Step:
         start = time.monotonic()
-        time.sleep(SLOW_S)
+        self.before_step(self.inner.steps)
         try:
             return self.inner.step(user_codes, forced)
         finally:
@@ -86,31 +87,35 @@ class SlowSteps:
         self.inner.warm_up()
 
 
-def timed(codec: CpuCodec, early: bool, frames: int = 14) -> tuple[float, int]:
-    """Seconds for so many frames, and the decodings that share time with a step's model."""
-    slow = []
+def shared_time(codec: CpuCodec, before_step: Callable[[int], None], early: bool) -> int:
+    """How many decodings of 14 frames go on while the model is in a step."""
+    watched = []
 
     def make_path(generator, stream, user_q):
-        slow.append(SlowSteps(generator))
-        return CodecBeside(slow[0], stream, user_q)
+        watched.append(WatchedSteps(generator, before_step))
+        return CodecBeside(watched[0], stream, user_q)
 
     with Session(moshi_with(codec), seed=1, make_path=make_path) as session:
-        start = time.monotonic()
-        for frame in sound(frames):
+        for frame in sound(14):
             session.step_early(frame) if early else session.step(frame)
-    return time.monotonic() - start, overlaps(codec.decoded, slow[0].spans)
+    return overlaps(codec.decoded, watched[0].spans)
 
 
 def test_decoding_goes_on_beside_the_language_model() -> None:
-    for _ in range(3):  # a loaded machine gives a thread no time now and then
-        in_turn, none = timed(CpuCodec(SLOW_S), early=False)
-        codec = CpuCodec(SLOW_S)
-        beside, most = timed(codec, early=True)
-        assert none == 0 and codec.threads == {"moshi-decode_0"}
-        if most >= len(codec.decoded) - 2 and beside < 0.8 * in_turn:
-            break
-    assert most >= len(codec.decoded) - 2, (most, len(codec.decoded))
-    assert beside < 0.8 * in_turn, "the longer of the two, not their sum"
+    """Each step waits inside for the decoding before it, and that one for the step: in turn, they
+    would wait for ever.
+    """
+    meeting = threading.Barrier(2, timeout=60.0)
+    frames_to_meet = range(2, 14)  # the first sound is frame 1's, and after 13 there is no step
+
+    def meet(frame: int) -> None:
+        if frame in frames_to_meet:
+            meeting.wait()
+
+    codec = CpuCodec(while_decoding=lambda sounds: meet(sounds + 2))
+    assert shared_time(codec, meet, early=True) == len(frames_to_meet)
+    assert codec.threads == {"moshi-decode_0"} and len(codec.decoded) == 13
+    assert shared_time(CpuCodec(SLOW_S), lambda _: None, early=False) == 0
 
 
 def test_a_decoder_that_is_slower_holds_the_model_back() -> None:

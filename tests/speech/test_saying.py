@@ -116,7 +116,7 @@ def test_a_loudspeaker_plays_all_of_what_is_ahead_of_time(tmp_path):
 def test_a_loudspeaker_that_stops_is_one_line(tmp_path):
     card = Card(tmp_path, [SPEAKERS])
     card.whims(stops_after=20)
-    loudspeaker = Loudspeaker(command=card.command, called_limit_s=0.5)
+    loudspeaker = Loudspeaker(command=card.command)
     with pytest.raises(AudioError, match="has stopped playing"):
         for _ in range(100):
             loudspeaker.say(np.ones(1920, np.float32))

@@ -19,7 +19,14 @@ from app.web.protocol import Kind
 from app.web.recordings import Recordings
 from app.web.security import Guard
 from moshi_mlx.provenance import mark
-from tests.support.fakes.web_fakes import Running, eventually, pcm_message, receive, running
+from tests.support.fakes.web_fakes import (
+    PATIENCE_S,
+    Running,
+    eventually,
+    pcm_message,
+    receive,
+    running,
+)
 from tests.support.rooms import voice
 
 RATE = 24_000
@@ -136,15 +143,15 @@ async def test_only_who_may_talk_may_ask(talk):
 
 
 @pytest.mark.parametrize(
-    "code, line",
+    "code, look_s, line",
     [
-        ("import os; os.kill(os.getpid(), 11)", "what reads it broke down over it"),
-        ("sys.exit('error: ' + sys.argv[1] + ' is odd')", "the file is odd"),
-        ("time.sleep(600)", "takes longer than 1 s"),
+        ("import os; os.kill(os.getpid(), 11)", PATIENCE_S, "what reads it broke down over it"),
+        ("sys.exit('error: ' + sys.argv[1] + ' is odd')", PATIENCE_S, "the file is odd"),
+        ("time.sleep(600)", 1.0, "takes longer than 1 s"),
     ],
 )
-async def test_what_reads_it_may_crash_complain_or_hang(code, line):
-    async with running(command=program(code), look_s=1.0) as site:
+async def test_what_reads_it_may_crash_complain_or_hang(code, look_s, line):
+    async with running(command=program(code), look_s=look_s) as site:
         status, text = await sent(site, b"sound")
         assert status == 422 and line in text and text.count("\n") == 1
         assert left(site) == []

@@ -73,8 +73,7 @@ async def test_who_leaves_gives_up_the_place_and_who_comes_with_sound_loses_noth
 
 async def test_a_full_queue_is_told_and_a_quiet_visitor_may_be_taken_over_from(monkeypatch):
     monkeypatch.setattr(web_line, "MOST_WAITING", 1)
-    monkeypatch.setattr(web_line, "QUIET_S", 0.3)
-    async with running() as site, site.chat(WAIT) as first:
+    async with running(quiet_s=0.3) as site, site.chat(WAIT) as first:
         await told(first, "started")
         async with site.chat(WAIT) as second, site.chat(WAIT) as third:
             code, seen = await close_of(third)

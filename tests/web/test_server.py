@@ -115,12 +115,21 @@ async def test_our_page_gets_raw_sound_with_its_figures():
 
 
 async def test_sound_decoded_beside_the_model_is_sent_while_the_model_is_busy():
-    engine = BehindEngine(step_s=0.3, decode_s=0.05)
+    engine, received = BehindEngine(step_s=0.3, decode_s=0.05), threading.Event()
+
+    def first_step_takes_its_time(seconds: float) -> None:
+        if engine.steps:
+            received.wait(60)
+        else:
+            time.sleep(seconds)
+
+    engine.sleep = first_step_takes_its_time
     async with running(cast(FakeEngine, engine)) as site, site.chat("?codec=pcm") as socket:
         await receive(socket, Kind.METADATA)
         await speak(socket, 2)
         payload = await receive(socket, Kind.PCM)
         assert len(engine.steps) == 1, "the second step is under way"
+        received.set()
         frame, waited_ms, computed_ms = struct.unpack_from("<Iff", payload)
         assert frame == 0 and waited_ms >= 0
         assert computed_ms >= 350, "a reply takes both"
@@ -192,9 +201,8 @@ async def test_a_second_visitor_is_told_at_once_and_the_first_is_not_disturbed()
         assert (status["busy"], status["can_take_over"]) == (True, False)
 
 
-async def test_a_silent_visitor_can_be_taken_over_from(monkeypatch):
-    monkeypatch.setattr(web_line, "QUIET_S", 0.2)
-    async with running() as site, site.chat("?codec=pcm") as first:
+async def test_a_silent_visitor_can_be_taken_over_from():
+    async with running(quiet_s=0.2) as site, site.chat("?codec=pcm") as first:
         await receive(first, Kind.METADATA)
         await asyncio.sleep(0.3)
         async with site.chat("?takeover=1&codec=pcm") as second:

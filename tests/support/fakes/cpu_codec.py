@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -29,8 +30,15 @@ class CpuCodec:
 
     num_codebooks, frame_samples, bins = 8, FRAME, 2048
 
-    def __init__(self, decode_s: float = 0.0, fails_at: int = -1) -> None:
+    def __init__(
+        self,
+        decode_s: float = 0.0,
+        fails_at: int = -1,
+        while_decoding: Callable[[int], None] = lambda sounds: None,
+    ) -> None:
+        """while_decoding: called in each decoding with the number of those before it."""
         self.decode_s, self.fails_at = decode_s, fails_at
+        self.while_decoding = while_decoding
         self.decoded: list[Span] = []
         self.threads: set[str] = set()
         self.may_decode = threading.Event()
@@ -54,7 +62,8 @@ class CpuStream:
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         start = time.monotonic()
-        assert self.codec.may_decode.wait(20.0)
+        assert self.codec.may_decode.wait(60.0)
+        self.codec.while_decoding(self.frames)
         time.sleep(self.codec.decode_s)  # lets go of the GIL, as rustymimi does
         self.frames += 1
         if self.frames - 1 == self.codec.fails_at:

@@ -115,7 +115,8 @@ async def running(
     guard: Guard | None = None,
     tls: ssl.SSLContext | None = None,
     recordings: Recordings | None = None,
-    record_s: float = 5.0,
+    record_s: float = PATIENCE_S,
+    quiet_s: float = PATIENCE_S,
     make_engine: MakeEngine | None = None,
     **dropped,
 ) -> AsyncIterator[Running]:
@@ -123,7 +124,7 @@ async def running(
     engine = engine or FakeEngine()
     session = TalkSession(make_engine or (lambda: engine))
     recordings = recordings or Recordings()
-    line = Line(session, recordings, record_s)
+    line = Line(session, recordings, record_s, quiet_s)
     files = DroppedFiles(recordings.folder, **dropped)
     server = WebServer(line, guard or Guard.make("127.0.0.1"), recordings, dropped=files)
     change(server)
