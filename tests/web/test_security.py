@@ -2,10 +2,12 @@
 
 import asyncio
 import base64
+import re
 import shutil
 import ssl
 import stat
 import subprocess
+from urllib.parse import urljoin
 
 import aiohttp
 import pytest
@@ -328,15 +330,29 @@ def test_no_header_and_no_token_breaks_the_rules(headers, token, password):
     assert refused is not None and "\n" not in refused
 
 
-@pytest.mark.parametrize(
-    "path", ["//evil.com/", "/\\evil.com", "//evil.com/%2e%2e", "/a//b", "///x"]
-)
-async def test_the_token_is_moved_into_a_cookie_at_this_server_only(path):
+ELSEWHERE = [
+    *("//evil.com/", "///evil.com", "/\\evil.com", "/\\/evil.com", "//evil.com/%2e%2e", "/a//b"),
+    *("/%5cevil.com", "/%2fevil.com", "/%2f%2fevil.com", "/%252f%252fevil.com", "/%09/evil.com"),
+    *("/\t/evil.com", "/.//evil.com", "/%2e%2e//evil.com", "/%20//evil.com", "/%00//evil.com"),
+    *("http://evil.com/", "http://evil.com//evil.com", "https://evil.com", "//evil.com@localhost/"),
+    *("/@evil.com", "//@evil.com", "//[::1]/", "/%0d%0aLocation:%20//evil.com", "*", "evil.com"),
+]
+
+
+async def test_the_token_is_moved_into_a_cookie_at_this_server_only():
+    """Where a browser would go: it takes a backslash for a slash and leaves out tabs."""
+    places = 0
     async with running() as site:
-        reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
-        writer.write(f"GET {path}?token=x HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)).decode()
-        writer.close()
-        place = next((x for x in head.splitlines() if x.startswith("Location: ")), "")[10:]
-        assert head.split()[1] in ("303", "400", "403", "404")
-        assert not place or (place[0] == "/" and place[1:2] not in ("/", "\\"))
+        for path in ELSEWHERE:
+            reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+            request = f"GET {path}?token=x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            writer.write(request.encode())
+            head = (await asyncio.wait_for(reader.read(), 60)).decode()
+            writer.close()
+            assert head.split()[1] in ("303", "400", "403", "404"), path
+            for place in re.findall(r"(?im)^location: *(.*?)\r$", head):
+                read = re.sub(r"[\t\r\n]", "", place.strip()).replace("\\", "/")
+                goes_to = urljoin("http://localhost/", read)
+                assert place.startswith("/") and goes_to.startswith("http://localhost/"), path
+                places += 1
+    assert places > 15, "they are led somewhere"

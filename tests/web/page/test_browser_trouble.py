@@ -85,7 +85,7 @@ CONTEXTS = """window.AudioContext = class extends window.AudioContext {
 };"""
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_sound_that_the_system_takes_away_is_told_and_taken_back(server, chromium):
     """iOS does so for a call; here the page's context is stopped from outside."""
     context = chromium.new_context(viewport=browser.PHONE, permissions=["microphone"])
@@ -93,17 +93,17 @@ def test_sound_that_the_system_takes_away_is_told_and_taken_back(server, chromiu
     page.add_init_script(CONTEXTS)
     page.goto(address(server, "localhost"))
     page.get_by_role("button", name="Talk", exact=True).click()
-    page.wait_for_selector("body[data-state=talking]", timeout=30_000)
+    page.wait_for_selector("body[data-state=talking]", timeout=PATIENCE_MS)
     page.evaluate("window.context.suspend()")
     assert "taken the sound away" in alert(page)
     page.locator("#transcript").click()
-    page.wait_for_selector("#alert", state="hidden", timeout=15_000)
+    page.wait_for_selector("#alert", state="hidden", timeout=PATIENCE_MS)
     assert page.evaluate("window.context.state") == "running"
     assert page.locator("body").get_attribute("data-state") == "talking"
     page.evaluate("window.context.suspend()")
     assert "taken the sound away" in alert(page)
     page.get_by_role("button", name="Hang up").click()  # what was said of the talk goes with it
-    page.wait_for_selector("#alert", state="hidden", timeout=15_000)
+    page.wait_for_selector("#alert", state="hidden", timeout=PATIENCE_MS)
     page.goto(address(server, "localhost").partition("?")[0])
     context.clear_cookies()
     page.reload()
