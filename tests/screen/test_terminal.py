@@ -55,7 +55,7 @@ class Terminal:
             assert time.monotonic() < deadline, self.output[-2000:].decode(errors="replace")
             self.read(0.2)
 
-    def end(self, seconds: float = 30.0) -> int:
+    def end(self, seconds: float = 60.0) -> int:
         """The exit status, with everything written until then."""
         deadline = time.monotonic() + seconds
         while self.read(0.2) and self.process.poll() is None:

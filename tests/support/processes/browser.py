@@ -41,18 +41,36 @@ def speaking(microphone: Path) -> list[str]:
     ]
 
 
+class Patient:
+    """A playwright browser whose pages wait as long for each step as a busy machine needs."""
+
+    def __init__(self, browser) -> None:
+        self._browser = browser
+
+    def new_context(self, **options):
+        context = self._browser.new_context(**options)
+        context.set_default_timeout(PATIENCE_MS)
+        return context
+
+    def new_page(self, **options):
+        return self.new_context(**options).new_page()
+
+
 @contextlib.contextmanager
-def chromium(*flags: str) -> Iterator:
-    """A headless playwright browser."""
+def chromium(*flags: str) -> Iterator[Patient]:
+    """A headless browser."""
     from playwright.sync_api import sync_playwright
 
     flags = ("--no-sandbox", "--disable-gpu", *QUIET, *flags)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=list(flags), ignore_default_args=["--mute-audio"]
+            executable_path=CHROMIUM,
+            args=list(flags),
+            ignore_default_args=["--mute-audio"],
+            timeout=PATIENCE_MS,
         )
         try:
-            yield browser
+            yield Patient(browser)
         finally:
             browser.close()
 
