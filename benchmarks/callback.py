@@ -6,7 +6,9 @@ Real PortAudio on a PulseAudio null sink, the chat's own devices and session. `o
 itself, `cpu` the CPU time of its thread meanwhile, `wait` what passes between PortAudio's call and
 the first line of Python, `both` the sum of wait and own: percentiles 50, 99 and 99.9 in ms. Where
 the system permits it the callback's thread runs in real time (SCHED_FIFO), as every audio thread
-does on macOS.
+does on macOS. `control` is the same fixed work each time, in the same thread right after the
+callback: what its tail adds to its median is the machine's doing (a neighbour, a hypervisor), not
+ours, and `worst` has the five worst callbacks beside theirs: [wait, own, cpu, control].
 
 Loads, all in the process of the talk but `processes`: `idle`, a fake model; `processes`, a busy
 loop on every core; `thread`, a thread that never lets go of Python's lock by itself; `lock`, C code
@@ -40,16 +42,19 @@ LOADS = ("idle", "processes", "thread", "lock", "nano")
 PERCENTS = (50, 99, 99.9)
 SETTLE_S = 2.0
 MOST_CALLBACKS = 1 << 16
+COLUMNS = 5  # wait, own, cpu, control in s; 1 or, in real time, 2
+CONTROL_LOOPS = 4000  # about as long as a callback
+WORST = 5
 
 
 class Probe:
-    """In the sound process, between PortAudio and the callback: (wait, own, cpu) into a file.
+    """In the sound process, between PortAudio and the callback: what it took, into a file.
 
     The process is killed in the end, so that they are written as they come.
     """
 
     def __init__(self, path: Path) -> None:
-        self.rows = np.memmap(path, np.float64, "r+", shape=(MOST_CALLBACKS, 4))
+        self.rows = np.memmap(path, np.float64, "r+", shape=(MOST_CALLBACKS, COLUMNS))
         self.count, self.real_time = 0, None
 
     def around(self, callback: Any) -> Any:
@@ -61,7 +66,11 @@ class Probe:
             end_s, cpu_s = time.monotonic(), time.thread_time() - start_cpu_s
             clocks = (wall_s, start_s)  # PortAudio's clock is one of them, by system and library
             wait_s = min((clock - when.currentTime for clock in clocks), key=abs)
-            self.rows[self.count] = (wait_s, end_s - start_s, cpu_s, 1.0 + self.real_time)
+            again_s = time.monotonic()
+            sum(range(CONTROL_LOOPS))
+            control_s = time.monotonic() - again_s
+            took_s = (wait_s, end_s - start_s, cpu_s, control_s)
+            self.rows[self.count] = (*took_s, 1.0 + self.real_time)
             self.count += 1
 
         return probed
@@ -97,8 +106,8 @@ def make_engine(load: str) -> Any:
 def child(load: str, seconds: float) -> dict[str, Any]:
     """One talk in this process; percentiles in ms, callbacks and flags."""
     with tempfile.NamedTemporaryFile() as file:
-        file.truncate(MOST_CALLBACKS * 4 * 8)
-        rows = np.memmap(file.name, np.float64, "r", shape=(MOST_CALLBACKS, 4))
+        file.truncate(MOST_CALLBACKS * COLUMNS * 8)
+        rows = np.memmap(file.name, np.float64, "r", shape=(MOST_CALLBACKS, COLUMNS))
         sound = DeviceSound(command=(__file__, "--sound", file.name))
         return talk(sound, load, seconds, rows)
 
@@ -115,20 +124,25 @@ def talk(sound: DeviceSound, load: str, seconds: float, rows: np.ndarray) -> dic
     sound.start()
     session.begin(sound, Settings())
     time.sleep(SETTLE_S)
-    first = np.count_nonzero(rows[:, 3])
+    first = np.count_nonzero(rows[:, -1])
     time.sleep(seconds)
-    found = rows[first : np.count_nonzero(rows[:, 3])].copy()
+    found = rows[first : np.count_nonzero(rows[:, -1])].copy()
     xruns, reopened = sound.state().xruns, sound.state().reopened
     session.stop()
     sound.stop()
-    wait, own, cpu = 1000 * found[:, :3].T
-    times = {"wait": wait, "own": own, "cpu": cpu, "both": wait + own}
+    wait, own, cpu, control = 1000 * found[:, :-1].T
+    times = {"wait": wait, "own": own, "cpu": cpu, "both": wait + own, "control": control}
+    worst = 1000 * found[np.argsort(wait + own)[: -WORST - 1 : -1], :-1]
     shown = {
         name: [round(float(np.percentile(values, percent)), 3) for percent in PERCENTS]
         for name, values in times.items()
     }
-    about = {"callbacks": len(found), "flags": xruns, "real_time": bool(np.all(found[:, 3] == 2.0))}
-    return shown | about | {"reopened": reopened}
+    about = {
+        "callbacks": len(found),
+        "flags": xruns,
+        "real_time": bool(np.all(found[:, -1] == 2.0)),
+    }
+    return shown | about | {"reopened": reopened, "worst": worst.round(2).tolist()}
 
 
 def hold_the_lock() -> None:
