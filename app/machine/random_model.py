@@ -18,11 +18,12 @@ from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.config.presets import PRESETS, raw_preset
 from moshi_mlx.config.reading import load_config, parse_config
 from moshi_mlx.errors import MoshiError, UsageError
+from moshi_mlx.lm.layers.linear import laid_out
 from moshi_mlx.lm.model import Lm
 from moshi_mlx.mimi import Mimi, MimiConfig
 from moshi_mlx.mimi.loading import is_kyutai
 from moshi_mlx.mimi.tensors import Tensors, evaluated
-from moshi_mlx.weights.layers import quantize_layers
+from moshi_mlx.weights.layers import dense_matrices, quantize_layers
 from moshi_mlx.weights.packing import layer_name, stacks
 from moshi_mlx.weights.recipes import RECIPES, Format, Recipe, formats
 
@@ -76,11 +77,13 @@ def random_lm(
     lm, dtype, layers = _empty_lm(config, recipe, dtype, kv_bits)
     fill = _Fill(FLOATS[dtype], layers, seed)
     pool = {} if pool is None else pool
+    dense = dense_matrices(lm)
     for name, array in tree_flatten(lm.parameters()):
         assert isinstance(array, mx.array)
         known = (name, array.shape, recipe, dtype)
         if known not in pool:
-            pool[known] = fill(name, array)
+            filled = fill(name, array)
+            pool[known] = laid_out(filled) if name in dense else filled
             mx.eval(pool[known])
         lm.load_weights([(name, pool[known])], strict=False)
     lm.eval()

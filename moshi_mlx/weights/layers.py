@@ -6,6 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from ..lm.layers.linear import Linear
 from .recipes import Format
 
 Quantized = nn.QuantizedLinear | nn.QuantizedEmbedding
@@ -33,11 +34,20 @@ def quantize_layers(lm: nn.Module, modes: Mapping[str, Format]) -> None:
         nn.quantize(lm, class_predicate=how)
 
 
-def make_weights(model: nn.Module) -> None:
-    """Compute a model's weights, one after the other.
+def make_weights(model: nn.Module, gpu: bool | None = None) -> None:
+    """Compute a model's weights, one after the other, as products want them in memory.
 
     All at once, what each of them is made of (as read, in float32, an adapter's part) would be
-    there together.
+    there together. gpu: None: as MLX's default device is.
     """
+    for module in model.modules():
+        if isinstance(module, Linear):
+            module.lay_out(gpu)
     for _, array in tree_flatten(model.parameters()):
         mx.eval(array)
+
+
+def dense_matrices(model: nn.Module) -> set[str]:
+    """The names of the weights that `make_weights` lays out."""
+    found = model.named_modules()
+    return {f"{name}.weight" for name, module in found if isinstance(module, Linear)}
