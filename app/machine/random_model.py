@@ -23,7 +23,7 @@ from moshi_mlx.lm.model import Lm
 from moshi_mlx.mimi import Mimi, MimiConfig
 from moshi_mlx.mimi.loading import is_kyutai
 from moshi_mlx.mimi.tensors import Tensors, evaluated
-from moshi_mlx.weights.layers import dense_matrices, quantize_layers
+from moshi_mlx.weights.layers import dense_layers, quantize_layers
 from moshi_mlx.weights.packing import layer_name, stacks
 from moshi_mlx.weights.recipes import RECIPES, Format, Recipe, formats
 
@@ -77,7 +77,7 @@ def random_lm(
     lm, dtype, layers = _empty_lm(config, recipe, dtype, kv_bits)
     fill = _Fill(FLOATS[dtype], layers, seed)
     pool = {} if pool is None else pool
-    dense = dense_matrices(lm)
+    dense = dense_layers(lm)
     for name, array in tree_flatten(lm.parameters()):
         assert isinstance(array, mx.array)
         known = (name, array.shape, recipe, dtype)

@@ -40,14 +40,14 @@ def make_weights(model: nn.Module, gpu: bool | None = None) -> None:
     All at once, what each of them is made of (as read, in float32, an adapter's part) would be
     there together. gpu: None: as MLX's default device is.
     """
-    for module in model.modules():
-        if isinstance(module, Linear):
-            module.lay_out(gpu)
-    for _, array in tree_flatten(model.parameters()):
-        mx.eval(array)
+    dense, arrays = dense_layers(model), dict(tree_flatten(model.parameters()))
+    for name in list(arrays):
+        mx.eval(arrays.pop(name))
+        if name in dense:  # what it is laid out from isn't held beside it
+            dense[name].lay_out(gpu)
 
 
-def dense_matrices(model: nn.Module) -> set[str]:
-    """The names of the weights that `make_weights` lays out."""
+def dense_layers(model: nn.Module) -> dict[str, Linear]:
+    """The layers whose weights `make_weights` lays out, by the names of those."""
     found = model.named_modules()
-    return {f"{name}.weight" for name, module in found if isinstance(module, Linear)}
+    return {f"{name}.weight": module for name, module in found if isinstance(module, Linear)}

@@ -8,7 +8,7 @@ from mlx.utils import tree_flatten
 
 import moshi_mlx
 from moshi_mlx.lm.layers.linear import Linear, StackedViews, laid_out
-from moshi_mlx.weights.layers import dense_matrices, make_weights
+from moshi_mlx.weights.layers import dense_layers, make_weights
 from tests.support.models.lm_goldens import GOLDEN
 
 
@@ -58,10 +58,10 @@ def test_the_cpu_has_its_matrices_by_columns(gpu: bool, dtype: mx.Dtype, lies: t
     assert found.tolist() == rows.tolist()
 
 
-def test_a_models_dense_matrices_are_laid_out_and_stay_the_same() -> None:
+def test_a_models_dense_layers_are_laid_out_and_stay_the_same() -> None:
     lm = moshi_mlx.load_lm(GOLDEN / "lm_moshi", dtype="float32")
     before = {name: np.array(array, order="C") for name, array in tree_flatten(lm.parameters())}
-    names = dense_matrices(lm)
+    names = set(dense_layers(lm))
     assert {"text_linear.weight", "depth.heads.0.weight"} <= names
     for gpu, axis in ((True, 1), (False, 0)):
         lm = moshi_mlx.load_lm(GOLDEN / "lm_moshi", dtype="float32")
