@@ -78,8 +78,8 @@ class Probe:
     def install(self) -> None:
         import sounddevice
 
-        real = sounddevice.Stream
-        sounddevice.Stream = lambda *args, callback, **options: real(
+        real = sounddevice.RawStream
+        sounddevice.RawStream = lambda *args, callback, **options: real(
             *args, callback=self.around(callback), **options
         )
 

@@ -125,8 +125,8 @@ def test_an_opening_that_blocks_holds_up_nobody_and_is_told(card, sounds):
     wait_for(lambda: told(notices, "opening takes long"))
     assert sound.state().lost and sound.read(0.01) is None
     card.unblock()
-    wait_for(lambda: sound.read(0.1) is not None)
-    assert not sound.state().lost and sound.problem() is None
+    wait_for(lambda: sound.read(0.1) is not None and not sound.state().lost)
+    assert sound.problem() is None
 
 
 @pytest.mark.parametrize("within_s", [50.0, pytest.param(2.0, marks=pytest.mark.long)])

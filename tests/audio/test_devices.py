@@ -307,5 +307,5 @@ def test_sounddevice_has_the_names_that_are_used_of_it():
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             there.add(node.id)
     assert there >= {"_initialize", "_terminate", "PortAudioError", "query_devices"}
-    assert there >= {"Stream", "InputStream", "OutputStream"}
+    assert there >= {"RawStream", "RawInputStream", "RawOutputStream"}
     assert there >= {"CallbackFlags", "input_overflow", "input_underflow", "output_underflow"}

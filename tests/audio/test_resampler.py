@@ -66,10 +66,10 @@ def test_devices_of_other_rates_are_converted_on_both_sides():
     at, out = 0, []
     while at < 30_000:
         n = int(rng.integers(100, 900))
-        block = np.empty((n, 1), np.float32)
-        calls.render(block, n, None, None)
-        out.append(block[:, 0])
-        calls.capture(mic[at : at + n], n, None, None)
+        block = np.empty(n, np.float32)
+        calls.render(block.view(np.uint8), n, None, None)
+        out.append(block)
+        calls.capture(mic[at : at + n].tobytes(), n, None, None)
         at += n
         while (capture := callbacks.ring.take()) is not None:
             heard.append(capture.mic)

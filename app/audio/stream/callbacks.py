@@ -8,12 +8,10 @@ clocks of their own call `render` and `capture`, and the playout absorbs the dri
 import time
 from collections.abc import Callable
 
-import numpy as np
-
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 
 from . import memory as m
-from .memory import SoundMemory
+from .memory import SILENCE, Floats, Samples, SoundMemory, read_ring, write_ring
 from .playout import Playout
 from .port import MAX_BACKLOG_SAMPLES, InputRing
 
@@ -60,55 +58,54 @@ class Callbacks:
         self._missed_since_s = since_s
 
     def exchange(
-        self, mic: np.ndarray, out: np.ndarray, input_flags: bool = False, late: bool = False
+        self, mic: Samples, out: Samples, input_flags: bool = False, late: bool = False
     ) -> None:
         """Both: mic float32 [n] in, out float32 [n] filled.
 
         `input_flags`: input was lost before this block; `late`: output came too late for it.
         """
-        now_s = self._clock()
+        now_s, out = self._clock(), memoryview(out)
         self.playout.pull(out, now_s)
         if late:
             self._count(m.OUTPUT_FLAGS)
-        self._captured(mic, out, now_s, input_flags)
+        self._captured(memoryview(mic), out, now_s, input_flags)
 
-    def render(self, out: np.ndarray, late: bool = False) -> None:
+    def render(self, out: Samples, late: bool = False) -> None:
         """The speaker: out float32 [n] filled."""
+        out = memoryview(out)
         self.playout.pull(out, self._clock())
         self._reference.push(out)
         self._count(m.RENDERS)
         if late:
             self._count(m.OUTPUT_FLAGS)
 
-    def capture(self, mic: np.ndarray, input_flags: bool = False) -> None:
+    def capture(self, mic: Samples, input_flags: bool = False) -> None:
         """The microphone: mic float32 [n] in."""
         played = self._reference.take(len(mic))
-        self._captured(mic, played, self._clock(), input_flags)
+        self._captured(memoryview(mic), played, self._clock(), input_flags)
 
-    def _captured(
-        self, mic: np.ndarray, played: np.ndarray, now_s: float, input_flags: bool
-    ) -> None:
+    def _captured(self, mic: Floats, played: Floats, now_s: float, input_flags: bool) -> None:
+        n, ring, integers = len(mic), self.ring, self._memory.integers
         if self._missed_since_s is not None:
-            self._fill(now_s - self._missed_since_s - len(mic) / SAMPLE_RATE_HZ, now_s)
-        self.ring.push(mic, played, now_s)
-        memory = self._memory
-        memory.put(m.ZEROS, 0 if mic.any() else memory.get(m.ZEROS) + len(mic))
+            self._fill(now_s - self._missed_since_s - n / SAMPLE_RATE_HZ, now_s)
+        ring.push(mic, played, now_s)
+        integers[m.ZEROS] = integers[m.ZEROS] + n if mic == SILENCE[:n] else 0
         if input_flags:
             self._count(m.INPUT_FLAGS)
-        memory.put_s(m.HEARD_S, now_s)
-        memory.put(m.HEARD, self.ring.written)
-        self._count(m.CALLBACKS)
-        self._ring_bell(self.ring.written, now_s)
+        self._memory.floats[m.HEARD_S] = now_s
+        integers[m.HEARD] = ring.written
+        integers[m.CALLBACKS] += 1
+        self._ring_bell(ring.written, now_s)
 
     def _fill(self, missed_s: float, now_s: float) -> None:
         """Silence for the time without a microphone."""
         self._missed_since_s = None
         n = round(missed_s * SAMPLE_RATE_HZ)
         if 0 < missed_s < LONGEST_FILL_S:
-            self.ring.push(np.zeros(n, np.float32), None, now_s)
+            self.ring.push(SILENCE[:n], None, now_s)
 
     def _count(self, number: int) -> None:
-        self._memory.put(number, self._memory.get(number) + 1)
+        self._memory.integers[number] += 1
 
 
 class _Reference:
@@ -119,21 +116,29 @@ class _Reference:
     """
 
     def __init__(self) -> None:
-        self._ring = np.zeros(REFERENCE_SAMPLES, np.float32)
+        self._ring = memoryview(bytearray(4 * REFERENCE_SAMPLES)).cast("f")
+        self._taken = memoryview(bytearray(4 * REFERENCE_SAMPLES)).cast("f")
         self._written = 0  # the speaker's
         self._read = 0  # the microphone's
 
-    def push(self, block: np.ndarray) -> None:
-        self._ring[np.arange(self._written, self._written + len(block)) % len(self._ring)] = block
+    def push(self, block: Floats) -> None:
+        """n <= REFERENCE_SAMPLES."""
+        write_ring(self._ring, self._written, block)
         self._written += len(block)
 
-    def take(self, n: int) -> np.ndarray:
-        """The next n samples, zeros where nothing was played."""
+    def take(self, n: int) -> Floats:
+        """The next n samples, zeros where nothing was played; good until the next call."""
         written = self._written
-        if written - self._read > 2 * n:
-            self._read = written - n
-        have = max(0, min(n, written - self._read))
-        out = np.zeros(n, np.float32)
-        out[:have] = self._ring[np.arange(self._read, self._read + have) % len(self._ring)]
+        behind = written - self._read
+        if behind > 2 * n or behind > REFERENCE_SAMPLES:
+            behind = min(n, REFERENCE_SAMPLES)
+            self._read = written - behind
+        have = min(n, behind)
+        if n > len(self._taken):
+            self._taken = memoryview(bytearray(4 * n)).cast("f")
+        out = self._taken[:n]
+        read_ring(self._ring, self._read, out[:have])
+        if have < n:
+            out[have:] = SILENCE[: n - have]
         self._read += have
         return out

@@ -3,6 +3,9 @@
 The callback may run in a process of its own, so nothing here is an object of Python's: three rings
 of float32 and a row of numbers. Each number has one writer, is 8 bytes at an aligned place (one
 load or store) and stands on a cache line of its own.
+
+Both are memoryviews: to slice and copy one takes a fraction of what numpy takes, above all when
+the callback comes after 20 ms in which the processor's caches have been filled with other things.
 """
 
 import ctypes
@@ -13,24 +16,33 @@ import platform
 import secrets
 import sys
 from collections.abc import Callable
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from moshi_mlx.clock import SAMPLE_RATE_HZ
 
 RING_SAMPLES = 4 * SAMPLE_RATE_HZ  # of each ring; more than any backlog kept
 LINE_BYTES = 128  # Apple's cache line
+WORDS = LINE_BYTES // 8  # from one number to the next
 LOWEST_DESCRIPTOR = 10  # clear of 0 to 2, which may be closed, and of those a child is given
 
-# whose number it is: the talk's ...
-PLAY_WRITTEN, FLUSH_TO, SKIP_ASKED = range(3)
+# where each number stands and whose it is: the talk's ...
+PLAY_WRITTEN, FLUSH_TO, SKIP_ASKED = range(0, 3 * WORDS, WORDS)
 # ... and the callback's
-PLAY_READ, SKIP_DONE, PULLED_S, BLOCK, UNDERRUNS, INSERTED, SKIPPED = range(3, 10)
-HEARD, HEARD_S, CALLBACKS, RENDERS, INPUT_FLAGS, OUTPUT_FLAGS, ZEROS = range(10, 17)
-BEAT_S = 17  # when the process was last alive
-NUMBERS = 18
-HEAD_BYTES = NUMBERS * LINE_BYTES
-SIZE_BYTES = HEAD_BYTES + 3 * 4 * RING_SAMPLES
+PLAY_READ, SKIP_DONE, PULLED_S, BLOCK = range(3 * WORDS, 7 * WORDS, WORDS)
+UNDERRUNS, INSERTED, SKIPPED = range(7 * WORDS, 10 * WORDS, WORDS)
+HEARD, HEARD_S, CALLBACKS, RENDERS = range(10 * WORDS, 14 * WORDS, WORDS)
+INPUT_FLAGS, OUTPUT_FLAGS, ZEROS = range(14 * WORDS, 17 * WORDS, WORDS)
+BEAT_S = 17 * WORDS  # when the process was last alive
+HEAD_BYTES = 18 * LINE_BYTES
+RING_BYTES = 4 * RING_SAMPLES
+SIZE_BYTES = HEAD_BYTES + 3 * RING_BYTES
+
+if TYPE_CHECKING:
+    Floats = memoryview[float]
+else:
+    Floats = memoryview
+Samples = Any  # float32 [n] in whatever has a buffer: Floats, an array of numpy's
+SILENCE = memoryview(bytes(RING_BYTES)).cast("f")
 
 
 class SoundMemory:
@@ -39,25 +51,26 @@ class SoundMemory:
     def __init__(self, block: bytearray | mmap.mmap | None = None) -> None:
         """`block`: SIZE_BYTES that another process may see as well; None: of this process alone."""
         block = bytearray(SIZE_BYTES) if block is None else block
-        head = memoryview(block)[:HEAD_BYTES]
-        self._integers, self._floats = head.cast("q"), head.cast("d")
+        view = memoryview(block)
+        head, rings = view[:HEAD_BYTES], view[HEAD_BYTES:]
+        self.integers, self.floats = head.cast("q"), head.cast("d")  # the same words
         self.mic, self.played, self.play = (
-            np.frombuffer(block, np.float32, RING_SAMPLES, HEAD_BYTES + ring * 4 * RING_SAMPLES)
-            for ring in range(3)
+            rings[start : start + RING_BYTES].cast("f")
+            for start in range(0, len(rings), RING_BYTES)
         )
 
     def get(self, number: int) -> int:
-        return self._integers[number * LINE_BYTES // 8]
+        return self.integers[number]
 
     def put(self, number: int, value: int) -> None:
-        self._integers[number * LINE_BYTES // 8] = value
+        self.integers[number] = value
 
     def get_s(self, number: int) -> float:
         """A time in seconds."""
-        return self._floats[number * LINE_BYTES // 8]
+        return self.floats[number]
 
     def put_s(self, number: int, value: float) -> None:
-        self._floats[number * LINE_BYTES // 8] = value
+        self.floats[number] = value
 
     def touch(self) -> None:
         """Have every page at hand before the first callback."""
@@ -65,22 +78,28 @@ class SoundMemory:
             ring[::512] = ring[::512]
 
 
-def write_ring(ring: np.ndarray, position: int, block: np.ndarray) -> None:
-    """Copy a block [n] to where sample number `position` belongs, n <= RING_SAMPLES."""
-    start, n = position % RING_SAMPLES, len(block)
-    head = min(n, RING_SAMPLES - start)
-    ring[start : start + head] = block[:head]
-    if head < n:
-        ring[: n - head] = block[head:]
+def write_ring(ring: Floats, position: int, block: Samples) -> None:
+    """Copy a block [n] to where sample number `position` belongs, n <= len(ring)."""
+    size = len(ring)
+    start = position % size
+    end = start + len(block)
+    if end <= size:
+        ring[start:end] = block
+    else:
+        ring[start:] = block[: size - start]
+        ring[: end - size] = block[size - start :]
 
 
-def read_ring(ring: np.ndarray, position: int, out: np.ndarray) -> None:
-    """Fill out [n] with the samples from number `position` on."""
-    start, n = position % RING_SAMPLES, len(out)
-    head = min(n, RING_SAMPLES - start)
-    out[:head] = ring[start : start + head]
-    if head < n:
-        out[head:] = ring[: n - head]
+def read_ring(ring: Floats, position: int, out: Samples) -> None:
+    """Fill out [n] with the samples from number `position` on, n <= len(ring)."""
+    size = len(ring)
+    start = position % size
+    end = start + len(out)
+    if end <= size:
+        out[:] = ring[start:end]
+    else:
+        out[: size - start] = ring[start:]
+        out[size - start :] = ring[: end - size]
 
 
 def nameless_memory() -> int:

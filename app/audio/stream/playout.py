@@ -14,7 +14,16 @@ import numpy as np
 from moshi_mlx.clock import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE_HZ
 
 from . import memory as m
-from .memory import RING_SAMPLES, SoundMemory, fence, read_ring, write_ring
+from .memory import (
+    RING_SAMPLES,
+    SILENCE,
+    Floats,
+    Samples,
+    SoundMemory,
+    fence,
+    read_ring,
+    write_ring,
+)
 
 FADE_SAMPLES = 120  # 5 ms
 TAIL_SAMPLES = 480  # how long a sound that breaks off is faded out
@@ -41,7 +50,7 @@ class Playout:
         self._memory = memory or SoundMemory()
         if memory is None:
             self.prepare()
-        self._history = np.zeros(TAIL_SAMPLES, np.float32)  # the newest samples played
+        self._history = memoryview(bytearray(4 * TAIL_SAMPLES)).cast("f")  # the newest played
         self._tail = np.zeros(TAIL_SAMPLES, np.float32)  # what fills a gap
         self._tail_left = 0
         self._gap = True  # nothing is playing
@@ -96,7 +105,7 @@ class Playout:
         """Queue samples of a sound that is made ahead of time: none is skipped to be in time."""
         memory = self._memory
         written = memory.get(m.PLAY_WRITTEN)
-        write_ring(memory.play, written, pcm)
+        write_ring(memory.play, written, np.asarray(pcm, np.float32))
         fence()
         memory.put(m.PLAY_WRITTEN, written + len(pcm))
 
@@ -142,89 +151,110 @@ class Playout:
         self._memory.put(m.FLUSH_TO, self._memory.get(m.PLAY_WRITTEN))
         self._slack_s.clear()
 
-    def pull(self, out: np.ndarray, now_s: float) -> None:
-        """Audio callback: fill out [n], n <= 4 s; never waits."""
+    def pull(self, out: Samples, now_s: float) -> None:
+        """Audio callback: fill out [n], n <= 4 s; never waits. No numpy but in fades."""
+        out = memoryview(out)
         n, memory = len(out), self._memory
-        memory.put(m.BLOCK, n)
-        memory.put_s(m.PULLED_S, now_s)
-        written, read = memory.get(m.PLAY_WRITTEN), memory.get(m.PLAY_READ)
+        integers = memory.integers
+        integers[m.BLOCK] = n
+        memory.floats[m.PULLED_S] = now_s
+        written, read = integers[m.PLAY_WRITTEN], integers[m.PLAY_READ]
         fence()
-        flush_to = memory.get(m.FLUSH_TO)
+        flush_to = integers[m.FLUSH_TO]
         if flush_to > read:
             read, written = flush_to, max(written, flush_to)
             self._started = False
         level = written - read
-        skip = self._due_skip(read, level, n)
+        skip = 0
+        if integers[m.SKIP_ASKED] > integers[m.SKIP_DONE]:
+            skip = self._due_skip(read, level, n)
         have = min(n, level)
         read_ring(memory.play, read, out[:have])
         if skip:
-            fade = min(FADE_SAMPLES, n)
-            old = out[:fade] * FADE_OUT[:fade]
-            read_ring(memory.play, read + skip, out[:have])
-            out[:fade] *= FADE_IN[:fade]
-            out[:fade] += old
+            self._skip(out, read, skip)
             read += skip
-            memory.put(m.SKIP_DONE, memory.get(m.SKIP_DONE) + skip)
-            memory.put(m.SKIPPED, memory.get(m.SKIPPED) + skip)
-        memory.put(m.PLAY_READ, read + have)
+        integers[m.PLAY_READ] = read + have
         if have and self._gap:
-            fade = min(FADE_SAMPLES, have)
-            out[:fade] *= FADE_IN[:fade]
-            if self._tail_left:
-                self._add_tail(out[:have])
-                self._tail_left = 0
-            self._gap, self._started = False, True
+            self._begin(out[:have])
         if have < n:
             self._fill_gap(out, have)
         self._remember(out)
 
     def _due_skip(self, read: int, level: int, n: int) -> int:
         """Samples to skip in this block: asked for, there, and quiet or waited for long enough."""
-        memory = self._memory
-        asked = memory.get(m.SKIP_ASKED)
-        skip = asked - memory.get(m.SKIP_DONE)
-        if skip <= 0:
-            return 0
+        integers = self._memory.integers
+        asked = integers[m.SKIP_ASKED]
+        skip = asked - integers[m.SKIP_DONE]
         if level < skip + n:  # no longer there to be skipped
-            memory.put(m.SKIP_DONE, asked)
+            integers[m.SKIP_DONE] = asked
             return 0
         self._skip_waited += 1
-        start = read % RING_SAMPLES
-        loud = float(np.abs(memory.play[start : start + skip]).max(initial=0.0)) > QUIET_PEAK
-        if loud and self._skip_waited < PATIENCE_BLOCKS and level < MAX_LEVEL_SAMPLES:
+        if (
+            self._skip_waited < PATIENCE_BLOCKS
+            and level < MAX_LEVEL_SAMPLES
+            and self._is_loud(read % RING_SAMPLES, skip)
+        ):
             return 0
         self._skip_waited = 0
         return skip
 
-    def _fill_gap(self, out: np.ndarray, have: int) -> None:
+    def _is_loud(self, start: int, n: int) -> bool:
+        samples = as_array(self._memory.play[start : start + n])
+        # what numpy's max takes is mostly its set-up, which these two don't have
+        top, bottom = float(samples[samples.argmax()]), float(samples[samples.argmin()])
+        return top > QUIET_PEAK or bottom < -QUIET_PEAK
+
+    def _skip(self, out: Floats, read: int, skip: int) -> None:
+        """From what out [n] holds to what comes `skip` samples later, which is all there."""
+        faded = as_array(out)[:FADE_SAMPLES]
+        old = faded * FADE_OUT[: len(faded)]
+        read_ring(self._memory.play, read + skip, out)
+        faded *= FADE_IN[: len(faded)]
+        faded += old
+        integers = self._memory.integers
+        integers[m.SKIP_DONE] += skip
+        integers[m.SKIPPED] += skip
+
+    def _begin(self, sound: Floats) -> None:
+        """The first samples after a gap."""
+        faded = as_array(sound)[:FADE_SAMPLES]
+        faded *= FADE_IN[: len(faded)]
+        if self._tail_left:
+            self._add_tail(sound)
+            self._tail_left = 0
+        self._gap, self._started = False, True
+
+    def _fill_gap(self, out: Floats, have: int) -> None:
         """Nothing to play: let the last sound, mirrored, die away; then silence."""
+        integers, missing = self._memory.integers, len(out) - have
         if not self._gap:
-            self._memory.put(m.UNDERRUNS, self.underruns + 1)
+            integers[m.UNDERRUNS] += 1
             self._gap = True
-            self._tail[:] = self._last(out[:have])[::-1]
-            self._tail *= TAIL
+            self._remember(out[:have])
+            np.multiply(as_array(self._history)[::-1], TAIL, out=self._tail)
             self._tail_left = TAIL_SAMPLES
         if self._started:
-            self._memory.put(m.INSERTED, self.inserted_samples + len(out) - have)
-        out[have:] = 0.0
+            integers[m.INSERTED] += missing
+        out[have:] = SILENCE[:missing]
         if self._tail_left:
             self._add_tail(out[have:])
 
-    def _add_tail(self, out: np.ndarray) -> None:
+    def _add_tail(self, out: Floats) -> None:
         n = min(len(out), self._tail_left)
         start = TAIL_SAMPLES - self._tail_left
-        out[:n] += self._tail[start : start + n]
+        sound = as_array(out)[:n]
+        sound += self._tail[start : start + n]
         self._tail_left -= n
 
-    def _last(self, played: np.ndarray) -> np.ndarray:
-        """The newest TAIL_SAMPLES played, `played` being this block's so far."""
-        self._remember(played)
-        return self._history
-
-    def _remember(self, out: np.ndarray) -> None:
-        n = len(out)
+    def _remember(self, out: Floats) -> None:
+        history, n = self._history, len(out)
         if n >= TAIL_SAMPLES:
-            self._history[:] = out[n - TAIL_SAMPLES :]
+            history[:] = out[n - TAIL_SAMPLES :]
         elif n:
-            self._history[:-n] = self._history[n:].copy()
-            self._history[-n:] = out
+            history[:-n] = history[n:]
+            history[-n:] = out
+
+
+def as_array(samples: Samples) -> np.ndarray:
+    """The same samples [n], n >= 1, to be computed with."""
+    return np.frombuffer(samples, np.float32)

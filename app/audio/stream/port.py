@@ -17,7 +17,7 @@ import numpy as np
 from moshi_mlx.audio.finite import finite
 from moshi_mlx.clock import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
-from .memory import RING_SAMPLES, SoundMemory, fence, read_ring, write_ring
+from .memory import RING_SAMPLES, SILENCE, Samples, SoundMemory, fence, read_ring, write_ring
 
 MAX_BACKLOG_SAMPLES = 2 * FRAME_SAMPLES  # 160 ms beyond the frame at hand: more is dropped
 
@@ -92,13 +92,14 @@ class InputRing:
         """The reader's side of another process: so much has been written, the last of it then."""
         self.written, self.last_write_s = written, now_s
 
-    def push(self, mic: np.ndarray, played: np.ndarray | None, now_s: float) -> None:
+    def push(self, mic: Samples, played: Samples | None, now_s: float) -> None:
         """Copy a block [n] in, n <= 2 s; the oldest samples are overwritten when nobody reads."""
-        write_ring(self._mic, self.written, mic)
-        write_ring(self._played, self.written, np.zeros_like(mic) if played is None else played)
+        written, n = self.written, len(mic)
+        write_ring(self._mic, written, mic)
+        write_ring(self._played, written, SILENCE[:n] if played is None else played)
         fence()
         self.last_write_s = now_s
-        self.written += len(mic)
+        self.written = written + n
 
     def available(self) -> int:
         return self.written - self.taken

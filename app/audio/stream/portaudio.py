@@ -22,6 +22,7 @@ from moshi_mlx.errors import AudioError
 from ..devices import coreaudio
 from ..devices.device import Device
 from .callbacks import BLOCK_SAMPLES, Callbacks
+from .memory import Floats
 from .resampler import Resampler
 
 # Seconds, or a word of PortAudio's. On macOS "low" makes the buffers of a slow Bluetooth headset
@@ -99,18 +100,19 @@ class DeviceStream:
         common = {"dtype": "float32", "latency": plan.latency}
         calls = Calls(callbacks, plan)
         sides = (calls.input | common, calls.output | common)
+        ends = (partial(ended, True, False), partial(ended, False, True))
         try:
             if plan.split:
-                self._open(sd.OutputStream, calls.render, sides[1], partial(ended, False, True))
+                self._open(sd.RawOutputStream, calls.render, sides[1], ends[1])
                 if plan.input is not None:
-                    self._open(sd.InputStream, calls.capture, sides[0], partial(ended, True, False))
+                    self._open(sd.RawInputStream, calls.capture, sides[0], ends[0])
             elif plan.output is None:
-                self._open(sd.InputStream, calls.capture, sides[0], partial(ended, True, False))
+                self._open(sd.RawInputStream, calls.capture, sides[0], ends[0])
             else:
                 both = sides[0] | {
                     name: tuple(side[name] for side in sides) for name in ("device", "channels")
                 }
-                self._open(sd.Stream, calls.exchange, both, partial(ended, True, True))
+                self._open(sd.RawStream, calls.exchange, both, partial(ended, True, True))
         except (sd.PortAudioError, ValueError) as error:
             for stream in self._streams:
                 stream.close(ignore_errors=True)
@@ -122,10 +124,13 @@ class DeviceStream:
 
 
 class Calls:
-    """What PortAudio calls, in its shapes: [frames, channels], flags. 24 kHz mono on our side."""
+    """What PortAudio calls: float32 [frames, channels] as bytes, good for one call, and flags.
+
+    24 kHz mono on our side. Arrays, which sounddevice makes as well, would cost half a callback.
+    """
 
     def __init__(self, callbacks: Callbacks, plan: StreamPlan) -> None:
-        self._callbacks, self._column = callbacks, plan.channel - 1
+        self._callbacks, self._channels = callbacks, plan.channel  # the last of them is heard
         ours = {"samplerate": SAMPLE_RATE_HZ, "blocksize": BLOCK_SAMPLES}
         self.input: dict[str, Any] = {"device": plan.input, "channels": plan.channel} | ours
         self.output: dict[str, Any] = {"device": plan.output, "channels": 1} | ours
@@ -143,20 +148,21 @@ class Calls:
             self.capture, self.render = self._capture_converted, self._render_converted
 
     def exchange(self, mic: Any, out: Any, frames: int, when: Any, flags: Any) -> None:
-        mic, out = mic[:, self._column], out[:, 0]
+        mic, out = self._heard(mic), memoryview(out).cast("f")
         if flags:
             self._callbacks.exchange(mic, out, input_lost(flags), output_late(flags))
         else:
             self._callbacks.exchange(mic, out)
 
     def _capture(self, mic: Any, frames: int, when: Any, flags: Any) -> None:
-        self._callbacks.capture(mic[:, self._column], bool(flags) and input_lost(flags))
+        self._callbacks.capture(self._heard(mic), bool(flags) and input_lost(flags))
 
     def _render(self, out: Any, frames: int, when: Any, flags: Any) -> None:
-        self._callbacks.render(out[:, 0], bool(flags) and output_late(flags))
+        late = bool(flags) and output_late(flags)
+        self._callbacks.render(memoryview(out).cast("f"), late)
 
     def _capture_converted(self, mic: Any, frames: int, when: Any, flags: Any) -> None:
-        heard = self._down.push(mic[:, self._column])
+        heard = self._down.push(np.asarray(self._heard(mic)))
         self._callbacks.capture(heard, bool(flags) and input_lost(flags))
 
     def _render_converted(self, out: Any, frames: int, when: Any, flags: Any) -> None:
@@ -165,7 +171,11 @@ class Calls:
             self._callbacks.render(self._block, late)
             self._ahead = np.concatenate([self._ahead, self._up.push(self._block)])
             late = False
-        out[:, 0], self._ahead = self._ahead[:frames], self._ahead[frames:]
+        np.frombuffer(out, np.float32)[:] = self._ahead[:frames]
+        self._ahead = self._ahead[frames:]
+
+    def _heard(self, mic: Any) -> Floats:
+        return memoryview(mic).cast("f")[self._channels - 1 :: self._channels]
 
 
 def input_lost(flags: Any) -> bool:
