@@ -64,13 +64,13 @@ def persona_tokens(frames: PersonaFrames, sine: Sequence[int], delays: Sequence[
 def with_voice(tokens: np.ndarray, voice: Voice, delays: Sequence[int]) -> np.ndarray:
     """The tokens of a prompt whose voice is embeddings: what its own delay line still holds.
 
-    Position N - 1 whole, of position N the streams with a delay.
+    Position N - 1 whole, of those after it the streams whose delay reaches so far.
     """
     N, size = voice.frames, voice.line.shape[1]
-    later = np.array(delays) > 0
     tokens = tokens.copy()
-    tokens[N - 1] = voice.line[:, (N - 1) % size]
-    tokens[N, later] = voice.line[later, N % size]
+    for later in range(1 + max(delays)):
+        held, position = np.array(delays) >= later, N - 1 + later
+        tokens[position, held] = voice.line[held, position % size]
     return tokens
 
 

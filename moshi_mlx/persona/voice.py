@@ -53,14 +53,13 @@ def read_voice(path: str | Path, width: int, delays: tuple[int, ...], cards: np.
         )
     if not np.issubdtype(embeddings.dtype, np.floating) or not np.isfinite(embeddings).all():
         raise WeightsError(f"{path} is damaged: its embeddings aren't finite numbers")
-    voice, later = Voice(embeddings[:, 0, 0].astype(np.float32), cache[0]), np.array(delays) > 0
-    N = voice.frames
-    last, coming = voice.line[:, (N - 1) % size], voice.line[later, N % size]
-    if (
-        not np.issubdtype(cache.dtype, np.integer)
-        or ((last < 0) | (last >= cards)).any()
-        or ((coming < 0) | (coming >= cards[later])).any()
-    ):
+    voice = Voice(embeddings[:, 0, 0].astype(np.float32), cache[0])
+    good = np.issubdtype(cache.dtype, np.integer)
+    for later in range(1 + max(delays)):  # what frames up to the last bring then
+        held = np.array(delays) >= later
+        tokens = voice.line[held, (voice.frames - 1 + later) % size]
+        good &= bool(((tokens >= 0) & (tokens < cards[held])).all())
+    if not good:
         raise WeightsError(f"{path} is damaged: its cache holds tokens that there are none of")
     return voice
 

@@ -19,12 +19,14 @@ TORCH_PEER = [
     pytest.mark.skipif(not PEER, reason="PEER_PYTHON is not set; run `make test-peer`"),
 ]
 TIMEOUT_S = 600
-# `run(job, arrays) -> arrays` is the test's own; `opened(folder)`: as their commands open a model.
+# `run(job, arrays) -> arrays` is the test's own; `opened(folder)`: as their commands open a model;
+# `Codes`: in place of a Mimi where codes are given and taken; a job's "weights": made of this seed.
 AROUND = """
 import json, sys
 from pathlib import Path
 import numpy as np, torch
 from moshi.models import LMGen, loaders
+from safetensors.torch import save_file
 
 torch.set_num_threads(1)
 
@@ -36,10 +38,53 @@ def opened(folder):
         "none",
         config_path=folder / "config.json",
         moshi_weights=folder / raw.get("moshi_name", "model.safetensors"),
-        mimi_weights=folder / raw["mimi_name"],
-        tokenizer=folder / raw["tokenizer_name"],
+        mimi_weights=folder / raw.get("mimi_name", "no Mimi"),
+        tokenizer=folder / raw.get("tokenizer_name", "no tokenizer"),
         mimi_config_path=sizes if sizes.is_file() else None,
     )
+
+def lm_of(folder):
+    return opened(folder).get_moshi(dtype=torch.float32)
+
+def random_weights(folder, seed):
+    # Exact in bf16; silence, a word's start and the end are likelier than a piece.
+    lm = loaders.get_moshi_lm(None, opened(folder).lm_config, "cpu", torch.float32)
+    torch.manual_seed(seed)
+    made = {}
+    for name, tensor in lm.state_dict().items():
+        noise = torch.randn(tensor.shape)
+        if "norm" in name or "alpha" in name:
+            noise = 0.2 * noise if name.endswith("bias") else 1 + 0.2 * noise
+        elif "emb" in name and "low_rank" not in name:
+            noise = 0.5 * noise
+        elif noise.dim() > 1:
+            noise = 1.3 * noise / noise.shape[-1] ** 0.5
+        if name == "text_linear.weight":
+            noise[[0, 2, 3]] *= 2
+        made[name] = noise.to(torch.bfloat16).to(
+            torch.float32 if name.startswith("condition_provider") else torch.bfloat16
+        )
+    save_file(made, str(Path(folder) / "model.safetensors"))
+
+class Codes:
+    sample_rate, frame_rate, channels = 24000, 12.5, 1
+
+    def __init__(self, codebooks, cardinality=0, heard=()):
+        self.num_codebooks, self.cardinality, self.heard = codebooks, cardinality, list(heard)
+
+    def set_num_codebooks(self, codebooks):
+        pass
+
+    def streaming_forever(self, batch):
+        pass
+
+    def encode(self, pcm):
+        if not self.heard:
+            raise StopIteration
+        return torch.tensor(self.heard.pop(0)).long()[None, :, None]
+
+    def decode(self, codes):
+        return torch.zeros(1, 1, 1920)
 
 {script}
 
@@ -47,6 +92,8 @@ place, jobs = Path(sys.argv[1]), json.loads(sys.argv[2])
 with torch.no_grad():
     for i, job in enumerate(jobs):
         given = np.load(place / f"given{i}.npz")
+        if "weights" in job:
+            random_weights(job["folder"], job["weights"])
         np.savez(place / f"made{i}.npz", **run(job, given))
 """
 
