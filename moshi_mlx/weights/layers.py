@@ -50,4 +50,5 @@ def make_weights(model: nn.Module, gpu: bool | None = None) -> None:
 def dense_layers(model: nn.Module) -> dict[str, Linear]:
     """The layers whose weights `make_weights` lays out, by the names of those."""
     found = model.named_modules()
-    return {f"{name}.weight": module for name, module in found if isinstance(module, Linear)}
+    layers = {f"{name}.weight": layer for name, layer in found if isinstance(layer, Linear)}
+    return {name: layer for name, layer in layers.items() if not layer.by_rows}

@@ -22,7 +22,7 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.num_heads, self.head_dim = config.num_heads, config.head_dim
         self.scale = config.head_dim**-0.5
-        self.in_proj = Linear(config.dim, 3 * config.dim)
+        self.in_proj = Linear(config.dim, 3 * config.dim, in_parts=True)
         self.out_proj = Linear(config.dim, config.dim)
         self._parts = StackedViews(3)  # of q, k and v
 

@@ -15,9 +15,11 @@ from ...backend.device import on_gpu
 class Linear(nn.Linear):
     """y = x W^T. `transposed` is made once: in a frame's graph hundreds of views cost host time."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, in_parts: bool = False) -> None:
+        """in_parts: `StackedViews` takes the matrix apart, whose parts lie together by rows."""
         super().__init__(inputs, outputs, bias=False)
         self._view = _View()
+        self.by_rows = in_parts
 
     @property
     def transposed(self) -> mx.array:
@@ -29,20 +31,20 @@ class Linear(nn.Linear):
         self._view = _View()
 
     def lay_out(self, gpu: bool | None = None) -> None:
-        """Compute the weight, as `laid_out`."""
-        self.weight = laid_out(self.weight, gpu)
+        """Compute the weight, as `laid_out` unless it must lie by rows."""
+        self.weight = self.weight if self.by_rows else laid_out(self.weight, gpu)
         mx.eval(self.weight)
 
 
 def laid_out(weight: mx.array, gpu: bool | None = None) -> mx.array:
-    """A matrix [..., out, in], the same, lying in memory as its products are quickest.
+    """A matrix [out, in], the same, lying in memory as its products are quickest.
 
     By columns on the CPU: there the BLAS of MLX's wheel for Linux multiplies numbers one by one
     where a matrix lies by rows, and several at once where it lies by columns (half the time,
     benchmarks/README.md). A GPU reads rows. gpu: None: as MLX's default device is.
     """
     by_rows = weight.dtype != mx.float32 or (on_gpu() if gpu is None else gpu)
-    return weight if by_rows else mx.contiguous(weight.swapaxes(-1, -2)).swapaxes(-1, -2)
+    return weight if by_rows else mx.contiguous(weight.T).T
 
 
 class AdaptedLinear(nn.Module):
@@ -80,12 +82,11 @@ class StackedViews:
     """A layer's matrix as several of equal size, one below the other: views, made once.
 
     Products of several rows then give each part in one piece: Metal's attention copies queries that
-    lie between keys and values. Where matrices lie by columns (`laid_out`) the parts are copies.
-    An object and no module, as above.
+    lie between keys and values. An object and no module, as above.
     """
 
-    def __init__(self, parts: int, gpu: bool | None = None) -> None:
-        self.parts, self._gpu = parts, gpu
+    def __init__(self, parts: int) -> None:
+        self.parts = parts
         self._of: tuple[mx.array, ...] = ()
         self._stacked: list[mx.array] = []
         self._each: list[list[mx.array]] = []
@@ -120,7 +121,7 @@ class StackedViews:
         self._of = arrays
         self._stacked = [a.reshape(self.parts, -1, a.shape[-1]) for a in arrays]
         if isinstance(linear, Linear):
-            self._stacked = [laid_out(a, self._gpu).swapaxes(-1, -2) for a in self._stacked]
+            self._stacked = [a.swapaxes(-1, -2) for a in self._stacked]
         self._each = _parts_of(self._stacked, self.parts)
         mx.eval(self._stacked, self._each)
         return True

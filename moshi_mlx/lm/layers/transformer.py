@@ -50,7 +50,7 @@ class Attention(nn.Module):
         super().__init__()
         self.config = config
         self.scale = config.head_dim**-0.5
-        self.in_proj = Linear(config.dim, config.qkv_dim)
+        self.in_proj = Linear(config.dim, config.qkv_dim, in_parts=True)
         self.out_proj = Linear(config.dim, config.dim)
         self._parts = StackedViews(3)  # of q, k and v
 
