@@ -27,7 +27,6 @@ from .watching import Stamp
 TellProgress = Callable[[str, float], None]  # what is being done, and the share that is done
 TRACE_FRAMES = 300  # at most
 PACED_FRAMES = 38  # 3 s: an idle GPU in between lowers its clock, and macOS may take memory off it
-LM_FRAMES = 20  # timed in the split pass and at each history of the sweep
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,7 @@ class Options:
     context_sweep: bool = False
     trace: bool = False
     metal_capture: Path | None = None
+    lm_frames: int = 20  # timed in the split pass and at each history of the sweep
 
 
 @dataclass
@@ -191,14 +191,14 @@ def look_closer(run: Run, model: Measured, options: Options, report: TellProgres
         if paced.failure is not None:
             raise RuntimeError(paced.failure)
     report("splitting the language model", 0.0)
-    run.split = split.split(model.lm, LM_FRAMES, run.floor.history_frames, model.conditions)
+    run.split = split.split(model.lm, options.lm_frames, run.floor.history_frames, model.conditions)
     report("history", 0.0)
     context = model.lm.config.transformer.context or 1
     every = split.histories(context)
     run.context_ms = split.sweep(
         model.lm,
         every if options.context_sweep else (every[0], every[-1]),
-        LM_FRAMES,
+        options.lm_frames,
         model.conditions,
     )
     if options.trace:

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-import moshi_mlx
 from app.bench import document
 from app.bench.document import Bench
 from app.bench.floor import Bandwidth
@@ -14,6 +13,7 @@ from app.bench.subject import Subject
 from app.commands.bench import exit_status, measure_all
 from tests.support.fakes.cpu_codec import CpuCodec, CpuStream, moshi_with
 from tests.support.fakes.doctor_machines import LINUX
+from tests.support.models.loaded import nano as shared_nano
 
 OUT_OF_MEMORY = (
     "[METAL] Command buffer execution failed: Insufficient Memory "
@@ -52,11 +52,11 @@ def failing_build() -> Converses:
 def bench_of(*subjects: Subject) -> Bench:
     plan = Plan(FRAMES)
     empty = Bench(LINUX, plan, Bandwidth(10.0, "as given"), [])
-    return measure_all(empty, list(subjects), Options(plan))
+    return measure_all(empty, list(subjects), Options(plan, lm_frames=2))
 
 
 def nano() -> Subject:
-    return Subject("nano", "", False, lambda: Converses(moshi_mlx.load("nano")))
+    return Subject("nano", "", False, lambda: Converses(shared_nano()))
 
 
 @pytest.mark.parametrize("at", [0, 5])

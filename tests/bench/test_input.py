@@ -76,7 +76,8 @@ def test_where_mlx_does_not_start_the_doctor_is_named(facts):
 def test_ctrl_c_prints_what_there_is(tmp_path):
     """A run of a minute, stopped by the signal that Ctrl-C sends once frames were timed."""
     report = tmp_path / "a.json"
-    process = moshi("bench", "--model", "nano", "--minutes", "1", "--json", str(report))
+    argv = ["--model", "nano", "--minutes", "1", "--chip", "M2", "--json", str(report)]
+    process = moshi("bench", *argv)
     assert process.stderr is not None
     while "frames" not in process.stderr.readline():
         assert process.poll() is None

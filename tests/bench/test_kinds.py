@@ -66,7 +66,7 @@ def measured(request, tmp_path_factory) -> tuple[str, Run]:
     """A run with all closer looks."""
     folder = tmp_path_factory.mktemp(request.param)
     (subject,) = from_random(narrow(folder, request.param), ["fp32"], LINUX)
-    options = Options(Plan(FRAMES), context_sweep=True, trace=True)
+    options = Options(Plan(FRAMES), context_sweep=True, trace=True, lm_frames=1)
     return request.param, measure(subject, options, 10.0, lambda *_: None)
 
 
@@ -107,7 +107,7 @@ def test_a_folder_is_measured_as_what_it_is(kind: str, tmp_path: Path) -> None:
     """With real files: small ones of Kyutai's PyTorch."""
     folder = GOLDEN / kind if kind == "dsm_stt" else with_codec(tmp_path / kind, kind)
     subject = from_model(asked(folder), str(folder), LINUX)
-    run = measure(subject, Options(Plan(6)), 10.0, lambda *_: None)
+    run = measure(subject, Options(Plan(6, at_pace=True), lm_frames=1), 10.0, lambda *_: None)
     assert len(run.recording.frames) == 6 and run.recording.failure is None
     assert {part for part, ms in run.typical_ms.items() if ms and part != "host"} == FOLDERS[kind]
     assert (run.subject.random, run.subject.model) == (False, folder.name)
@@ -131,9 +131,9 @@ def test_what_a_folder_does_not_take_is_wrong_usage(kind: str, options: dict, to
 def test_a_wide_speech_is_foretold(kind: str, tmp_path: Path) -> None:
     """What it attends to of voices, and a second row where it is guided by one: tens of MB here,
     each of which would be missed."""
-    wide = {"dim": 384, "num_heads": 6, "num_layers": 6, "context": 500}
+    wide = {"dim": 256, "num_heads": 4, "num_layers": 3, "context": 500}
     (subject,) = from_random(narrow(tmp_path, kind, **wide), ["fp32"], LINUX)
-    run = measure(subject, Options(Plan(6)), 10.0, lambda *_: None)
+    run = measure(subject, Options(Plan(6, at_pace=True), lm_frames=1), 10.0, lambda *_: None)
     assert run.memory.peak_bytes == pytest.approx(run.expected_bytes, rel=0.03)
 
 

@@ -27,7 +27,7 @@ from tests.support.fakes.commands import parsed
 from tests.support.fakes.doctor_machines import CUDA, LINUX, M4_MAX
 from tests.support.models.bench_shapes import small_shape
 
-SHORT = Options(Plan(2))
+SHORT = Options(Plan(2), lm_frames=1)
 MACHINES = [
     pytest.param(LINUX, id="cpu"),
     pytest.param(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.models.bench_shapes import SMALL
+from tests.support.models.bench_shapes import small_shape
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tools" / "gpu_check.sh"
@@ -55,8 +55,7 @@ def faked(tmp_path: Path, device: str = "gpu", status: int = 0) -> tuple[Path, P
 
 
 def test_its_steps_run_here_and_leave_their_results(tmp_path: Path) -> None:
-    shape = tmp_path / "shape.json"
-    shape.write_text(json.dumps(SMALL))
+    shape = small_shape(tmp_path / "shape")
     done = gpu_check(
         str(tmp_path / "results"),
         **{"EXTRA": "cpu", "VENV": str(there(tmp_path / "venv", "cpu"))},

@@ -208,4 +208,4 @@ def save(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(head)) + head)
         for array in tensors.values():
-            file.write(array.tobytes())
+            file.write(np.ascontiguousarray(array))

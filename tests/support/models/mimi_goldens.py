@@ -48,13 +48,21 @@ def speech(seconds: float) -> np.ndarray:
 
 
 @contextmanager
-def full_size_file(seed: int = 0) -> Iterator[Path]:
-    """Random weights in Kyutai's sizes but with 8 codebooks: all that 8 codebooks need."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "mimi.safetensors"
-        save(path, random_mimi(FULL_SIZE, seed))
-        (path.parent / CONFIG_NAME).write_text(json.dumps(FULL_SIZE))
-        yield path
+def full_size_file() -> Iterator[Path]:
+    """Random weights in Kyutai's sizes but with 8 codebooks: all that 8 codebooks need.
+
+    One file of 330 MB for all tests of a process, which leave it as it is.
+    """
+    yield Path(_full_size_folder().name) / "mimi.safetensors"
+
+
+@cache
+def _full_size_folder() -> tempfile.TemporaryDirectory[str]:
+    """Removed as the process ends."""
+    folder = tempfile.TemporaryDirectory()
+    save(Path(folder.name) / "mimi.safetensors", random_mimi(FULL_SIZE))
+    (Path(folder.name) / CONFIG_NAME).write_text(json.dumps(FULL_SIZE))
+    return folder
 
 
 def snr_db(ours: np.ndarray, theirs: np.ndarray) -> float:
