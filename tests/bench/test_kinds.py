@@ -131,7 +131,7 @@ def test_what_a_folder_does_not_take_is_wrong_usage(kind: str, options: dict, to
 def test_a_wide_speech_is_foretold(kind: str, tmp_path: Path) -> None:
     """What it attends to of voices, and a second row where it is guided by one: tens of MB here,
     each of which would be missed."""
-    wide = {"dim": 256, "num_heads": 4, "num_layers": 3, "context": 500}
+    wide = {"dim": 384, "num_heads": 6, "num_layers": 6, "context": 500}
     (subject,) = from_random(narrow(tmp_path, kind, **wide), ["fp32"], LINUX)
     run = measure(subject, Options(Plan(6, at_pace=True), lm_frames=1), 10.0, lambda *_: None)
     assert run.memory.peak_bytes == pytest.approx(run.expected_bytes, rel=0.03)
