@@ -16,9 +16,11 @@ COPY_BYTES = 256 * 2**20
 ROUNDS = 5
 
 
-def measured_gb_s(copy_bytes: int = COPY_BYTES, rounds: int = ROUNDS) -> float:
-    """GB/s (10^9 bytes) read and written."""
-    copy_s = _mlx_copy_s if on_gpu() else _numpy_copy_s
+def measured_gb_s(
+    copy_bytes: int = COPY_BYTES, rounds: int = ROUNDS, gpu: bool | None = None
+) -> float:
+    """GB/s (10^9 bytes) read and written; gpu: None: as MLX's default device is."""
+    copy_s = _mlx_copy_s if (on_gpu() if gpu is None else gpu) else _numpy_copy_s
     return 2 * copy_bytes / copy_s(copy_bytes, rounds) / 1e9
 
 
