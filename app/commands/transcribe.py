@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "kyutai/stt-1b-en_fr-mlx"
 STDIN = "-"
 BATCH = 4
+LAST_WORDS_S = 20.0  # what Ctrl-C leaves to a model that is behind with what was said
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -209,6 +210,7 @@ def listen(args: argparse.Namespace, formats: list[str]) -> int:
     try:
         transcriber = transcriber_from(args)
         with Signals(terminal=True, interrupted=0) as signals:
+            signals.interrupt_s = LAST_WORDS_S
             signals.call(stop.set)
             return hear(sound, transcriber, prompt, args, formats, stop)
     finally:

@@ -222,10 +222,10 @@ def interpret(
     try:
         translating.run(end, cut)
     finally:
+        if file is not None:  # first: a signature takes time, and a signal leaves little of it
+            write_files(stream.transcript(), transcripts_of(args))
         for keep in kept:
             keep.close()
-        if file is not None:
-            write_files(stream.transcript(), transcripts_of(args))
     sound.stop()
     if args.virtual_output is not None and args.virtual_output.is_file():
         played = args.virtual_output

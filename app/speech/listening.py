@@ -30,7 +30,7 @@ class Listening:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """show: text as it comes, turns end with a new line; tell: what goes wrong, a line each;
-        save: the transcript so far, at ends of turns."""
+        save: the transcript so far, at ends of turns and before the last words are waited for."""
         self._port, self._stream = port, stream
         self._show, self._save, self._clock = show, save, clock
         self._lateness = Lateness(tell)
@@ -48,6 +48,8 @@ class Listening:
                     self._hear(capture.mic)
         except EndOfInput:
             pass
+        if (so_far := self._stream.transcript()).text:  # a busy machine may have no time for more
+            self._save(so_far)
         self._end_turn(self._stream.finish())
         return self._stream.transcript()
 
