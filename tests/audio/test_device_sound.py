@@ -153,18 +153,17 @@ def test_what_cannot_be_watched_any_more_ends_the_talk_with_one_line(card, sound
             sound.read(5.0)
 
 
-def test_what_waits_to_be_heard_and_played_goes_on_in_the_next_process(card, sounds):
-    """The microphone hears the loudspeaker plus 0.001: each played sample comes back once."""
+def through_a_death(card, sounds, said):
+    """The microphone's samples and the speaker's while the sound process is killed."""
     sound, _ = sounds()
     sound.start()
     card.whims(blocks_s=0.05)
-    said = np.arange(1, 30 * 1920 + 1, dtype=np.float32)  # 2.4 s
     frames = iter(said.reshape(-1, 1920))
     for _ in range(3):
         sound.play(next(frames))
     mic, played = [], []
     for heard in range(36):
-        capture = sound.read(5.0)
+        capture = sound.read(60.0)
         assert capture is not None
         mic.append(capture.mic)
         played.append(capture.played)
@@ -172,13 +171,25 @@ def test_what_waits_to_be_heard_and_played_goes_on_in_the_next_process(card, sou
             sound.play(frame)
         if heard == 10:
             os.kill(sound.process_id, signal.SIGKILL)
-    mic, played = np.concatenate(mic), np.concatenate(played)
-    follows = np.diff(played) == 1  # what is no fade
-    whole = played[:-1][follows]
-    assert len(np.unique(whole)) == len(whole), "nothing twice"
+    return np.concatenate(mic), np.concatenate(played)
+
+
+def test_what_waits_to_be_heard_and_played_goes_on_in_the_next_process(card, sounds):
+    """The microphone hears the loudspeaker plus 0.001: each played sample comes back once.
+
+    A hole of a second and more isn't filled: a busy machine has a few tries for a shorter one.
+    """
+    said = np.arange(1, 30 * 1920 + 1, dtype=np.float32)  # 2.4 s
+    for _ in range(6):
+        mic, played = through_a_death(card, sounds, said)
+        follows = np.diff(played) == 1  # what is no fade
+        whole = played[:-1][follows]
+        assert len(np.unique(whole)) == len(whole), "nothing twice"
+        silence = np.flatnonzero(mic == 0)  # while there was no microphone
+        if len(silence):
+            break
     missing = np.setdiff1d(said, whole)
     assert len(missing) <= 4 * 480, "nothing lost but a block in the dead process, and the fades"
-    silence = np.flatnonzero(mic == 0)  # while there was no microphone
     start, end = silence[0], silence[-1] + 1
     assert len(silence) == end - start and not played[start:end].any()
     for piece in (slice(0, start), slice(end, None)):  # the fake echo comes a block later

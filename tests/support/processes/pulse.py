@@ -75,7 +75,7 @@ class Pulse:
             [*command, "--log-target=stderr"], env=self.env, stdout=log, stderr=log
         )
         log.close()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while subprocess.run(["pactl", "info"], env=self.env, capture_output=True).returncode:
             assert self.daemon.poll() is None, (self.folder / "log").read_text()
             assert time.monotonic() < deadline, "PulseAudio doesn't come up"
