@@ -186,7 +186,7 @@ def test_a_file_that_is_not_there_or_may_not_be_read_is_one_line(tmp_path, monke
 
 
 def test_a_talk_is_held_as_the_file_prefers(tmp_path):
-    """The file alone says model, seed, greed, recording: the answer is the greedy one of seed 5."""
+    """Beside what is heard the file alone says model, seed, greed and recording."""
     home = tmp_path / "xdg"
     written(
         home / "moshi",
@@ -194,8 +194,9 @@ def test_a_talk_is_held_as_the_file_prefers(tmp_path):
         f'record = "{tmp_path / "talks"}"\ntext_temperature = 0\naudio_temperature = 0\n',
     )
     env = os.environ | {"XDG_CONFIG_HOME": str(home)}
-    code = "import sys; from app.cli import main; sys.exit(main(['chat', *sys.argv[-2:]]))"
-    with ChatProcess(tmp_path, "--virtual-input", QUESTION, env=env, start=("-c", code)) as chat:
+    code = "import sys; from app.cli import main; sys.exit(main(['chat', *sys.argv[-4:]]))"
+    heard = ("--virtual-input", QUESTION, "--tail", "2")
+    with ChatProcess(tmp_path, *heard, env=env, start=("-c", code)) as chat:
         assert chat.end() == 0, chat.notes
     check_answer(tmp_path / "talks", chat.said, "Four plus three is seven.")
     assert "nano (" in chat.notes and "seed 5" in chat.notes

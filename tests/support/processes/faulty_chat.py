@@ -23,7 +23,7 @@ from moshi_mlx.mimi.model import Mimi, MimiStream
 from moshi_mlx.moshi import Moshi
 from tests.support.fakes.cpu_codec import CpuCodec, CpuStream
 
-AFTER_FRAMES = 20
+AFTER_FRAMES = 10
 
 
 class PanicException(BaseException):
