@@ -10,6 +10,9 @@ does on macOS. `control` is the same fixed work each time, in the same thread ri
 callback: what its tail adds to its median is the machine's doing (a neighbour, a hypervisor), not
 ours, and `worst` has the five worst callbacks beside theirs: [wait, own, cpu, control].
 
+`alarm` is none of ours: a real-time thread, alone in a process, that sets itself an alarm every
+20 ms, and how `late` it wakes. What it finds, any callback on this machine may meet.
+
 Loads, all in the process of the talk but `processes`: `idle`, a fake model; `processes`, a busy
 loop on every core; `thread`, a thread that never lets go of Python's lock by itself; `lock`, C code
 that holds it for 50 ms at a time; `nano`, the embedded model. Lines of JSON.
@@ -38,12 +41,13 @@ from app.audio.process.gil_handover import spare_the_collector
 from app.events import Settings
 from app.talk.session import TalkSession
 
-LOADS = ("idle", "processes", "thread", "lock", "nano")
+LOADS = ("alarm", "idle", "processes", "thread", "lock", "nano")
 PERCENTS = (50, 99, 99.9)
 SETTLE_S = 2.0
 MOST_CALLBACKS = 1 << 16
 COLUMNS = 5  # wait, own, cpu, control in s; 1 or, in real time, 2
 CONTROL_LOOPS = 4000  # about as long as a callback
+ALARM_S = 0.02  # as often as callbacks come
 WORST = 5
 
 
@@ -103,8 +107,25 @@ def make_engine(load: str) -> Any:
     return FakeEngine(lambda: 0.04)
 
 
+def alarm(seconds: float) -> dict[str, Any]:
+    """How late this thread wakes, percentiles in ms, and the worst."""
+    real_time, due_s, late = into_real_time(), time.monotonic(), []
+    for _ in range(round(seconds / ALARM_S)):
+        due_s += ALARM_S
+        time.sleep(max(0.0, due_s - time.monotonic()))
+        late.append(1000 * (time.monotonic() - due_s))
+    worst = np.sort(late)[: -WORST - 1 : -1].round(2).tolist()
+    return {"late": percentiles(late), "real_time": real_time, "worst": worst}
+
+
+def percentiles(values: Any) -> list[float]:
+    return [round(float(np.percentile(values, percent)), 3) for percent in PERCENTS]
+
+
 def child(load: str, seconds: float) -> dict[str, Any]:
     """One talk in this process; percentiles in ms, callbacks and flags."""
+    if load == "alarm":
+        return alarm(seconds)
     with tempfile.NamedTemporaryFile() as file:
         file.truncate(MOST_CALLBACKS * COLUMNS * 8)
         rows = np.memmap(file.name, np.float64, "r", shape=(MOST_CALLBACKS, COLUMNS))
@@ -133,10 +154,7 @@ def talk(sound: DeviceSound, load: str, seconds: float, rows: np.ndarray) -> dic
     wait, own, cpu, control = 1000 * found[:, :-1].T
     times = {"wait": wait, "own": own, "cpu": cpu, "both": wait + own, "control": control}
     worst = 1000 * found[np.argsort(wait + own)[: -WORST - 1 : -1], :-1]
-    shown = {
-        name: [round(float(np.percentile(values, percent)), 3) for percent in PERCENTS]
-        for name, values in times.items()
-    }
+    shown = {name: percentiles(values) for name, values in times.items()}
     about = {
         "callbacks": len(found),
         "flags": xruns,
