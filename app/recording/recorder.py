@@ -47,6 +47,7 @@ class Recorder:
         self._on_notice = on_notice
         self._events = EventQueue(self._run, "moshi-recorder")
         self._take: Take | None = None
+        self._ended: Take | None = None  # the one before: its last words may still come
         self._model: Ready | None = None
         self.failure: str | None = None  # one line once the disk has failed
         self.takes: list[Path] = []  # one folder for each conversation recorded
@@ -76,6 +77,12 @@ class Recorder:
         if self._sealing and math.isinf(flac_s):
             self._events.join(LONGEST_SEAL_S)
 
+    def late_word(self, word: UserWord) -> None:
+        """After `close`, on the caller's thread: a word that its model's delay held back."""
+        if self._ended is not None:
+            with contextlib.suppress(OSError):  # the folder has gone, or its disk is full
+                self._ended.user_word(word)
+
     def _fail(self, why: str) -> None:
         self.failure = f"recording stopped: {why}"
         if self._on_notice is not None:
@@ -100,8 +107,10 @@ class Recorder:
             self.takes.append(self._take.folder)
         elif isinstance(event, FrameDone) and self._take is not None:
             self._take.frame(event)
-        elif isinstance(event, UserWord) and self._take is not None:
-            self._take.user_word(event)
+        elif isinstance(event, UserWord):
+            for take in (self._take, self._ended):
+                if take is not None:
+                    take.user_word(event)
         elif isinstance(event, ConversationEnded):
             self._end_take(event.reason)
 
@@ -125,6 +134,7 @@ class Recorder:
     def _end_take(self, reason: str) -> None:
         take, self._take = self._take, None
         if take is not None:
+            self._ended = take
             try:
                 take.close(reason)
                 sound = take.folder / "talk.wav"

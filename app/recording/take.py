@@ -78,13 +78,21 @@ class Take:
             self._sound.commit()
 
     def user_word(self, word: UserWord) -> None:
-        """Into a file of their own, made for the first one: they come later than they were said."""
+        """Into a file of their own, made for the first one: they come later than they were said,
+        the last ones after `close`."""
         if word.conversation != self._number:
             return
         if self._user_words is None:
-            self._user_words = TextFile(self.folder / "you.jsonl")
+            self._user_words = TextFile(self.folder / "you.jsonl", more=True)
         at_s = word.at_s - self._first * FRAME_SECONDS
         self._user_words.write(json_line_at(at_s, word.text))
+        if self._manifest["finished"]:
+            self._close_user_words()
+
+    def _close_user_words(self) -> None:
+        file, self._user_words = self._user_words, None
+        if file is not None:
+            file.close()
 
     def _timing(self, done: FrameDone) -> str:
         figures = {"step_ms": done.step_ms, "wait_ms": done.wait_ms, "lag_ms": done.lag_ms}
@@ -97,9 +105,9 @@ class Take:
     def close(self, reason: str) -> None:
         """Raises OSError, after everything that can be closed has been."""
         with contextlib.ExitStack() as stack:
-            for file in (self._sound, self._words, self._cues, self._timings, self._user_words):
-                if file is not None:
-                    stack.callback(file.close)
+            stack.callback(self._close_user_words)
+            for file in (self._sound, self._words, self._cues, self._timings):
+                stack.callback(file.close)
             if (cue := self._maker.finish()) is not None:
                 self._cues.write(cue.vtt())
         self._manifest |= {"finished": True, "ended": reason, "frames": self._frames}

@@ -6,9 +6,10 @@ from pathlib import Path
 class TextFile:
     """Whole lines, written to the system at once; a write that fails leaves no half line."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 (lives as long as the talk)
-        self._bytes = 0
+    def __init__(self, path: Path, more: bool = False) -> None:
+        """more: after what is there already. Raises OSError."""
+        self._file = open(path, "ab" if more else "wb", buffering=0)  # noqa: SIM115 (as the talk)
+        self._bytes = self._file.tell()
 
     def write(self, text: str) -> None:
         data = text.encode()

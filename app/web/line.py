@@ -13,7 +13,16 @@ from aiohttp import WSCloseCode
 from moshi_mlx.errors import AudioError, MoshiError
 
 from ..audio.keep_awake import KeepAwake
-from ..events import ConversationEnded, Event, Failed, Notice, Ready, Refused, Stopped
+from ..events import (
+    ConversationEnded,
+    Event,
+    Failed,
+    Notice,
+    Ready,
+    Refused,
+    Stopped,
+    UserWord,
+)
 from ..talk.session import TalkSession
 from . import protocol
 from .recordings import Recordings
@@ -183,8 +192,10 @@ class Line:
             self._release()
         elif isinstance(event, ConversationEnded | Stopped):
             self._on_end(event)
-        elif holder is not None:
+        elif holder is not None and holder.hears(event):
             holder.on_event(event)
+        elif isinstance(event, UserWord) and self._recordings is not None:
+            self._recordings.late_word(event)
 
     async def _record(self, visit: Visit) -> None:
         if not (visit.query.record and self._recordings):

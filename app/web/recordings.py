@@ -19,7 +19,7 @@ from types import TracebackType
 
 from moshi_mlx.errors import AudioError
 
-from ..events import Event, Notice, Ready
+from ..events import Event, Notice, Ready, UserWord
 from ..provenance.seal import Seal
 from ..recording.recorder import Recorder
 
@@ -53,6 +53,15 @@ class Recording:
         if self._closed is None:
             self._closed = asyncio.create_task(asyncio.to_thread(self._recorder.close))
             self._over.set()
+
+    def late_word(self, word: UserWord) -> None:
+        """One of the visitor's last, which come when the conversation is over."""
+        if self._closed is not None:
+            self._closed = asyncio.create_task(self._add(self._closed, word))
+
+    async def _add(self, before: asyncio.Task[None], word: UserWord) -> None:
+        await before
+        await asyncio.to_thread(self._recorder.late_word, word)
 
     async def file(self, name: str) -> Path | None:
         """A finished file by its name in the address; None when there is none."""
@@ -157,6 +166,11 @@ class Recordings:
         if ready is not None:
             self._last.on_event(ready)
         return self._last
+
+    def late_word(self, word: UserWord) -> None:
+        """Of a conversation that is over, if it is the last one; else it is dropped."""
+        if self._last is not None:
+            self._last.late_word(word)
 
     async def file(self, recording_id: str, name: str) -> Path | None:
         """The file behind an address, once the conversation is over; None for a wrong one."""

@@ -123,10 +123,12 @@ class Visit:
             await asyncio.sleep(0)
         return LeftError("left the queue", WSCloseCode.OK)
 
+    def hears(self, event: Event) -> bool:
+        """Whether it is this visitor's: a word may be of the one before, late."""
+        return not isinstance(event, UserWord) or event.conversation == self._conversation
+
     def on_event(self, event: Event) -> None:
         """A session event of this visitor's conversation, on the event loop."""
-        if isinstance(event, UserWord) and event.conversation != self._conversation:
-            return  # of the visitor before, late
         if self.recording is not None:
             self.recording.on_event(event)
             if isinstance(event, ConversationEnded):

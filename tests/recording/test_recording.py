@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -86,6 +87,25 @@ def test_the_users_words_have_a_file_of_their_own(tmp_path):
         {"time_s": 0.45, "text": "Hello"},
         {"time_s": 1.2, "text": "there"},
     ]
+
+
+def test_last_words_that_come_when_a_talk_is_over_stand_in_its_own_file(tmp_path):
+    """Their model is behind by its delay: the next talk may have begun, the recording be closed."""
+    recorder = Recorder(tmp_path)
+    play(recorder, 4)
+    recorder(ConversationStarted(2, 1, Settings()))
+    recorder(frame(0, 2))
+    recorder(UserWord(1, "goodbye", 0.2))
+    recorder(UserWord(2, "hello", 0.0))
+    recorder.close()
+    recorder.late_word(UserWord(2, "again", 0.1))
+    recorder.late_word(UserWord(1, "too late", 0.3))
+    words = [(take / "you.jsonl").read_text().splitlines() for take in recorder.takes]
+    texts = [[json.loads(line)["text"] for line in lines] for lines in words]
+    assert texts == [["goodbye"], ["hello", "again"]]
+    shutil.rmtree(recorder.takes[1])
+    recorder.late_word(UserWord(2, "to nobody", 0.2))
+    assert not recorder.takes[1].exists() and recorder.failure is None
 
 
 def test_flac_replaces_the_wav_at_the_end(tmp_path):

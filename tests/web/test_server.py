@@ -287,21 +287,30 @@ async def test_a_model_that_raises_is_told_to_the_visitor_and_to_the_server():
 
 
 async def test_kyutais_client_gets_no_bursts_and_ours_gets_frames_as_they_come():
-    writer = sphn.OpusStreamWriter(24_000)
+    """A busy machine moves frames together or apart now and then, never ten times one after the
+    other."""
+
+    async def gap_s(site, query, kind):
+        writer = sphn.OpusStreamWriter(24_000)
+        async with site.chat(query) as socket:
+            await receive(socket, Kind.HANDSHAKE)
+            for _ in range(3):  # the session keeps 160 ms of backlog
+                message = b"\x01" + writer.append_pcm(BLOCK)
+                await socket.send_bytes(message if kind is Kind.AUDIO else pcm_message(BLOCK))
+            await receive(socket, kind)
+            first_s = asyncio.get_running_loop().time()
+            await receive(socket, kind)
+            return asyncio.get_running_loop().time() - first_s
+
     async with running() as site:
-        gaps = {}
-        for query, kind in (("", Kind.AUDIO), ("?codec=pcm", Kind.PCM)):
-            async with site.chat(query) as socket:
-                await receive(socket, Kind.HANDSHAKE)
-                for _ in range(3):  # the session keeps 160 ms of backlog
-                    message = b"\x01" + writer.append_pcm(BLOCK)
-                    await socket.send_bytes(message if kind is Kind.AUDIO else pcm_message(BLOCK))
-                times = []
-                for _ in range(2):
-                    await receive(socket, kind)
-                    times.append(asyncio.get_running_loop().time())
-                gaps[query] = times[1] - times[0]
-        assert gaps[""] > 0.06 > gaps["?codec=pcm"]
+        for query, kind, right in (
+            ("", Kind.AUDIO, lambda gap: gap > 0.06),
+            ("?codec=pcm", Kind.PCM, lambda gap: gap < 0.06),
+        ):
+            gaps = []
+            while not (gaps and right(gaps[-1])):
+                assert len(gaps) < 10, (query, gaps)
+                gaps.append(await gap_s(site, query, kind))
 
 
 async def test_a_recording_can_be_downloaded_by_its_visitor_only(tmp_path):

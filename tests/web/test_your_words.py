@@ -1,5 +1,6 @@
 """What a visitor says, written down beside the talk: told to them alone, and in their recording."""
 
+import asyncio
 import json
 import signal
 from pathlib import Path
@@ -41,6 +42,13 @@ async def test_words_reach_the_visitor_who_said_them_and_nobody_else() -> None:
         url = f"{site.url}/api/recordings/{started['recording']}/you.jsonl"
         async with site.http.get(url) as answer:
             assert json.loads(await answer.text()) == {"time_s": 0.24, "text": "first"}
+        line.beside(UserWord(1, "last", 0.5))  # what the model's delay held back at the end
+        line.beside(UserWord(1, "words", 0.6))
+        line.beside(UserWord(9, "of another", 0.7))
+        await asyncio.sleep(0)
+        async with site.http.get(url) as answer:
+            told = [json.loads(each)["text"] for each in (await answer.text()).splitlines()]
+            assert told == ["first", "last", "words"]
         async with site.chat("?codec=pcm&record=1") as socket:
             recording = (await metadata(socket, "started"))["recording"]
             line.beside(UserWord(1, "secret", 0.4))  # of the one before, late
