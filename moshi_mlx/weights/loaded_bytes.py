@@ -10,9 +10,12 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from ..backend.device import on_gpu
 from ..config.lm_config import LmConfig
+from ..lm.model import Lm
 from ..tensor_files.reading import read_safetensors
 from .adaptation import Adaptation, Adapted, adapted
+from .layers import dense_layers
 from .loading import DTYPES, cast, stored_tensors, usual_dtype
 from .lora import Adapter, LoraPair, adapter_of
 from .packing import STACKED_AUDIO, layer_name, model_names, pack, stacks
@@ -36,8 +39,12 @@ def loaded_bytes(
     config: LmConfig,
     dtype: str | None = None,
     adaptation: Adaptation | None = None,
+    gpu: bool | None = None,
 ) -> LoadedBytes:
-    """Of what `lm_from_files` makes of these. Raises WeightsError."""
+    """Of what `lm_from_files` makes of these. gpu: None: as MLX's default device is.
+
+    Raises WeightsError.
+    """
     found = stored_tensors(paths, config)
     config = found.config
     to = DTYPES[dtype] if dtype else usual_dtype(found.tensors)
@@ -57,12 +64,21 @@ def loaded_bytes(
     read = _as_read(found.tensors, adapter, config)
     making = _making(largest, found.tensors, adapter, made, to, config)
     beside = _beside(made.beside, to, config)
+    if to == mx.float32 and not (on_gpu() if gpu is None else gpu):
+        for layer in _laid_out(config) - modes.keys():  # there once more, when its source has gone
+            again = weights[layer] + beside[layer] - read[layer] + largest[layer]
+            making[layer] = max(making[layer], again)
     return LoadedBytes(
         sum((weights + beside).values()),
         _most(sorted(weights, key=_order), read, making, weights + beside),
         table,
         to,
     )
+
+
+def _laid_out(config: LmConfig) -> set[str]:
+    """Layers whose weights the loader lays out."""
+    return {name.rpartition(".")[0] for name in dense_layers(Lm(config))}
 
 
 def _order(layer: str) -> int:

@@ -6,6 +6,7 @@ MLX's affine one.
 """
 
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -95,6 +96,7 @@ class Staged:
 
     def __init__(self, folder: Path, config: LmConfig) -> None:
         self.folder, self.config = folder, config
+        self._reading = threading.Lock()
         self.names: set[str] = set()
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -110,7 +112,9 @@ class Staged:
         return partial(self._read, first) if first in self.names else None
 
     def _read(self, module: str) -> Parts:
-        with np.load(self.folder / f"{module}.npz") as stored:
+        """One at a time: numpy has Python parse a header, which 3.11 can't do on several threads at
+        once ("AST constructor recursion depth mismatch")."""
+        with self._reading, np.load(self.folder / f"{module}.npz") as stored:
             return tuple(stored[name] for name in stored.files)
 
 

@@ -68,3 +68,13 @@ def test_published_layouts_are_counted(model: str) -> None:
     expected = loaded_bytes(weight_paths(folder, raw), load_config(folder))
     arrays = [a for _, a in tree_flatten(load_lm(folder).parameters()) if isinstance(a, mx.array)]
     assert expected.weights == sum(array.nbytes for array in arrays)
+
+
+def test_a_gpu_has_no_matrix_twice(stored: dict[str, Path]) -> None:
+    """The CPU lays dense ones out anew: here the head of the text is the largest."""
+    folder = stored["fp32"]
+    paths, config = weight_paths(folder, read_config(folder)), load_config(folder)
+    gpu, cpu = (loaded_bytes(paths, config, gpu=gpu) for gpu in (True, False))
+    assert gpu.weights == cpu.weights
+    head = RAW["dim"] * RAW["text_card"] * 4
+    assert cpu.loading == cpu.weights + head > gpu.loading
