@@ -11,7 +11,7 @@ import soundfile
 
 from moshi_mlx.hub import NANO
 from tests.support.processes.chat_process import CHAT, ChatProcess, check_take, takes_in
-from tests.support.processes.endings import until_ours
+from tests.support.processes.endings import until, until_ours
 
 QUESTION = str(NANO / "samples" / "four_plus_three.wav")
 ENDLESS = ("--virtual-input", QUESTION, "--tail", "600")
@@ -95,15 +95,21 @@ def test_a_disk_that_fills_up_while_recording(tmp_path):
     assert check_take(take, finished=True)["ended"] == "disk failed"
 
 
+def lines(take: Path) -> int:
+    """Frames recorded so far."""
+    timings = take / "timings.jsonl"
+    return timings.read_text().count("\n") if timings.exists() else 0
+
+
 def test_killed_outright_less_than_a_second_is_lost(tmp_path):
     with ChatProcess(tmp_path, *ENDLESS, "--record", str(tmp_path / "talks")) as chat:
         chat.wait_for("conversation 1")
-        time.sleep(2)
+        until(lambda: any(lines(take) > 20 for take in takes_in(tmp_path / "talks")))
         chat.process.kill()
         chat.end()
     (take,) = takes_in(tmp_path / "talks")
     talk = check_take(take, finished=False)
-    assert len(talk["timings"]) > 12
+    assert len(talk["timings"]) > 20
     assert 1920 * len(talk["timings"]) - len(talk["sound"]) < 24_000
     assert soundfile.info(take / "talk.wav").frames == len(talk["sound"])
 
