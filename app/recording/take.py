@@ -82,9 +82,11 @@ class Take:
         the last ones after `close`."""
         if word.conversation != self._number:
             return
+        at_s = word.at_s - self._first * FRAME_SECONDS
+        if at_s < 0:  # said before the recording was switched on
+            return
         if self._user_words is None:
             self._user_words = TextFile(self.folder / "you.jsonl", more=True)
-        at_s = word.at_s - self._first * FRAME_SECONDS
         self._user_words.write(json_line_at(at_s, word.text))
         if self._manifest["finished"]:
             self._close_user_words()

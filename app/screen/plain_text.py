@@ -23,6 +23,7 @@ class PlainText:
         self._last_frame = 0
         self._open = False  # a line of words is under way
         self._users = False  # and it is the user's
+        self._whose = 0  # in this conversation
 
     def show(self, event: Event) -> None:
         if isinstance(event, FrameDone):
@@ -47,8 +48,9 @@ class PlainText:
 
     def _user_word(self, word: UserWord) -> None:
         """On a line of his own: his words come later than they were said."""
-        if not self._users:
+        if not self._users or word.conversation != self._whose:
             self.end_line()
+        self._whose = word.conversation
         print(f" {word.text}" if self._users else f"you: {word.text}", end="", file=self._words)
         self._words.flush()
         self._open = self._users = True

@@ -83,6 +83,8 @@ class TalkTranscript:
     def __init__(self, changed: Callable[[TranscriptLine, bool], None]) -> None:
         self._changed = changed
         self._notes: list[_Told] = []  # since somebody has last said something
+        self._conversation: int | None = None
+        self._earlier: list[_Yours] = []  # of the conversation before: its last words come late
         self._forget()
 
     def _forget(self) -> None:
@@ -103,6 +105,7 @@ class TalkTranscript:
         elif isinstance(event, Ready):
             self._note(f"{event.title} is ready")
         elif isinstance(event, ConversationStarted):
+            self._conversation, self._earlier = event.number, self._yours
             self._forget()
             self._note(f"conversation {event.number} · seed {event.seed}")
         elif isinstance(event, Notice):
@@ -135,7 +138,11 @@ class TalkTranscript:
 
     def _user_word(self, word: UserWord) -> None:
         """Where his speech was seen: in place of its bars. Words come later than they are said."""
-        begun = [yours for yours in self._yours if yours.since_s <= word.at_s + EARLY_S]
+        late = self._conversation not in (None, word.conversation)
+        known = self._earlier if late else self._yours
+        begun = [yours for yours in known if yours.since_s <= word.at_s + EARLY_S]
+        if late and not begun:  # it would stand among what is said now
+            return
         new = not begun
         if new:
             line = TranscriptLine("you", "", word.at_s)

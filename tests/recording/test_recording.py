@@ -77,6 +77,7 @@ def test_the_users_words_have_a_file_of_their_own(tmp_path):
     recorder(ConversationStarted(1, 1, Settings()))
     for index in (10, 11):  # recorded from the middle of the talk on
         recorder(frame(index))
+    recorder(UserWord(1, "before", 0.7))  # it was switched on
     recorder(UserWord(1, "Hello", 1.25))
     recorder(UserWord(7, "of another conversation", 1.3))
     recorder(UserWord(1, "there", 2.0))

@@ -3,7 +3,7 @@
 import io
 from dataclasses import replace
 
-from app.events import Failed, Notice, Ready, UserWord
+from app.events import ConversationStarted, Failed, Notice, Ready, Settings, UserWord
 from app.screen.plain_text import PlainText
 from app.screen.transcript import TalkTranscript, TranscriptLine, bar
 from tests.support.screen_events import TALKING, sentence, word
@@ -85,6 +85,27 @@ def test_plain_text_has_a_line_for_each_of_both():
     text.show(word(8, " What now?"))
     text.end_line()
     assert words.getvalue() == "Hi there.\nyou: Good day.\nWhat now?\n"
+
+
+def test_last_words_that_come_when_another_conversation_has_begun_stand_where_they_were_said():
+    shown, talk = Shown(), replace(TALKING, user_level_db=-8.0)
+    words, notes = io.StringIO(), io.StringIO()
+    plain = PlainText(words, notes)
+
+    def tell(event):
+        shown.transcript.show(event)
+        plain.show(event)
+
+    tell(ConversationStarted(1, 5, Settings()))
+    for frame in range(100, 121):
+        shown.transcript.hear(replace(talk, frames=frame, speech=frame < 120))
+    tell(UserWord(1, "Good", 8.5))
+    tell(ConversationStarted(2, 6, Settings()))
+    tell(UserWord(1, "bye.", 9.0))
+    tell(UserWord(2, "Hello", 0.4))
+    tell(UserWord(1, "nowhere", 0.1))  # before anything that was noticed
+    assert shown.texts("you") == ["Good bye.", "Hello"]
+    assert words.getvalue() == "you: Good\nyou: bye.\nyou: Hello\nyou: nowhere"
 
 
 def test_a_click_is_no_speech_and_neither_is_a_muted_microphone():
