@@ -78,7 +78,8 @@ class Recorder:
             self._events.join(LONGEST_SEAL_S)
 
     def late_word(self, word: UserWord) -> None:
-        """After `close`, on the caller's thread: a word that its model's delay held back."""
+        """Of the recording before, or after `close` the last one, on the caller's thread: a word
+        that its model's delay held back. What can't be written any more is left out."""
         if self._ended is not None:
             with contextlib.suppress(OSError):  # the folder has gone, or its disk is full
                 self._ended.user_word(word)
@@ -108,9 +109,9 @@ class Recorder:
         elif isinstance(event, FrameDone) and self._take is not None:
             self._take.frame(event)
         elif isinstance(event, UserWord):
-            for take in (self._take, self._ended):
-                if take is not None:
-                    take.user_word(event)
+            self.late_word(event)
+            if self._take is not None:
+                self._take.user_word(event)
         elif isinstance(event, ConversationEnded):
             self._end_take(event.reason)
 

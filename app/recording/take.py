@@ -87,9 +87,11 @@ class Take:
             return
         if self._user_words is None:
             self._user_words = TextFile(self.folder / "you.jsonl", more=True)
-        self._user_words.write(json_line_at(at_s, word.text))
-        if self._manifest["finished"]:
-            self._close_user_words()
+        try:
+            self._user_words.write(json_line_at(at_s, word.text))
+        finally:
+            if self._manifest["finished"]:
+                self._close_user_words()
 
     def _close_user_words(self) -> None:
         file, self._user_words = self._user_words, None

@@ -18,28 +18,8 @@ pytestmark = TORCH_PEER
 # The hook of their script with a prompt, and their loop, whose first frame goes in twice.
 SCRIPT = """
 def run(job, given):
-    lm = opened(job["folder"]).get_moshi(dtype=torch.float32)
-    waiting, until, calls = job["pieces"], job["cut"], [0]
-
-    def on_logits(logits):
-        if waiting and calls[0] - 1 < until:
-            mask = torch.zeros_like(logits, dtype=torch.bool)
-            mask[..., [0, 3, waiting[0]]] = True
-            logits[:] = torch.where(mask, logits, float("-inf"))
-
-    def on_token(token):
-        if waiting and token.item() == waiting[0]:
-            waiting.pop(0)
-
-    gen = LMGen(lm, temp=0.0, temp_text=0.0, on_text_logits_hook=on_logits, on_text_hook=on_token)
-    tokens, heads, codes = [], [], given["codes"]
-    with gen.streaming(1):
-        for frame in [codes[:, :1], *np.split(codes, codes.shape[1], axis=1)]:
-            text, extra = gen.step_with_extra_heads(torch.tensor(frame)[None].long())
-            tokens.append(int(text.flatten()[0]))
-            heads.append([float(head.flatten()[0]) for head in extra])
-            calls[0] += 1
-    return {"tokens": tokens[1:], "heads": heads[1:]}
+    codes = torch.tensor(given["codes"])
+    return listened(lm_of(job["folder"]), codes, job["pieces"], job["cut"])
 """
 
 

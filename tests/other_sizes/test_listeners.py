@@ -10,7 +10,7 @@ import pytest
 
 import moshi_mlx
 from moshi_mlx.stt import Prompt
-from tests.support.models.random_models import listening_config, written
+from tests.support.models.random_models import listening_config, written_each
 from tests.support.torch_peer import TORCH_PEER, Arrays, made_by_torch
 
 pytestmark = TORCH_PEER
@@ -18,32 +18,10 @@ pytestmark = TORCH_PEER
 # prompt.
 SCRIPT = """
 def run(job, given):
-    info, calls = opened(job["folder"]), [0]
-    waiting = info.get_text_tokenizer().encode(job["prompt"])
-
-    def on_logits(logits):
-        if waiting and calls[0] - 1 < job["cut"]:
-            mask = torch.zeros_like(logits, dtype=torch.bool)
-            mask[..., [0, 3, waiting[0]]] = True
-            logits[:] = torch.where(mask, logits, float("-inf"))
-
-    def on_token(token):
-        if waiting and token.item() == waiting[0]:
-            waiting.pop(0)
-
+    info = opened(job["folder"])
+    spelled = info.get_text_tokenizer().encode(job["prompt"])
     codes = info.get_mimi().encode(torch.tensor(given["pcm"])[None, None])[0]
-    gen = LMGen(
-        lm_of(job["folder"]), temp=0.0, temp_text=0.0,
-        on_text_logits_hook=on_logits, on_text_hook=on_token,
-    )
-    tokens, heads = [], []
-    with gen.streaming(1):
-        for frame in [codes[:, :1], *codes.split(1, dim=1)]:
-            text, extra = gen.step_with_extra_heads(frame[None])
-            tokens.append(int(text.flatten()[0]))
-            heads.append([float(head.flatten()[0]) for head in extra])
-            calls[0] += 1
-    return {"tokens": tokens[1:], "heads": heads[1:]}
+    return listened(lm_of(job["folder"]), codes, spelled, job["cut"])
 """
 SILENCE_FRAMES = 10  # after a prompt
 
@@ -110,9 +88,8 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[int, Path]:
-    place = tmp_path_factory.mktemp("models")
-    models = {case.seed: case.config() for case in CASES}
-    return {seed: written(place / str(seed), raw) for seed, raw in models.items()}
+    configs = {case.seed: case.config() for case in CASES}
+    return written_each(tmp_path_factory.mktemp("models"), configs)
 
 
 @pytest.fixture(scope="module")

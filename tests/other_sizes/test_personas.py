@@ -15,7 +15,7 @@ import moshi_mlx
 from moshi_mlx.persona.torch_file import read_torch_file
 from tests.support.models.lm_goldens import GREEDY
 from tests.support.models.personaplex import ARRAYS, FOLDER
-from tests.support.models.random_models import persona_config, written
+from tests.support.models.random_models import persona_config, written_each
 from tests.support.torch_peer import TORCH_PEER, Arrays, made_by_torch
 
 pytestmark = TORCH_PEER
@@ -117,9 +117,8 @@ def voice_file(folder: Path, case: Case) -> Path:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[int, Path]:
-    place = tmp_path_factory.mktemp("models")
-    models = {case.seed: case.config() for case in CASES}
-    return {seed: written(place / str(seed), raw) for seed, raw in models.items()}
+    configs = {case.seed: case.config() for case in CASES}
+    return written_each(tmp_path_factory.mktemp("models"), configs)
 
 
 @pytest.fixture(scope="module")

@@ -98,6 +98,7 @@ def test_last_words_that_come_when_a_talk_is_over_stand_in_its_own_file(tmp_path
     recorder(frame(0, 2))
     recorder(UserWord(1, "goodbye", 0.2))
     recorder(UserWord(2, "hello", 0.0))
+    recorder(frame(1, 2))
     recorder.close()
     recorder.late_word(UserWord(2, "again", 0.1))
     recorder.late_word(UserWord(1, "too late", 0.3))
@@ -107,6 +108,20 @@ def test_last_words_that_come_when_a_talk_is_over_stand_in_its_own_file(tmp_path
     shutil.rmtree(recorder.takes[1])
     recorder.late_word(UserWord(2, "to nobody", 0.2))
     assert not recorder.takes[1].exists() and recorder.failure is None
+
+
+def test_a_talk_that_was_removed_ends_no_recording_of_the_next(tmp_path):
+    recorder = Recorder(tmp_path)
+    play(recorder, 4)
+    recorder(ConversationStarted(2, 1, Settings()))
+    while len(recorder.takes) < 2:
+        time.sleep(0.01)
+    shutil.rmtree(recorder.takes[0])
+    recorder(UserWord(1, "goodbye", 0.2))
+    recorder(frame(0, 2))
+    recorder.close()
+    assert recorder.failure is None and not recorder.takes[0].exists()
+    assert len((recorder.takes[1] / "timings.jsonl").read_text().splitlines()) == 1
 
 
 def test_flac_replaces_the_wav_at_the_end(tmp_path):

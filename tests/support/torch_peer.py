@@ -86,6 +86,30 @@ class Codes:
     def decode(self, codes):
         return torch.zeros(1, 1, 1920)
 
+def listened(lm, codes, spelled, until):
+    # Codes [K, T]; `spelled`: pieces that a prompt gives the text, at most `until` frames long.
+    waiting, calls = list(spelled), [0]
+
+    def on_logits(logits):
+        if waiting and calls[0] - 1 < until:
+            mask = torch.zeros_like(logits, dtype=torch.bool)
+            mask[..., [0, 3, waiting[0]]] = True
+            logits[:] = torch.where(mask, logits, float("-inf"))
+
+    def on_token(token):
+        if waiting and token.item() == waiting[0]:
+            waiting.pop(0)
+
+    gen = LMGen(lm, temp=0.0, temp_text=0.0, on_text_logits_hook=on_logits, on_text_hook=on_token)
+    tokens, heads = [], []
+    with gen.streaming(1):
+        for frame in [codes[:, :1], *codes.split(1, dim=1)]:
+            text, extra = gen.step_with_extra_heads(frame[None].long())
+            tokens.append(int(text.flatten()[0]))
+            heads.append([float(head.flatten()[0]) for head in extra])
+            calls[0] += 1
+    return {"tokens": tokens[1:], "heads": heads[1:]}
+
 {script}
 
 place, jobs = Path(sys.argv[1]), json.loads(sys.argv[2])

@@ -6,6 +6,7 @@ names and shapes are its own. The same seed gives the same config.
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,11 @@ def listening_config(rng: np.random.Generator) -> Config:
     raw |= {"mimi_config_name": "mimi_config.json"}
     raw |= {"tokenizer_name": "tokenizer_en_fr_audio_8000.model"}
     return raw | {"mimi_name": "mimi-pytorch-e351c8d8@125.safetensors"}
+
+
+def written_each(place: Path, configs: Mapping[int, Config]) -> dict[int, Path]:
+    """A folder for each config, by its seed."""
+    return {seed: written(place / str(seed), raw) for seed, raw in configs.items()}
 
 
 def written(folder: Path, raw: Config) -> Path:
