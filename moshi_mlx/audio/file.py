@@ -2,6 +2,7 @@
 
 import io
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -40,17 +41,19 @@ def read_mono(
     that had to be mended (`one_channel`); `decoders`: programs for what libsndfile doesn't know.
     """
     if not isinstance(path, str | Path):
-        return _mono(path, str(path), tell)
+        return _from_bytes(bounded(path, "the open file"), "the open file", tell, decoders)
     name = str(path)
     if name == STDIN:
-        return _mono(io.BytesIO(_stdin()), "what came from stdin", tell)
+        return _from_bytes(_stdin(), "what came from stdin", tell, decoders)
     path = Path(path)
-    if path.is_dir() or not path.exists():
-        raise AudioError(f"no sound file at {path}; check the path")
     try:
+        if path.is_dir() or not path.exists():
+            raise AudioError(f"no sound file at {path}; check the path")
+        if path.is_char_device() or path.is_block_device():
+            raise AudioError(f"{path} is a device, no recording; give a file, a pipe or -")
         if not path.is_file():  # a pipe: libsndfile goes back and forth
             with open(path, "rb") as pipe:
-                return _mono(io.BytesIO(bounded(pipe, name)), name, tell)
+                return _from_bytes(bounded(pipe, name), name, tell, decoders)
         with open(path, "rb") as file:
             kind = kind_of(file.read(16))
         if kind is None:
@@ -61,12 +64,25 @@ def read_mono(
         return _mono(wav, name, tell)
 
 
+def _from_bytes(
+    data: bytes, name: str, tell: Callable[[str], None], decoders: Decoders
+) -> np.ndarray:
+    kind = kind_of(data[:16])
+    if kind is None:
+        return _mono(io.BytesIO(data), name, tell)
+    with tempfile.NamedTemporaryFile(prefix="moshi-") as file:  # the system's decoders want one
+        file.write(data)
+        file.flush()
+        with decoded(Path(file.name), kind, decoders, name) as wav:
+            return _mono(wav, name, tell)
+
+
 def _stdin() -> bytes:
     return bounded(sys.stdin.buffer if sys.stdin is not None else io.BytesIO(), "stdin")
 
 
 def bounded(file: BinaryIO, name: str, most_bytes: int = LONGEST_PIPE_BYTES) -> bytes:
-    """All that comes from a pipe or a device, which may never end. Raises AudioError."""
+    """All that comes from a pipe, which may never end. Raises AudioError."""
     given = file.read(most_bytes + 1)
     if not given:
         raise AudioError(f"nothing came from {name}; pipe a sound file into it")
@@ -103,6 +119,8 @@ def _mono(file: Any, name: str, tell: Callable[[str], None]) -> np.ndarray:
     mono = one_channel(samples, rate_hz, lambda note: tell(f"{name}: {note}"))
     if rate_hz != SAMPLE_RATE_HZ:
         mono = soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ)
+    if len(mono) == 0:
+        raise AudioError(f"{name} is shorter than a sample; give a longer recording")
     return mono.astype(np.float32, copy=False)
 
 

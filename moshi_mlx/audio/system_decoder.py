@@ -67,12 +67,16 @@ def readable(path: Path, decoders: Decoders = DECODERS) -> Iterator[Path]:
 
 
 @contextmanager
-def decoded(path: Path, kind: str, decoders: Decoders = DECODERS) -> Iterator[Path]:
-    """A WAV file of `path`, gone when the block ends. Raises AudioError."""
+def decoded(
+    path: Path, kind: str, decoders: Decoders = DECODERS, name: str | None = None
+) -> Iterator[Path]:
+    """A WAV file of `path`, gone when the block ends. `name`: as the user knows it. Raises
+    AudioError."""
+    name = str(path) if name is None else name
     program = next((name for name in decoders if shutil.which(name)), None)
     if program is None:
         raise AudioError(
-            f"{path} is {kind}, which needs a decoder: install ffmpeg, or convert the file with "
+            f"{name} is {kind}, which needs a decoder: install ffmpeg, or convert the file with "
             "`afconvert -f WAVE -d LEI16 in.m4a out.wav` on a Mac"
         )
     with tempfile.TemporaryDirectory(prefix="moshi-") as folder:
@@ -83,11 +87,11 @@ def decoded(path: Path, kind: str, decoders: Decoders = DECODERS) -> Iterator[Pa
                 command, capture_output=True, timeout=TIMEOUT_S, stdin=subprocess.DEVNULL
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise AudioError(f"{path} is {kind}, and {program} failed on it ({error})") from None
+            raise AudioError(f"{name} is {kind}, and {program} failed on it ({error})") from None
         if done.returncode or not wav.is_file():
             said = " ".join(done.stderr.decode(errors="replace").split())[-200:]
             raise AudioError(
-                f"{path} is {kind}, and {program} can't decode it ({ascii(said)[1:-1]}): "
+                f"{name} is {kind}, and {program} can't decode it ({ascii(said)[1:-1]}): "
                 "record it again, or convert it to wav"
             )
         yield wav

@@ -85,6 +85,46 @@ def test_one_huge_sample_doesn_t_make_the_rest_silent(tmp_path):
     np.testing.assert_array_equal(heard[8:], SPEECH[8:])
 
 
+@pytest.mark.parametrize("scale", [2.0**7, 33_500, 40_000, 2.0**23, 2.0**31, 4e9, 1e20, 5, 12, 20])
+@pytest.mark.parametrize("offset", [0, 1])
+def test_sound_of_any_size_is_as_loud_as_sound(tmp_path, scale, offset):
+    """Filtered in the range of integers, without a sign, or scaled by chance; a click in it."""
+    spoilt = (SPEECH / np.abs(SPEECH).max() + offset) * scale
+    spoilt[7] *= 1 if offset else 1000
+    soundfile.write(tmp_path / "a.wav", spoilt, RATE, subtype="DOUBLE")
+    heard, notes = told(tmp_path / "a.wav")
+    assert len(notes) == 1 + offset and "divided by" in notes[-1]
+    assert np.corrcoef(heard[8:], SPEECH[8:])[0, 1] > 0.999 and 0.1 < np.abs(heard).max() <= 1
+
+
+def test_a_constant_below_the_sound_is_taken_out(tmp_path):
+    soundfile.write(tmp_path / "a.wav", SPEECH + 0.4, RATE, subtype="FLOAT")
+    heard, (note,) = told(tmp_path / "a.wav")
+    assert "lie around 0.4 in place of 0: centred" in note
+    np.testing.assert_allclose(heard, SPEECH, atol=1e-4)
+    soundfile.write(tmp_path / "a.wav", np.full(9, 0.4), RATE, subtype="FLOAT")
+    assert told(tmp_path / "a.wav")[1] == []
+
+
+@pytest.mark.parametrize("case", ["a constant beside", "for a while", "under noise", "in part"])
+def test_channels_that_cancel_are_noticed_behind_what_is_left(tmp_path, case):
+    left, right = SPEECH.copy(), -SPEECH
+    if case == "a constant beside":
+        left, right = left + 0.03, right + 0.03
+    elif case == "for a while":
+        right[: len(right) // 2] *= -1
+    elif case == "under noise":
+        noise = np.random.default_rng(0).normal(0, SPEECH.std() / 2, len(SPEECH))
+        left, right = left + noise, right + noise
+    else:
+        right = right / 2
+    soundfile.write(tmp_path / "a.wav", np.stack([left, right], axis=1), RATE, subtype="FLOAT")
+    heard, (note,) = told(tmp_path / "a.wav")
+    taken = right if "cancel each other out: channel 2 alone" in note else left
+    assert "cancel each other out" in note
+    np.testing.assert_array_equal(heard, taken.astype(np.float32))
+
+
 def test_channels_that_cancel_each_other_out_are_heard(tmp_path):
     heard, (note,) = told(HOSTILE / "antiphase.wav")
     assert "channels cancel each other out: channel 1 alone" in note
@@ -121,6 +161,15 @@ def test_a_length_that_is_not_there_is_refused(tmp_path):
     refused(tmp_path / "noise.raw", "can't be read as sound .*give a recording in wav, flac")
 
 
+def test_names_that_hold_no_sound(tmp_path):
+    soundfile.write(tmp_path / "short.wav", SPEECH[:1], 768_000)
+    refused(tmp_path / "short.wav", "shorter than a sample")
+    refused("x" * 5000, "File name too long")
+    for device in ("/dev/null", "/dev/zero"):
+        refused(device, f"{device} is a device, no recording")
+    refused(io.BytesIO(b"words"), "the open file can't be read as sound")
+
+
 def test_a_pipe_and_stdin(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -154,5 +203,8 @@ def test_what_a_mac_records_is_decoded_by_the_system(name, tmp_path):
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
 def test_ffmpeg_decodes_m4a():
-    heard, _ = told(HOSTILE / "q.m4a", decoders={"ffmpeg": FFMPEG})
+    recorded = HOSTILE / "q.m4a"
+    heard, _ = told(recorded, decoders={"ffmpeg": FFMPEG})
     assert len(heard) == 30_720 and 0.7 < np.abs(heard).max() < 0.9
+    piped, _ = told(io.BytesIO(recorded.read_bytes()), decoders={"ffmpeg": FFMPEG})
+    np.testing.assert_array_equal(piped, heard)
