@@ -108,6 +108,13 @@ class UserWord:
 
 
 @dataclass(frozen=True)
+class UserWordsOver:
+    """No word of the user's comes any more of this conversation, nor of an earlier one."""
+
+    conversation: int
+
+
+@dataclass(frozen=True)
 class Notice:
     """Something the user should know; the talk goes on. `kind` is stable, `message` one line."""
 
@@ -164,6 +171,7 @@ Event = (
     | Refused
     | FrameDone
     | UserWord
+    | UserWordsOver
     | Notice
     | ConversationEnded
     | Failed

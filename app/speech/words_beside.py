@@ -20,6 +20,7 @@ from ..events import (
     Notice,
     Stopped,
     UserWord,
+    UserWordsOver,
 )
 from .words_child import BEGIN, END, FRAME, HEADER
 
@@ -36,11 +37,12 @@ class WordsBeside:
         environment: Mapping[str, str] | None,
         tell: Callable[[Event], None],
     ) -> None:
-        """command: runs `words_child`; tell: takes UserWord and Notice, on a thread of its own."""
+        """command: runs `words_child`; tell: takes UserWord, UserWordsOver and Notice, on any
+        thread. UserWordsOver comes for every conversation, whatever becomes of the process."""
         self._tell = tell
         self._queue: queue.Queue[tuple[bytes, bytes] | None] = queue.Queue(QUEUE_RECORDS)
         self._failed = threading.Event()
-        self._closing = False
+        self._closing, self._number = False, 0  # of the conversation that was last begun
         self._process = subprocess.Popen(
             command,
             env=environment,
@@ -67,17 +69,24 @@ class WordsBeside:
         if isinstance(event, FrameDone):
             record = FRAME, event.heard.tobytes()
         elif isinstance(event, ConversationStarted):
+            self._number = event.number
             record = BEGIN, str(event.number).encode()
         elif isinstance(event, ConversationEnded):
             record = END, b""
         elif not isinstance(event, Stopped):
             return
+        if not self._queued(record) and isinstance(event, ConversationEnded):
+            self._tell(UserWordsOver(event.number))
+
+    def _queued(self, record: tuple[bytes, bytes] | None) -> bool:
         if self._failed.is_set():
-            return
+            return False
         try:
             self._queue.put_nowait(record)
         except queue.Full:
             self._fail(TOO_SLOW)
+            return False
+        return True
 
     def close(self, timeout_s: float) -> None:
         """The last words, if they come within that time; then the process is over."""
@@ -108,10 +117,13 @@ class WordsBeside:
             said = json.loads(line)
             if "failed" in said:
                 self._fail(said["failed"])
+            elif "over" in said:
+                self._tell(UserWordsOver(said["over"]))
             else:
                 self._tell(UserWord(said["conversation"], said["word"], said["at"]))
         if not self._closing:
             self._fail("the process that does so has ended")
+        self._tell(UserWordsOver(self._number))  # of one that ended before the process did
 
     def _fail(self, why: str) -> None:
         """Told once."""

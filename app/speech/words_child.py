@@ -2,7 +2,7 @@
 
 Another model on the same GPU must not end a talk with it: it may be refused memory, or crash.
 stdin: records of a letter, a length (uint32, little endian) and so many bytes. b: a conversation
-begins, its number; f: a frame, float32 [1920]; e: it is over.
+begins, its number; f: a frame, float32 [1920]; e: it is over, answered once its words are.
 """
 
 import json
@@ -54,6 +54,7 @@ class Follower:
         stream, self._stream = self._stream, None
         if stream is not None:
             self._say(stream.finish())
+            self._tell({"over": self._number})
 
     def _say(self, words: Sequence[Word]) -> None:
         """Words of a flush come again once they are certain."""

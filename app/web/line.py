@@ -22,6 +22,7 @@ from ..events import (
     Refused,
     Stopped,
     UserWord,
+    UserWordsOver,
 )
 from ..talk.session import TalkSession
 from . import protocol
@@ -67,6 +68,7 @@ class Line:
         self._loop = asyncio.get_running_loop()
         self._holder: Visit | None = None
         self._leaving = False
+        self._hung_up: list[Visit] = []  # who wait for their last words
         self._queue: list[Visit] = []  # the first one is next
         self._free = asyncio.Event()
         self._free.set()
@@ -96,7 +98,7 @@ class Line:
             await self._record(visit)
             self.session.begin(visit.port, visit.settings)
             begun = True
-            return await visit.converse()
+            left = await visit.converse()
         finally:
             if self._holder is not visit:
                 pass  # the session has ended it, and the next one may be on
@@ -107,6 +109,12 @@ class Line:
                 self._release()
             if self._holder is None or self._leaving:
                 self._awake.stop()
+        self._hung_up.append(visit)
+        try:
+            await visit.last_words()
+        finally:
+            self._hung_up.remove(visit)
+        return left
 
     async def _enter(self, visit: Visit) -> None:
         takes_over = visit.query.takeover and self.can_take_over()
@@ -166,7 +174,7 @@ class Line:
 
     def send_all_away(self, why: str) -> None:
         """The server stops."""
-        for visit in self._queue:
+        for visit in self._queue + self._hung_up:
             visit.send_away(LeftError(why, WSCloseCode.GOING_AWAY))
         if self._holder is not None:
             self._holder.send_away(LeftError(why, WSCloseCode.GOING_AWAY))
@@ -192,9 +200,19 @@ class Line:
             self._release()
         elif isinstance(event, ConversationEnded | Stopped):
             self._on_end(event)
-        elif holder is not None and holder.hears(event):
+        elif isinstance(event, UserWord | UserWordsOver):
+            self._on_words(event)
+        elif holder is not None:
             holder.on_event(event)
-        elif isinstance(event, UserWord) and self._recordings is not None:
+
+    def _on_words(self, event: UserWord | UserWordsOver) -> None:
+        """To who said them, who may have hung up; into their recording in any case."""
+        holder = self._holder
+        for visit in {holder, *self._hung_up}:
+            if visit is not None and visit.hears(event):
+                visit.on_event(event)
+        recorded = holder is not None and holder.hears(event)
+        if not recorded and isinstance(event, UserWord) and self._recordings is not None:
             self._recordings.late_word(event)
 
     async def _record(self, visit: Visit) -> None:
@@ -217,7 +235,7 @@ class Line:
             self._holder.on_event(event)
         if isinstance(event, ConversationEnded) and event.reason == "failed":
             return  # Failed follows, with the reason
-        if self._holder is not None:
+        if self._holder is not None and not self._leaving:
             self._holder.send_away(LeftError("the conversation has ended", WSCloseCode.OK))
         self._release()
 

@@ -22,6 +22,7 @@ MAX_MESSAGE_BYTES = 64 * 1024
 MAX_OPUS_S = 2.0  # of sound in one message: decoded within 10 ms, between two turns of the loop
 MAX_PCM_SAMPLES = SAMPLE_RATE_HZ  # in one message
 SAVE = b'{"type":"save"}'  # metadata of our page: what is wanted of the talk
+HANG_UP = b'{"type":"hang-up"}'  # its end, by who waits for their last words
 PCM_HEADER = struct.Struct("<Iff")  # frame number, waited ms, computed ms
 
 

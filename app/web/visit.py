@@ -26,6 +26,7 @@ from ..events import (
     Settings,
     Status,
     UserWord,
+    UserWordsOver,
 )
 from . import protocol
 from .limits import InputLimit, Pacer
@@ -36,6 +37,7 @@ from .wording import for_visitor
 
 MAX_QUEUED_FRAMES = 25  # 2 s of replies
 SEND_TIMEOUT_S = 5.0  # a client that takes nothing for so long has gone
+LAST_WORDS_S = 1.0  # the longest that who has hung up waits for their own
 STATUS_EVERY_FRAMES = 12
 MAX_COMPLAINTS = 20  # error messages sent to one client about its own messages
 
@@ -88,6 +90,8 @@ class Visit:
         self._heard_s = time.monotonic()
         self._complaints = 0
         self._conversation = 0  # its number in the session, once it has begun
+        self._words_over = False
+        self.hung_up = False  # by a message: the socket stays for the last words
         self.sent_away: asyncio.Future[LeftError] = asyncio.get_running_loop().create_future()
 
     def quiet_s(self) -> float:
@@ -123,9 +127,9 @@ class Visit:
             await asyncio.sleep(0)
         return LeftError("left the queue", WSCloseCode.OK)
 
-    def hears(self, event: Event) -> bool:
-        """Whether it is this visitor's: a word may be of the one before, late."""
-        return not isinstance(event, UserWord) or event.conversation == self._conversation
+    def hears(self, event: UserWord | UserWordsOver) -> bool:
+        """Whether it is this visitor's: words come late, when the next one may be on."""
+        return event.conversation == self._conversation
 
     def on_event(self, event: Event) -> None:
         """A session event of this visitor's conversation, on the event loop."""
@@ -139,6 +143,9 @@ class Visit:
             if self.talks_ours:
                 word = {"type": "your-word", "text": event.text, "at_s": event.at_s}
                 self.tell(protocol.metadata(word))
+        elif isinstance(event, UserWordsOver):
+            self._words_over = True
+            self._wake.set()
         elif isinstance(event, ConversationStarted):  # what was sent before isn't heard
             self._conversation = event.number
             self.tell(protocol.handshake())
@@ -182,6 +189,8 @@ class Visit:
         }
 
     def _queue_frame(self, frame: FrameDone) -> None:
+        if self.hung_up:
+            return
         queued = sum(1 for item in self._out if isinstance(item, FrameDone))
         if queued >= MAX_QUEUED_FRAMES:
             oldest = next(n for n, item in enumerate(self._out) if isinstance(item, FrameDone))
@@ -221,6 +230,21 @@ class Visit:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def last_words(self) -> None:
+        """After `converse`, where the visitor waits for them: what they said last, until it is
+        over, they are gone or sent away, or LAST_WORDS_S have passed. Sound is over."""
+        if not (self.hung_up and self._writes_words):
+            return
+        self._out = deque(message for message in self._out if isinstance(message, bytes))
+        tasks = [asyncio.create_task(self.leaves()), asyncio.create_task(self._write())]
+        try:
+            waiting = [*tasks, self.sent_away]
+            await asyncio.wait(waiting, timeout=LAST_WORDS_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
     async def _read(self) -> LeftError:
         async for message in self._socket:
             self._heard_s = time.monotonic()
@@ -233,6 +257,8 @@ class Visit:
                     await self._socket.pong(message.data)
             elif message.type is not WSMsgType.PONG:
                 self._understand(message)
+                if self.hung_up:
+                    break
             await asyncio.sleep(0)  # messages that wait already must not keep others from the loop
         return LeftError("hung up", WSCloseCode.OK)
 
@@ -256,6 +282,8 @@ class Visit:
             self.tell(bytes([Kind.PING]) + payload[:16])
         elif kind is Kind.METADATA and payload == protocol.SAVE and self._save and self.talks_ours:
             self._save(self)
+        elif kind is Kind.METADATA and payload == protocol.HANG_UP and self.talks_ours:
+            self.hung_up = True
         # handshake, text, control and other metadata mean nothing; unknown types are ignored
 
     def _complain(self, problem: ProtocolError) -> None:
@@ -266,6 +294,8 @@ class Visit:
     async def _write(self) -> LeftError:
         while True:
             while not self._out:
+                if self.hung_up and self._words_over:
+                    return LeftError("hung up", WSCloseCode.OK)
                 self._wake.clear()
                 await self._wake.wait()
             item = self._out.popleft()

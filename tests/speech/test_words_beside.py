@@ -7,7 +7,15 @@ import threading
 import numpy as np
 import pytest
 
-from app.events import ConversationEnded, ConversationStarted, FrameDone, Notice, Settings, UserWord
+from app.events import (
+    ConversationEnded,
+    ConversationStarted,
+    FrameDone,
+    Notice,
+    Settings,
+    UserWord,
+    UserWordsOver,
+)
 from app.machine.readers import child_command
 from app.speech import words_beside
 from app.speech.words_beside import TOO_SLOW, WordsBeside
@@ -31,9 +39,17 @@ def frames(pcm):
 
 
 def followed(heard, *records):
-    told = []
+    """The words; each conversation's are followed by one line that says that they are over."""
+    told, words = [], []
     Follower(heard.stt.stream, told.append).follow(io.BytesIO(b"".join(records)).read)
-    return told
+    for line in told:
+        if "over" in line:
+            assert all(word["conversation"] <= line["over"] for word in words)
+        else:
+            words.append(line)
+    over = [line["over"] for line in told if "over" in line]
+    assert over == list(range(1, over[-1] + 1)) and "over" in told[-1]
+    return words
 
 
 def test_words_are_told_once_with_their_times(heard):
@@ -82,7 +98,8 @@ def test_a_process_of_its_own_says_them(heard):
     talk(words, heard.sound(4))
     words.close(60)
     expected = heard.stt.transcribe(heard.sound(4)).words
-    assert told.events == [UserWord(1, w.text, w.start_s) for w in expected] != []
+    assert told.events[:-2] == [UserWord(1, w.text, w.start_s) for w in expected] != []
+    assert told.events[-2:] == [UserWordsOver(1)] * 2  # of the talk, and of the process
     assert expected[0].text == WORD
 
 
@@ -100,6 +117,7 @@ def test_a_process_that_dies_is_one_notice_and_the_talk_goes_on(heard, code, why
     talk(words, heard.sound(2))
     words.close(10)
     assert told.notices() == [f"what you say isn't written down: {why}"]
+    assert told.events[-1] == UserWordsOver(1)
 
 
 def test_a_process_that_never_reads_holds_nothing_up(heard):
@@ -107,6 +125,7 @@ def test_a_process_that_never_reads_holds_nothing_up(heard):
     words = WordsBeside([sys.executable, "-c", "import time; time.sleep(600)"], None, told)
     talk(words, np.zeros((words_beside.QUEUE_RECORDS + 100) * SAMPLES, np.float32))
     assert told.notices() == [f"what you say isn't written down: {TOO_SLOW}"]
+    assert told.events[-1] == UserWordsOver(1)
     words.close(0.1)
 
 
@@ -116,4 +135,4 @@ def test_a_model_that_cannot_be_loaded_is_a_notice():
     words = WordsBeside(command, environment, told)
     assert told.some.wait(60)
     words.close(10)
-    assert len(told.events) == 1 and "is no speech to text model" in told.notices()[0]
+    assert len(told.notices()) == 1 and "is no speech to text model" in told.notices()[0]

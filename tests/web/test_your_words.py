@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from app.events import Notice, UserWord
+from app.events import Notice, UserWord, UserWordsOver
 from app.web.line import Line
 from app.web.protocol import Kind
 from tests.support.fakes.ticking_words import WORD, ticking_words
-from tests.support.fakes.web_fakes import pcm_message, receive, running
+from tests.support.fakes.web_fakes import Running, close_of, pcm_message, receive, running
 from tests.support.processes.web_process import moshi_web
 
+HANG_UP = b'\x04{"type":"hang-up"}'
 BLOCK = np.full(1920, 0.1, np.float32)
 
 
@@ -24,11 +25,13 @@ async def metadata(socket, kind: str) -> dict:
             return told
 
 
-async def test_words_reach_the_visitor_who_said_them_and_nobody_else() -> None:
-    def change(server) -> None:
-        server.line = Line(server.line.session, server.recordings, writes_words=True)
+def writing(server) -> None:
+    """What visitors say is written down: by the test, through `beside` of the server's line."""
+    server.line = Line(server.line.session, server.recordings, writes_words=True)
 
-    async with running(change=change) as site:
+
+async def test_words_reach_the_visitor_who_said_them_and_nobody_else() -> None:
+    async with running(change=writing) as site:
         line: Line = site.server.line
         async with site.chat("?codec=pcm&record=1") as socket:
             started = await metadata(socket, "started")
@@ -63,6 +66,45 @@ async def test_words_reach_the_visitor_who_said_them_and_nobody_else() -> None:
         url = f"{site.url}/api/recordings/{recording}/you.jsonl"
         async with site.http.get(url) as answer:
             assert "secret" not in await answer.text()
+
+
+async def free(site: Running) -> None:
+    """Until the session has ended what was hung up."""
+    async with asyncio.timeout(60):
+        while site.server.line.busy() or site.session.status.state != "idle":
+            await asyncio.sleep(0.01)
+
+
+async def test_who_hangs_up_by_a_message_is_told_their_last_words() -> None:
+    async with running(change=writing) as site:
+        line: Line = site.server.line
+        async with site.chat("?codec=pcm&record=1") as socket:
+            recording = (await metadata(socket, "started"))["recording"]
+            await socket.send_bytes(pcm_message(BLOCK))
+            await socket.send_bytes(HANG_UP)
+            await free(site)
+            async with site.chat("?codec=pcm") as other:  # the line is free meanwhile
+                await metadata(other, "started")
+                line.beside(UserWord(1, "goodbye", 0.0))
+                line.beside(UserWord(2, "mine", 0.0))
+                line.beside(UserWordsOver(1))
+                code, seen = await close_of(socket)
+                assert (await metadata(other, "your-word"))["text"] == "mine"
+            words = [json.loads(each[1:])["text"] for each in seen if b"your-word" in each]
+            assert (code, words) == (1000, ["goodbye"])
+        async with site.http.get(f"{site.url}/api/recordings/{recording}/you.jsonl") as answer:
+            assert json.loads(await answer.text())["text"] == "goodbye"
+
+
+async def test_last_words_that_never_come_are_waited_for_no_longer_than_a_second() -> None:
+    async with running(change=writing) as site, site.chat("?codec=pcm") as socket:
+        await metadata(socket, "started")
+        await socket.send_bytes(HANG_UP)
+        assert (await close_of(socket))[0] == 1000
+    async with running() as site, site.chat("?codec=pcm") as socket:  # nobody writes any
+        await metadata(socket, "started")
+        await socket.send_bytes(HANG_UP)
+        assert (await close_of(socket))[0] == 1000
 
 
 async def test_clients_of_kyutais_kind_are_told_nothing_that_they_may_not_know() -> None:

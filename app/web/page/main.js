@@ -17,7 +17,7 @@ const settings = new Settings(changed);
 const talks = new SavedTalks();
 new Origin();
 const REFUSED = 1006; // as browsers say of a socket that never opened
-let talk = null, muted = false, saves = false, begunMs = 0, shownMs = 0, recording = "";
+let talk = null, last = null, muted = false, saves = false, begunMs = 0, shownMs = 0, recording = "";
 
 const SAID = { idle: "Ready when you are", connecting: "Connecting", talking: "Moshi is listening" };
 const TALK_DOES = { idle: "Talk", connecting: "Hang up", waiting: "Stop waiting", talking: "Hang up" };
@@ -45,7 +45,8 @@ async function start(options = {}) {
   warn("");
   $("trust").hidden = true;
   show("connecting");
-  const mine = talk = new Talk({ waiting, started, word, yourWord, saved, level, heard, figures, notice: warn, silenced, ended });
+  last?.forget();
+  const mine = talk = last = new Talk({ waiting, started, word, yourWord, saved, level, heard, figures, notice: warn, silenced, ended });
   try {
     await mine.start(settings.sound(), { ...talks.query(settings.query()), wait: "1", ...options });
     settings.listDevices();
@@ -75,7 +76,7 @@ function started(facts) {
   if (facts.resumed) transcript.note(RESUMED);
   $("resume").value = ""; // once
   saves = facts.saves;
-  $("downloads").hidden = true;
+  $("downloads").hidden = $("get-you").hidden = true;
   recording = facts.recording;
   begunMs = performance.now();
   $("seed").textContent = facts.seed;
@@ -115,7 +116,6 @@ async function explainRefusal() {
 function offer(id) {
   for (const [link, file] of [["get-wav", "recording.wav"], ["get-vtt", "transcript.vtt"], ["get-jsonl", "transcript.jsonl"], ["get-you", "you.jsonl"]])
     $(link).href = `/api/recordings/${id}/${file}`;
-  $("get-you").hidden = !transcript.yours;
   $("downloads").hidden = false;
   recording = "";
 }
@@ -152,7 +152,10 @@ function model({ model, recipe, adapter, mark }) {
 
 function word(piece, atS) { transcript.word(piece, atS); }
 
-function yourWord(text, atS) { transcript.yourWord(text, atS); }
+function yourWord(text, atS) {
+  transcript.yourWord(text, atS);
+  $("get-you").hidden = false;
+}
 
 function save() {
   if (!talk?.save()) return;
@@ -257,7 +260,10 @@ addEventListener("keydown", (event) => {
 addEventListener("keyup", (event) => {
   if (event.code === "Space" && $("hold").getAttribute("aria-pressed") === "true") hold(false);
 });
-addEventListener("pagehide", () => talk?.hangUp());
+addEventListener("pagehide", () => {
+  talk?.hangUp();
+  last?.forget();
+});
 
 const problem = obstacle();
 if (problem) {

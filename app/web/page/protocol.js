@@ -5,7 +5,8 @@ export const CLOSE_FAILED = 4500;
 const PCM_HEADER_BYTES = 12;
 const decoder = new TextDecoder();
 
-export const SAVE = new TextEncoder().encode('\x04{"type":"save"}'); // the server compares it to the byte
+export const SAVE = new TextEncoder().encode('\x04{"type":"save"}'); // the server compares them to the byte
+export const HANG_UP = new TextEncoder().encode('\x04{"type":"hang-up"}');
 
 export function pcmMessage(pcm) { // ArrayBuffer of int16 -> message
   const message = new Uint8Array(1 + pcm.byteLength);

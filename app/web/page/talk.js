@@ -7,6 +7,7 @@ import { UNANSWERED } from "./said.js";
 
 const FRAME_S = 0.08, BLOCK_S = 0.02, PING_EVERY_MS = 1000;
 const SAVE_MS = 60000; // the longest that a disk may take
+const LAST_WORDS_MS = 3000; // the server closes after one second
 const MOST_UNSENT_BYTES = 48000; // a second of sound: older is useless to the model
 
 export class Talk {
@@ -116,17 +117,36 @@ export class Talk {
     this.audio.capture?.port.postMessage({ muted });
   }
 
-  hangUp() { this.end(1000, ""); }
+  // The talk is over at once; words of yours that are still on their way come until the server closes.
+  hangUp() {
+    const waits = !this.over && this.ready && this.socket.readyState === WebSocket.OPEN;
+    if (waits) this.socket.send(wire.HANG_UP);
+    this.end(1000, "", waits);
+  }
 
-  end(code, why) {
+  lastWord({ kind, data }) {
+    if (kind === wire.METADATA && data.type === "your-word") this.on.yourWord(data.text, data.at_s);
+  }
+
+  // Another talk begins, or the page goes: nothing of this one is shown any more.
+  forget() {
+    clearTimeout(this.closing);
+    if (!this.socket) return;
+    this.socket.onmessage = null;
+    this.socket.close();
+  }
+
+  end(code, why, waits = false) {
     if (this.over) return;
     this.over = true;
     clearInterval(this.pings);
     clearTimeout(this.saving);
     if (this.socket) {
-      this.socket.onopen = this.socket.onclose = this.socket.onmessage = null;
-      this.socket.close();
+      this.socket.onopen = this.socket.onclose = null;
+      this.socket.onmessage = ({ data }) => this.lastWord(wire.parse(data));
     }
+    if (waits) this.closing = setTimeout(() => this.forget(), LAST_WORDS_MS);
+    else this.forget();
     this.audio.close();
     this.on.ended(code, why);
   }

@@ -26,7 +26,6 @@ export class Transcript {
     this.quiet = 0;
     this.noise = 0.002;
     this.spoken = []; // {turn, sinceS, words}: the last times that you spoke
-    this.yours = 0; // words of yours
   }
 
   add(kind, atS) {
@@ -83,7 +82,6 @@ export class Transcript {
 
   // A word of yours: under the last time that you spoke before it, or a turn of its own.
   yourWord(text, atS) {
-    this.yours += 1;
     let spoken = this.spoken.findLast(({ sinceS }) => sinceS <= atS + EARLY_S);
     if (!spoken) { // before all that is known of
       this.open = null;

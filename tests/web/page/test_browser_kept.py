@@ -133,3 +133,29 @@ def test_what_you_say_is_on_the_page_under_your_own_heading(tmp_path) -> None:
             page.get_by_role("link", name="Your words").click()
         lines = download.value.path().read_text().splitlines()
         assert len(lines) >= 3 and {json.loads(line)["text"] for line in lines} == {WORD}
+        late_words(chromium.new_page(viewport=browser.PHONE, reduced_motion="reduce"), server.url)
+
+
+def late_words(page, url: str) -> None:
+    """A server whose only words come when the visitor has hung up."""
+
+    def answer(socket) -> None:
+        def heard(message) -> None:
+            if message == b'\x04{"type":"hang-up"}':
+                word = {"type": "your-word", "text": "goodbye", "at_s": 0.1}
+                socket.send(b"\x04" + json.dumps(word).encode())
+                socket.close(code=1000)
+
+        socket.on_message(heard)
+        facts = {"type": "started", "your_words": True, "recording": "x", "sampling": {}}
+        socket.send(b"\x04" + json.dumps(facts).encode())
+
+    page.route_web_socket("**/api/chat*", answer)
+    page.goto(url)
+    for state in (talking, idle):
+        page.locator("#talk").click()
+        state(page)
+    said(page, "goodbye")
+    page.screenshot(path=OUT / "phone-last-words.png")
+    assert page.locator("#get-you").is_visible()
+    assert page.locator("#get-you").get_attribute("href") == "/api/recordings/x/you.jsonl"
