@@ -8,6 +8,7 @@ import contextlib
 import math
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,9 +28,10 @@ from ..events.queue import EventQueue
 from ..provenance.origin import Origin
 from ..provenance.seal import BYTES_PER_S, Seal
 from .flac import to_flac
-from .take import Take
+from .take import SWITCHED_OFF, Take
 
 LONGEST_SEAL_S = 600.0
+ENDED_KEPT = 4  # takes that late words still find
 
 
 class Recorder:
@@ -47,7 +49,7 @@ class Recorder:
         self._on_notice = on_notice
         self._events = EventQueue(self._run, "moshi-recorder")
         self._take: Take | None = None
-        self._ended: Take | None = None  # the one before: its last words may still come
+        self._ended: deque[Take] = deque(maxlen=ENDED_KEPT)  # their last words may still come
         self._model: Ready | None = None
         self.failure: str | None = None  # one line once the disk has failed
         self.takes: list[Path] = []  # one folder for each conversation recorded
@@ -64,6 +66,11 @@ class Recorder:
         if self.failure is None and not self._events.put(event):
             self._fail(f"the disk of {self.folder} does not answer")
 
+    def end_sound(self) -> None:
+        """The talk goes on, its recording doesn't: what is recorded ends here, without being waited
+        for. Words that were said until now are taken until `finish`."""
+        self(ConversationEnded(0, SWITCHED_OFF, 0))
+
     def finish(self) -> None:
         """Write what is queued and end the thread, without waiting for it."""
         self._events.finish()
@@ -78,11 +85,11 @@ class Recorder:
             self._events.join(LONGEST_SEAL_S)
 
     def late_word(self, word: UserWord) -> None:
-        """Of the recording before, or after `close` the last one, on the caller's thread: a word
-        that its model's delay held back. What can't be written any more is left out."""
-        if self._ended is not None:
+        """Of a recording that has ended, after `close` on the caller's thread: a word that its
+        model's delay held back. What can't be written any more is left out."""
+        for take in self._ended:
             with contextlib.suppress(OSError):  # the folder has gone, or its disk is full
-                self._ended.user_word(word)
+                take.user_word(word)
 
     def _fail(self, why: str) -> None:
         self.failure = f"recording stopped: {why}"
@@ -135,7 +142,7 @@ class Recorder:
     def _end_take(self, reason: str) -> None:
         take, self._take = self._take, None
         if take is not None:
-            self._ended = take
+            self._ended.append(take)
             try:
                 take.close(reason)
                 sound = take.folder / "talk.wav"

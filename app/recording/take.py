@@ -5,6 +5,7 @@ What is on disk is whole at any moment, so a crash loses less than a second.
 
 import contextlib
 import json
+import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,7 @@ from .text_file import TextFile
 from .transcript import VTT_HEADER, CueMaker, json_line, json_line_at
 from .wav_writer import WavWriter
 
+SWITCHED_OFF = "switched off"  # how a recording ends that its talk outlives
 COMMIT_FRAMES = 6  # 480 ms: how often the files are brought up to date
 NOTE = "The right channel is synthetic speech made by a model; the left channel is the user."
 
@@ -55,6 +57,7 @@ class Take:
         self._maker = CueMaker()
         self._number = started.number
         self._user_words: TextFile | None = None
+        self._until_s = math.inf
         self._start_s = time.monotonic()
         self._frames, self._dropped = 0, 0.0
         self._first = 0  # index of the first frame recorded; times are the recording's
@@ -83,7 +86,7 @@ class Take:
         if word.conversation != self._number:
             return
         at_s = word.at_s - self._first * FRAME_SECONDS
-        if at_s < 0:  # said before the recording was switched on
+        if not 0 <= at_s < self._until_s:  # before it was switched on, or after it was off
             return
         if self._user_words is None:
             self._user_words = TextFile(self.folder / "you.jsonl", more=True)
@@ -114,6 +117,8 @@ class Take:
                 stack.callback(file.close)
             if (cue := self._maker.finish()) is not None:
                 self._cues.write(cue.vtt())
+        if reason == SWITCHED_OFF:
+            self._until_s = self._frames * FRAME_SECONDS
         self._manifest |= {"finished": True, "ended": reason, "frames": self._frames}
         self._manifest |= {"first_frame": self._first}
         self._manifest |= {"dropped_frames": round(self._dropped, 3)}

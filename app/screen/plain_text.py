@@ -4,6 +4,7 @@ everything else on stderr."""
 import os
 import select
 import sys
+import threading
 from typing import TextIO
 
 from moshi_mlx.errors import AudioError
@@ -39,6 +40,8 @@ class PlainText:
             self.note(event.message)
 
     def note(self, line: str) -> None:
+        if self._words.isatty():  # one screen for both
+            self.end_line()
         print(line, file=self._notes, flush=True)
 
     def end_line(self) -> None:
@@ -64,7 +67,7 @@ class PlainText:
 
 
 def run_plain(chat: Chat) -> None:
-    """Until the talk is over, or nobody reads any more. Raises AudioError: no device."""
+    """Until the talk is over and closed, or nobody reads any more. Raises AudioError: no device."""
     text, inbox = PlainText(sys.stdout, sys.stderr), chat.inbox()
     chat.start()
     keys = KeyReader(chat, text) if sys.stdin is not None and sys.stdin.isatty() else None
@@ -74,6 +77,11 @@ def run_plain(chat: Chat) -> None:
                 text.show(event)
             if keys is not None:
                 keys.look()
+        closing = threading.Thread(target=chat.close, name="moshi-closing", daemon=True)
+        closing.start()  # the user's last words come meanwhile
+        while closing.is_alive():
+            if (event := inbox.get(POLL_S)) is not None:
+                text.show(event)
         for event in inbox.drain():
             text.show(event)
         text.end_line()

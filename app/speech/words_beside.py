@@ -73,7 +73,9 @@ class WordsBeside:
             record = BEGIN, str(event.number).encode()
         elif isinstance(event, ConversationEnded):
             record = END, b""
-        elif not isinstance(event, Stopped):
+        elif isinstance(event, Stopped):
+            self._closing = True
+        else:
             return
         if not self._queued(record) and isinstance(event, ConversationEnded):
             self._tell(UserWordsOver(event.number))

@@ -38,7 +38,6 @@ from ..audio.sound import Sound, SoundState
 from ..echo.choice import make_clean
 from ..events import (
     ConversationEnded,
-    ConversationStarted,
     Event,
     Failed,
     FrameDone,
@@ -59,6 +58,7 @@ from .engine import MakeEngine
 from .keeping import TalkKeeper
 from .kept_talk import AskedModel, anew, note_of
 from .session import SaveRequest, TalkSession
+from .takes import Takes
 
 REPORT = "a bug: please report it with what `moshi doctor --json` says"
 LAST_STEP_S = 0.25  # the model's last step, whose sound is still played
@@ -163,16 +163,13 @@ class Chat:
         self.folder = options.record or options.folder
         self._settings = options.settings
         self._listeners: list[Callable[[Event], None]] = []
-        self._recorder: Recorder | None = None
-        self._lock = threading.Lock()  # recorder on and off; held for a moment only
         self._ready: Ready | None = None
-        self._started: ConversationStarted | None = None
         self._failed: str | None = None
         self._over = threading.Event()
         self._closing, self._opening = threading.Lock(), threading.Lock()
         self._closed: bool | None = None  # whether the model's thread has ended
         self._hurried = False
-        self._recorders: list[Recorder] = []
+        self._takes = Takes(self._make_recorder, options.words is not None)
         self._clean()
         self._keeper = TalkKeeper(self.folder, self._tell)
         self._index = None if options.index is None else IndexWriter(options.index, self._tell)
@@ -219,23 +216,10 @@ class Chat:
         return self.session.mute(not self.session.muted if on is None else on)
 
     def record(self, on: bool | None = None) -> bool:
-        wanted = self._recorder is None if on is None else on
-        if wanted == (self._recorder is not None):
-            return wanted
-        if not wanted:
-            with self._lock:
-                recorder, self._recorder = self._recorder, None
-            if recorder is not None:
-                recorder.finish()
-            return False
-        recorder = Recorder(self.folder, self.options.flac, self._tell, self.options.seal)
-        self._recorders.append(recorder)
-        with self._lock:
-            for event in (self._ready, self._started):
-                if event is not None:
-                    recorder(event)
-            self._recorder = recorder
-        return True
+        return self._takes.switch(on)
+
+    def _make_recorder(self) -> Recorder:
+        return Recorder(self.folder, self.options.flac, self._tell, self.options.seal)
 
     def keep(self) -> None:
         if not self._keeper.reserve():
@@ -266,13 +250,10 @@ class Chat:
     @property
     def failure(self) -> str | None:
         """One line, when something failed: the model, the sound, or else a recording."""
-        failed = [recorder.failure for recorder in self._recorders if recorder.failure]
-        return self._failed or self.sound.problem() or (failed[0] if failed else None)
+        return self._failed or self.sound.problem() or self._takes.failure
 
     def snapshot(self) -> Snapshot:
-        recorder = self._recorder
-        folder = recorder.takes[-1] if recorder is not None and recorder.takes else None
-        on = recorder is not None and recorder.failure is None
+        on, folder = self._takes.on, self._takes.folder
         return Snapshot(self.session.status, self.sound.state(), on, folder, self.options.echo)
 
     def close(self, timeout_s: float = 5.0) -> bool:
@@ -304,9 +285,7 @@ class Chat:
         if self._words is not None:
             self._words.close(WORDS_SOON_S if self._hurried else LAST_WORDS_S)
         self._keeper.close(SAVE_SOON_S if self._hurried else SAVE_S)
-        self.record(False)
-        for recorder in self._recorders:
-            recorder.close(flac_s=FLAC_SOON_S if self._hurried else math.inf)
+        self._takes.close(FLAC_SOON_S if self._hurried else math.inf)
         if self._index is not None:
             self._index.close()
         return ended
@@ -319,7 +298,7 @@ class Chat:
     @property
     def takes(self) -> list[Path]:
         """Every recording made so far, one folder for each."""
-        return [take for recorder in self._recorders for take in recorder.takes]
+        return self._takes.folders
 
     def _tell(self, event: Event) -> None:
         for listener in self._listeners:
@@ -327,9 +306,7 @@ class Chat:
 
     def _tell_recorded(self, event: Event) -> None:
         """What isn't the session's, and belongs into a recording all the same."""
-        with self._lock:
-            if self._recorder is not None:
-                self._recorder(event)
+        self._takes.beside(event)
         self._tell(event)
 
     def _tell_brakes(self) -> None:
@@ -340,11 +317,7 @@ class Chat:
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Ready):
             self._ready = event
-        with self._lock:
-            if isinstance(event, ConversationStarted | ConversationEnded):
-                self._started = event if isinstance(event, ConversationStarted) else None
-            if self._recorder is not None and not isinstance(event, Stopped):
-                self._recorder(event)
+        self._takes(event)
         if isinstance(event, Failed):
             known = isinstance(event.error, MoshiError)
             self._failed = event.message if known else f"{event.message} ({REPORT})"

@@ -101,10 +101,10 @@ def test_last_words_that_come_when_a_talk_is_over_stand_in_its_own_file(tmp_path
     recorder(frame(1, 2))
     recorder.close()
     recorder.late_word(UserWord(2, "again", 0.1))
-    recorder.late_word(UserWord(1, "too late", 0.3))
+    recorder.late_word(UserWord(1, "at last", 0.3))
     words = [(take / "you.jsonl").read_text().splitlines() for take in recorder.takes]
     texts = [[json.loads(line)["text"] for line in lines] for lines in words]
-    assert texts == [["goodbye"], ["hello", "again"]]
+    assert texts == [["goodbye", "at last"], ["hello", "again"]]
     shutil.rmtree(recorder.takes[1])
     recorder.late_word(UserWord(2, "to nobody", 0.2))
     assert not recorder.takes[1].exists() and recorder.failure is None

@@ -87,6 +87,21 @@ def test_plain_text_has_a_line_for_each_of_both():
     assert words.getvalue() == "Hi there.\nyou: Good day.\nWhat now?\n"
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_note_stands_on_a_line_of_its_own_where_both_are_on_one_screen():
+    screen, pipe = Terminal(), io.StringIO()
+    for text in (PlainText(screen, screen), PlainText(pipe, screen)):
+        text.show(UserWord(1, "Good", 0.1))
+        text.show(Notice("saved", "saved: x"))
+        text.show(UserWord(1, "day.", 0.4))
+    assert screen.getvalue() == "you: Good\nsaved: x\nyou: day.saved: x\n"
+    assert pipe.getvalue() == "you: Good day."
+
+
 def test_last_words_that_come_when_another_conversation_has_begun_stand_where_they_were_said():
     shown, talk = Shown(), replace(TALKING, user_level_db=-8.0)
     words, notes = io.StringIO(), io.StringIO()

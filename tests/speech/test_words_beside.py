@@ -13,6 +13,7 @@ from app.events import (
     FrameDone,
     Notice,
     Settings,
+    Stopped,
     UserWord,
     UserWordsOver,
 )
@@ -21,6 +22,7 @@ from app.speech import words_beside
 from app.speech.words_beside import TOO_SLOW, WordsBeside
 from app.speech.words_child import BEGIN, END, FRAME, HEADER, Follower
 from tests.support.fakes.heard_words import GOLDEN, WORD, heard_words
+from tests.support.talks.talking import wait_for
 
 SAMPLES = 1920
 
@@ -96,6 +98,9 @@ def test_a_process_of_its_own_says_them(heard):
     command, environment = child_command("speech.words_child", str(heard.folder))
     words = WordsBeside(command, environment, told)
     talk(words, heard.sound(4))
+    words(Stopped())
+    over = lambda: told.events.count(UserWordsOver(1)) == 2  # noqa: E731
+    wait_for(over)  # the process has ended before it is closed
     words.close(60)
     expected = heard.stt.transcribe(heard.sound(4)).words
     assert told.events[:-2] == [UserWord(1, w.text, w.start_s) for w in expected] != []

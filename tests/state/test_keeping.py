@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.audio.sound import SoundState
-from app.audio.stream.port import QueuePort
 from app.events import ConversationStarted, FrameDone, Notice, Settings
 from app.talk.chat import Chat, ChatOptions
 from app.talk.keeping import TalkKeeper
@@ -16,30 +14,9 @@ from app.talk.kept_talk import AskedModel
 from moshi_mlx.clock import FRAME_SAMPLES
 from moshi_mlx.errors import MoshiError
 from tests.support.fakes.fake_engine import FakeEngine, FakeFile
+from tests.support.fakes.queue_sound import QueueSound
 
 PATIENCE_S = 60.0
-
-
-class QueueSound(QueuePort):
-    """A Sound that the test speaks into."""
-
-    def __init__(self) -> None:
-        super().__init__(lambda pcm: None)
-
-    def subscribe(self, listener) -> None:
-        pass
-
-    def start(self) -> None:
-        pass
-
-    def stop(self) -> None:
-        pass
-
-    def state(self) -> SoundState:
-        return SoundState()
-
-    def problem(self) -> str | None:
-        return None
 
 
 class Kept:
