@@ -161,7 +161,8 @@ def remove(names: list[str], sure: bool) -> int:
         if not sys.stdin.isatty():
             raise UsageError(f"{size} would be removed: say --yes where nobody can be asked")
         what = ", ".join(model.name for model in models)
-        if input(f"Remove {what} ({size})? [y/N] ").strip().lower() not in ("y", "yes"):
+        print(f"Remove {what} ({size})? [y/N] ", end="", flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):  # the end of input is a no
             print("Nothing was removed.")
             return 1
     for model in models:

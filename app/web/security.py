@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from moshi_mlx.errors import MoshiError
+from moshi_mlx.errors import MoshiError, printable
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 OWN_PAGE_CSP = (
@@ -109,7 +109,8 @@ class Guard:
             return "this origin may not use the server"
         if asked == own or asked in self.allowed_origins:
             return None
-        return f"pages of {asked} may not use this server; start it with --allow-origin to let them"
+        pages = f"pages of {printable(asked)}"
+        return f"{pages} may not use this server; start it with --allow-origin to let them"
 
     def keyless(self, tokens: Iterable[str]) -> str | None:
         if self.token is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from aiohttp import WSCloseCode, web
+from aiohttp.abc import AbstractStreamWriter
 
 from moshi_mlx.errors import MoshiError
 
@@ -41,6 +42,13 @@ SHUTDOWN_S = 1.0
 PIECE_BYTES = 1 << 18  # of a file that comes
 SEND_S, SEND_FILE_S = 30.0, 600.0  # the longest that a client may take for an answer
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class FileAnswer(web.FileResponse):
+    """A file that `_answer` sends: aiohttp, which prepares it once more, would send it again."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        return None if self.prepared else await super().prepare(request)
 
 
 @dataclass
@@ -83,7 +91,7 @@ class WebServer:
         assert self._door is not None
         async with self._door.answering(request.protocol):
             response = await self._dress(request, handler)
-            seconds = SEND_FILE_S if isinstance(response, web.FileResponse) else SEND_S
+            seconds = SEND_FILE_S if isinstance(response, FileAnswer) else SEND_S
             try:
                 async with asyncio.timeout(seconds):
                     await response.prepare(request)
@@ -121,7 +129,11 @@ class WebServer:
     ) -> AsyncIterator[None]:
         """While the block runs; `port` 0 becomes any free one. Raises OSError, MoshiError."""
         runner = web.AppRunner(
-            self.app(), access_log=None, shutdown_timeout=SHUTDOWN_S, logger=request_log()
+            self.app(),
+            access_log=None,
+            shutdown_timeout=SHUTDOWN_S,
+            logger=request_log(),
+            auto_decompress=False,  # a sound file comes as it is; rubbish is no bug of ours
         )
         await runner.setup()
         assert runner.server is not None
@@ -178,7 +190,7 @@ class WebServer:
         if not inside:
             raise web.HTTPNotFound
         content_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        return web.FileResponse(path, headers={"Content-Type": content_type})
+        return FileAnswer(path, headers={"Content-Type": content_type})
 
     def _keep_token(self, request: web.Request) -> web.Response:
         """Move the token from the address into a cookie, so that it stays out of the history."""
@@ -228,7 +240,7 @@ class WebServer:
             "Content-Disposition": f'attachment; filename="moshi-{name}"',
             "Cache-Control": "no-store",
         }
-        return web.FileResponse(path, headers=headers)
+        return FileAnswer(path, headers=headers)
 
     async def _talk(self, request: web.Request) -> web.Response:
         """Whether a saved talk is still there, and how long it is, for who knows its name."""
@@ -265,7 +277,10 @@ class WebServer:
             timeout=SHUTDOWN_S,
             compress=False,
         )
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ValueError:  # a key that isn't even ASCII
+            raise web.HTTPBadRequest from None
         try:
             left = await self._converse(request, socket)
         except BusyError as busy:

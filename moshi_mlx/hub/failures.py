@@ -5,8 +5,9 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
-from ..errors import ConfigError, DownloadError
+from ..errors import ConfigError, DownloadError, printable
 from .licences import licensed
 
 PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy")
@@ -14,8 +15,15 @@ PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY",
 # Of the HTTP library, which huggingface_hub changes now and then.
 PROXY_FAILURES = ("InvalidURL", "ProxyError", "UnsupportedProtocol")
 
+# Of the same library: what a network that wants a login sends.
+NO_HUBS = ("DecodingError", "TooManyRedirects")
+
 # What huggingface_hub meets in an answer of something else.
 UNEXPECTED = json.JSONDecodeError | LookupError | TypeError | AttributeError
+
+
+NOT_THE_HUB = "what answers is not the hub (a login page of this network?)"
+ENDPOINT = "HF_ENDPOINT"
 
 
 class NoAnswerError(Exception):
@@ -28,14 +36,16 @@ def reason_of(error: Exception) -> str:
 
     if isinstance(error, NoAnswerError):
         return str(error)
+    if not is_address(os.environ.get(ENDPOINT) or "https://huggingface.co"):
+        return f"{ENDPOINT} is no address of a hub ({printable(os.environ[ENDPOINT])})"
     if isinstance(error, UnicodeEncodeError) or "header value" in str(error).lower():
         return "the token in HF_TOKEN has characters that no token has"
     if isinstance(error, errors.HfHubHTTPError):
         return _of_status(error.response.status_code)
     if isinstance(error, UNEXPECTED | ConfigError):
-        return "what answers is not the hub (a login page of this network?)"
-    if isinstance(error, errors.FileMetadataError | errors.LocalEntryNotFoundError):
-        return "what answers is not the hub (a login page of this network?)"
+        return NOT_THE_HUB
+    if isinstance(error, errors.FileMetadataError) or type(error).__name__ in NO_HUBS:
+        return NOT_THE_HUB
     named = [name for name in PROXIES if os.environ.get(name)]
     odd = isinstance(error, ImportError | ValueError) or type(error).__name__ in PROXY_FAILURES
     if odd and named:
@@ -45,6 +55,17 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, errors.HTTPError | OSError):
         return f"no network through the proxy in {named[0]}" if named else "no network"
     return f"what answers is not understood ({one_line(error)})"
+
+
+def is_address(url: str) -> bool:
+    """Whether a server of the web can be asked there."""
+    try:
+        parts = urlsplit(url)
+        name = (parts.hostname or "").encode("idna")
+        whole = parts.scheme in ("http", "https") and name != b"" and parts.port != 0
+    except ValueError:  # UnicodeError is one
+        return False
+    return whole and url.isprintable() and not any(c in url for c in " \\")
 
 
 def _of_status(status: int) -> str:
@@ -79,7 +100,7 @@ def advice_of(error: Exception) -> str:
     said = reason_of(error)
     if "not the hub" in said:
         return "log in to the network in a browser, and try again"
-    if said.startswith(("the proxy", "the token")):
+    if said.startswith(("the proxy", "the token", ENDPOINT)):
         return "mend it, or unset it, and try again"
     if "certificate" in said:
         return "check this machine's date and certificates, and try again"

@@ -23,9 +23,10 @@ from ..config.other_layouts import SPLIT_LAYOUT, is_split
 from ..config.reading import read_config
 from ..config.shards import SHARD_INDEX, shard_names
 from ..errors import DownloadError, MoshiError, UsageError
-from .failures import NoAnswerError, advice_of, mendable, reason_of
+from .failures import NOT_THE_HUB, NoAnswerError, advice_of, mendable, reason_of
+from .flow import waited_for
 from .inside import COMMIT, folder_inside, names_below, one_of_several
-from .licences import GatedError, in_words, licence_on, licensed
+from .licences import in_words, licence_on, licensed
 from .transfer import download_file, endpoint, repository_folder
 
 NANO = Path(__file__).parents[1] / "nano"
@@ -33,8 +34,9 @@ REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")  # a branch, tag or commit: no path upwards
 ASKED_S = 24 * 3600.0  # for how long an answer of the hub holds
 QUICK_S = 0.5  # a wait that nobody asks about
-PATIENCE_S = 8.0  # for an answer, where the cache holds the model
-PATIENCE_WITHOUT_CACHE_S = 30.0
+# Where the cache holds the model: for an answer, and then while a download brings nothing.
+PATIENCE_S, QUIET_S = 5.0, 4.0
+PATIENCE_WITHOUT_CACHE_S, QUIET_WITHOUT_CACHE_S = 30.0, 60.0
 LICENCE_FILE = "moshi-licence"  # beside refs, blobs and snapshots: what the hub said at download
 
 
@@ -97,27 +99,21 @@ def resolve(
         return here
     with mendable(repository, revision):
         download = None
+        patience_s, quiet_s = PATIENCE_S, QUIET_S
+        if here is None:
+            patience_s, quiet_s = PATIENCE_WITHOUT_CACHE_S, QUIET_WITHOUT_CACHE_S
         try:
-            patience_s = PATIENCE_WITHOUT_CACHE_S if here is None else PATIENCE_S
             download = _answered(repository, revision, parts, cache_dir, patience_s)
-            return _fetch(download, revision or "main", cache_dir, announce)
-        except GatedError as error:
-            if here is None:
-                raise
-            print(f"{error}; taking the copy on this machine", file=sys.stderr)
-            return here
-        except DownloadError:
-            raise  # an answer that was understood
+            return _fetch(download, revision or "main", cache_dir, announce, quiet_s)
         except Exception as error:
-            if download is None and here is None:
+            if here is not None:  # it starts, whatever keeps what is newer from coming
+                told = isinstance(error, DownloadError)
+                why = str(error) if told else f"{repository}: {reason_of(error)}"
+                print(f"{why}; taking the copy on this machine", file=sys.stderr)
+                return here
+            if download is None and not isinstance(error, DownloadError):
                 raise _without_copy(repository, revision, parts, cache_dir, error) from error
-            if here is None or getattr(error, "errno", None) == errno.ENOSPC:
-                raise
-            print(
-                f"{repository}: {reason_of(error)}; taking the copy on this machine",
-                file=sys.stderr,
-            )
-            return here
+            raise
 
 
 def _complete_copy(
@@ -221,7 +217,7 @@ def _plan(repository: str, revision: str | None, parts: tuple[str, ...], cache_d
     )
     commit = str(info.sha)
     if not COMMIT.fullmatch(commit):
-        raise NoAnswerError("what answers is not the hub (a login page of this network?)")
+        raise NoAnswerError(NOT_THE_HUB)
     listed = {s.rfilename: s.size or 0 for s in info.siblings or []}
     inside = folder_inside(listed, repository, one_of_several(repository))
     at = f"{inside}/" if inside else ""
@@ -268,13 +264,20 @@ def _fetch(
     revision: str,
     cache_dir: Path | None,
     announce: Callable[[Download], None] | None,
+    quiet_s: float,
 ) -> Path:
+    """`quiet_s`: for how long it may bring next to nothing."""
     repository, commit = download.repository, download.commit
     if download.missing_bytes:
         (announce or _announce_on_stderr)(download)
         _check_disk(download, cache_dir)
     with licensed(repository, download.licence):
-        paths = [download_file(repository, name, commit, cache_dir) for name in download.sizes]
+        paths = waited_for(
+            lambda flow: [
+                download_file(repository, name, commit, cache_dir, flow) for name in download.sizes
+            ],
+            quiet_s,
+        )
     remember_revision(repository, revision, commit, cache_dir)
     (repository_folder(repository, cache_dir) / LICENCE_FILE).write_text(download.licence)
     first, name = paths[0], next(iter(download.sizes))

@@ -2,6 +2,8 @@
 
 import fcntl
 import json
+import os
+import pty
 import re
 
 import pytest
@@ -85,6 +87,17 @@ def test_rm_removes_one_and_nothing_else(cache, tmp_path, capsys):
         "models--somebody--other-moshi",
         "models--someone--llama",
     ]
+
+
+def test_rm_takes_the_end_of_input_for_a_no(cache, tmp_path, capsys, monkeypatch):
+    cached(cache, "somebody/talker", small(tmp_path / "a", "q4"))
+    terminal, ours = pty.openpty()
+    os.write(terminal, b"\x04")  # Ctrl-D
+    with open(ours) as keys:
+        monkeypatch.setattr("sys.stdin", keys)
+        assert "Nothing was removed" in said(capsys, "rm", "somebody/talker", status=1).out
+    os.close(terminal)
+    assert (cache / "models--somebody--talker").is_dir()
 
 
 @pytest.mark.parametrize("name", ["someone/llama", "no/such", "../cache", "a/../b", "nano", "."])

@@ -146,7 +146,7 @@ def test_a_disk_that_fills_up_on_the_way(fake, tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
+    monkeypatch.setattr("huggingface_hub.utils.get_session", full)
     with pytest.raises(DownloadError, match="the disk is full while downloading"):
         hub.resolve("kyutai/moshi-test", cache_dir=tmp_path)
 

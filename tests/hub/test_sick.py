@@ -9,11 +9,14 @@ import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from moshi_mlx import hub
 from moshi_mlx.errors import DownloadError
+from moshi_mlx.hub.failures import NoAnswerError
+from moshi_mlx.hub.flow import LEAST_BYTES, waited_for
 from tests.support.fakes.fake_hub import COMMIT, MODEL, serving
 from tests.support.tree import tree_digest
 
@@ -124,9 +127,17 @@ def test_a_server_that_never_answers_keeps_nobody_waiting(cache, monkeypatch, ca
         ("HTTPS_PROXY", "nonsense://x"),
         ("HTTPS_PROXY", "http://127.0.0.1:1"),
         ("HF_TOKEN", "hf_ключ"),
+        ("HF_ENDPOINT", "localhost"),
+        ("HF_ENDPOINT", "ftp://127.0.0.1"),
+        ("HF_ENDPOINT", "http://["),
+        ("HF_ENDPOINT", "https://127.0.0.1:x"),
+        ("HF_ENDPOINT", "https://a..b"),
+        ("HF_ENDPOINT", "https://127.0.0.1:1\x1b[31m"),
+        ("HF_ENDPOINT", "\udcff"),
+        ("HF_ENDPOINT", " "),
     ],
 )
-def test_a_proxy_or_token_that_cannot_be_is_named(cache, monkeypatch, capsys, name, value):
+def test_a_proxy_token_or_address_that_cannot_be_is_named(cache, monkeypatch, capsys, name, value):
     import huggingface_hub
 
     monkeypatch.setenv("HF_ENDPOINT", "https://127.0.0.1:1")
@@ -175,3 +186,52 @@ def test_weights_in_a_folder_of_the_repository(tmp_path, monkeypatch):
         folder = hub.resolve("kyutai/sub", cache_dir=tmp_path, files=("weights",))
         assert (folder / "sub" / "model.safetensors").is_file()
         assert (folder / "config.json").is_file()
+
+
+@pytest.mark.parametrize("sick", ["damaged", "no room", "an etag outside", "no weights"])
+def test_the_copy_is_taken_where_what_is_newer_cannot_be(cache, monkeypatch, capsys, sick):
+    """And nothing is written beside the cache, whatever name a file is to get there."""
+    around = set(cache.parent.iterdir())
+    with serving(monkeypatch) as server:
+        server.commit, files = "f" * 40, server.repositories[NAME]
+        if sick == "damaged":
+            server.etag = "0" * 64  # no file's sum
+        if sick == "no room":
+            monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
+        if sick == "an etag outside":
+            server.etag = "../../../outside"
+        if sick == "no weights":
+            del files["model.q4.safetensors"], files["model.q8.safetensors"]
+        assert hub.resolve(NAME, cache_dir=cache).name == COMMIT
+        assert capsys.readouterr().err.endswith("; taking the copy on this machine\n")
+        with pytest.raises(DownloadError):
+            hub.resolve(NAME, cache_dir=cache / "empty")
+    assert set(cache.parent.iterdir()) == around
+
+
+def test_a_download_of_what_is_newer_that_stands_still_keeps_nobody_waiting(
+    cache, monkeypatch, capsys
+):
+    with serving(monkeypatch) as server:
+        server.commit, server.silent_from = "f" * 40, "model.q4.safetensors"
+        server.repositories[NAME]["model.q4.safetensors"] = b"newer"
+        assert hub.resolve(NAME, cache_dir=cache).name == COMMIT
+    assert "the hub has sent almost nothing for 4 s; taking the copy" in capsys.readouterr().err
+
+
+def test_who_sends_next_to_nothing_is_given_up_and_who_sends_is_waited_for():
+    def drips(flow):
+        while True:
+            flow.add(1)
+            time.sleep(0.01)
+
+    with pytest.raises(NoAnswerError, match="almost nothing"):
+        waited_for(drips, 0.4)
+
+    def flows(flow):
+        for _ in range(5):
+            time.sleep(0.3)
+            flow.add(LEAST_BYTES)
+        return "all"
+
+    assert waited_for(flows, 1.2) == "all"

@@ -305,20 +305,45 @@ async def test_a_plain_request_to_the_socket_is_not_an_accident():
         {"Cookie": '"' * 200},
         {"Origin": "http://[::1"},
         {"Origin": "http://\udcff:99999999"},
+        {"Origin": "http://a\udcbd"},
         {"Sec-Fetch-Site": "\udcff"},
     ],
     ids=repr,
 )
 async def test_credentials_that_cannot_be_read_are_wrong_ones(headers):
-    """As bytes on the wire, since no honest client sends them."""
     async with running(guard=guard(loopback=False)) as site:
-        reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
         lines = [f"{name}: {value}" for name, value in headers.items()]
-        request = "\r\n".join(["GET /api/status HTTP/1.1", "Host: 192.168.1.5", *lines])
-        writer.write(request.encode(errors="surrogateescape") + b"\r\n\r\n")
-        answer = await asyncio.wait_for(reader.readline(), 60)
-        writer.close()
+        answer = await asked(site, "GET /api/status HTTP/1.1", "Host: 192.168.1.5", *lines)
         assert answer.split()[1] in (b"403", b"400"), answer
+
+
+async def asked(site, *lines, body=b""):
+    """The first line of the answer to bytes on the wire that no honest client sends."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    request = "\r\n".join(lines).encode(errors="surrogateescape")
+    writer.write(request + b"\r\n\r\n" + body)
+    answer = await asyncio.wait_for(reader.readline(), 60)
+    writer.close()
+    return answer
+
+
+UPGRADE = ("GET /api/chat HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket")
+
+
+@pytest.mark.parametrize(
+    ("status", "lines", "body"),
+    [
+        (b"400", (*UPGRADE, "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: \udcff\udcff"), b""),
+        (b"400", (*UPGRADE, "Sec-WebSocket-Version: 13"), b""),
+        (b"404", ("GET /x HTTP/1.1", "Content-Encoding: gzip", "Content-Length: 2"), b"no"),
+        (b"404", ("GET /x HTTP/1.1", "Content-Encoding: deflate", "Content-Length: 2"), b"no"),
+    ],
+)
+async def test_a_request_that_is_none_is_no_traceback(status, lines, body, caplog):
+    async with running() as site:
+        answer = await asked(site, lines[0], "Host: localhost", *lines[1:], body=body)
+        assert answer.split()[1] == status
+    assert not caplog.records
 
 
 @settings(max_examples=100, deadline=None)

@@ -313,7 +313,7 @@ async def test_kyutais_client_gets_no_bursts_and_ours_gets_frames_as_they_come()
                 gaps.append(await gap_s(site, query, kind))
 
 
-async def test_a_recording_can_be_downloaded_by_its_visitor_only(tmp_path):
+async def test_a_recording_can_be_downloaded_by_its_visitor_only(tmp_path, caplog):
     async with running() as site:
         async with site.chat("?codec=pcm&record=1&seed=3") as socket:
             recording = json.loads(await receive(socket, Kind.METADATA))["recording"]
@@ -345,6 +345,7 @@ async def test_a_recording_can_be_downloaded_by_its_visitor_only(tmp_path):
         async with site.chat("?codec=pcm&record=1") as socket:
             await receive(socket, Kind.METADATA)
             assert (await site.http.get(f"{base}/recording.wav")).status == 404  # replaced
+    assert not caplog.records, "no traceback for the owner of the server"
 
 
 async def test_nothing_is_recorded_unasked_and_nothing_is_left():

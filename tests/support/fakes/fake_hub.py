@@ -26,7 +26,8 @@ class Hub(ThreadingHTTPServer):
     """State of the fake: the repositories, a byte count to break after, and the requests seen.
 
     Of a gated repository, as at the hub, everybody reads the list of files, and those whose token
-    is in `granted` read the files; cards: repository -> its model card's data.
+    is in `granted` read the files; cards: repository -> its model card's data; commit: of all of
+    them; etag: of every file, instead of its sum; silent_from: the file that nothing comes of.
     """
 
     daemon_threads = True
@@ -37,6 +38,8 @@ class Hub(ThreadingHTTPServer):
         self.gated: set[str] = set()
         self.granted: set[str] = set()
         self.cards: dict[str, dict] = {}
+        self.commit, self.etag, self.silent_from = COMMIT, "", ""
+        self.over = threading.Event()
         self.break_after: int | None = None
         self.requests: list[tuple[str, str, str | None]] = []
 
@@ -65,11 +68,11 @@ class Handler(BaseHTTPRequestHandler):
             return self.fail(403 if token else 401, "GatedRepo")
         files = self.server.repositories[name]
         revision = parts[5] if api and len(parts) > 5 else "main" if api else parts[3]
-        if revision not in ("main", "v1", COMMIT):
+        if revision not in ("main", "v1", self.server.commit):
             return self.fail(404, "RevisionNotFound")
         if api:
             siblings = [{"rfilename": k, "size": len(v)} for k, v in files.items()]
-            body = {"id": name, "sha": COMMIT, "siblings": siblings}
+            body = {"id": name, "sha": self.server.commit, "siblings": siblings}
             body |= {"cardData": self.server.cards.get(name, {"license": "cc-by-4.0"})}
             body |= {"gated": "auto" if name in self.server.gated else False}
             return self.send(json.dumps(body).encode(), {}, True)
@@ -77,8 +80,11 @@ class Handler(BaseHTTPRequestHandler):
         if path not in files:
             return self.fail(404, "EntryNotFound")
         honest = MODEL if name == "kyutai/moshi-test" else files
-        etag = hashlib.sha256(honest.get(path, files[path])).hexdigest()
-        self.send(files[path], {"X-Repo-Commit": COMMIT, "ETag": f'"{etag}"'}, body_wanted)
+        etag = self.server.etag or hashlib.sha256(honest.get(path, files[path])).hexdigest()
+        if path == self.server.silent_from:
+            self.server.over.wait(60)
+        headers = {"X-Repo-Commit": self.server.commit, "ETag": f'"{etag}"'}
+        self.send(files[path], headers, body_wanted)
 
     def send(self, body, headers, body_wanted):
         start = int((self.headers.get("Range") or "bytes=0-")[6:].split("-")[0])
@@ -117,5 +123,6 @@ def serving(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 10_000)
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # huggingface_hub waits between tries
     yield server
+    server.over.set()
     server.shutdown()
     server.server_close()
