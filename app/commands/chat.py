@@ -26,6 +26,7 @@ from ..options.model import (
     sampling_from,
     source_from,
 )
+from ..options.named_files import named_files
 from ..options.persona import add_persona_options, persona_from
 from ..options.preferences import add_config_option, parse_with_preferences
 from ..options.resume import add_resume_option, resumed, settings_of
@@ -204,7 +205,8 @@ def sound_from(args: argparse.Namespace) -> Sound:
     if not 0 <= tail_s <= LONGEST_TAIL_S:
         raise UsageError(f"--tail is 0 to {LONGEST_TAIL_S:g} seconds, not {tail_s:g}")
     if args.virtual_output is not None:
-        check_outputs([args.virtual_output], [args.virtual_input], args.force)
+        inputs = named_files(args, "virtual_output")
+        check_outputs([args.virtual_output], inputs, args.force)
     from ..audio.file_sound import FileSound
 
     return FileSound(args.virtual_input, args.virtual_output, tail_s)

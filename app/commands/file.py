@@ -29,6 +29,7 @@ from ..options.model import (
     model_from,
     sampling_from,
 )
+from ..options.named_files import named_files
 from ..options.persona import add_persona_options, persona_from
 from ..provenance.index_writer import add_sound
 from ..provenance.origin import HUMAN, MACHINE, PROGRAM, Origin, revision_of
@@ -127,7 +128,7 @@ def check(args: argparse.Namespace) -> None:
     """Before the model is loaded: an ending that can be written, and nothing lost by it."""
     kind_of(args.output)
     texts = (transcript_of(args.output), subtitles_of(args.output))
-    check_outputs([args.output, *texts], [args.input], args.force)
+    check_outputs([args.output, *texts], named_files(args, "output"), args.force)
     if not 0 <= args.tail <= ANSWER_TAIL_MAX_S:
         raise UsageError(f"--tail must lie between 0 and {ANSWER_TAIL_MAX_S:g} seconds")
 

@@ -27,6 +27,7 @@ from ..options.model import (
     add_source_options,
     loading_from,
 )
+from ..options.named_files import named_files
 from ..options.numbers import Number
 from ..options.output_dir import add_output_dir_option, make_folder
 from ..provenance.origin import Origin
@@ -139,7 +140,7 @@ def say_text(args: argparse.Namespace, voices: list[str]) -> int:
     """One text, or stdin while it is written. Raises MoshiError."""
     if args.output is not None:
         kind_of(args.output)
-        check_outputs([args.output], map(Path, voices), args.force)
+        check_outputs([args.output], named_files(args, "output"), args.force)
     files = Voices(args).files(voices)
     marking, index = marking_told(args), index_from(args)
     loudspeaker = loudspeaker_from(args)
@@ -207,7 +208,7 @@ def say_script(
 ) -> None:
     """A line of a list into its file. Raises MoshiError."""
     path = args.output_dir / script.output
-    check_outputs([path], [Path(args.text), *voices], args.force)
+    check_outputs([path], [*named_files(args), *voices], args.force)
     pieces = [(text, turn % VOICES_MAX) for turn, text in enumerate(script.turns)]
     seed = args.seed if script.seed is None else script.seed
     with kept(path, origin_from(args, marking, seed), index, tell) as keep:

@@ -20,6 +20,7 @@ from moshi_mlx.errors import MoshiError, UsageError, printable
 from moshi_mlx.output.whole_file import check_outputs, write_text
 from moshi_mlx.provenance import Window, make_key, read_key
 
+from ..options.named_files import named_files
 from ..provenance.index import Index, default_path
 from ..provenance.tracing import Tracer
 from ..provenance.verdict import MarkVerdict
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.files:
         raise UsageError("give a sound file: moshi trace FILE")
     if args.html is not None:
-        check_outputs([args.html], args.files, args.force)
+        check_outputs([args.html], named_files(args, "html"), args.force)
     if args.try_codec is not None:
         return try_codec(args)
     return trace(args)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from moshi_mlx.audio.file import read_mono
 from moshi_mlx.errors import AudioError, MoshiError, UsageError, printable
-from moshi_mlx.output.whole_file import OutputError, check_outputs
+from moshi_mlx.output.whole_file import OutputError, check_outputs, disk_name
 
 from ..captions.formats import FORMATS, paths_of, write_files
 from ..options.adapters import add_lora_option
@@ -20,6 +20,7 @@ from ..options.model import (
     add_source_options,
     loading_from,
 )
+from ..options.named_files import named_files
 from ..options.numbers import Number
 from ..options.output_dir import add_output_dir_option, make_folder
 from .devices import add_microphone_options, microphone_from
@@ -115,7 +116,7 @@ def formats_from(args: argparse.Namespace) -> list[str]:
         if len(names) > 1:
             raise UsageError("several formats need files: say where with --output-dir DIR")
         return names
-    stems = [Path(name).stem for name in args.files]
+    stems = [disk_name(Path(name).stem) for name in args.files]
     if twice := next((stem for stem in stems if stems.count(stem) > 1), None):
         raise MoshiError(
             f"two recordings would both become {twice}.{names[0]}; rename one, or run them apart"
@@ -127,10 +128,18 @@ def done(name: str, args: argparse.Namespace, formats: list[str]) -> bool:
     """Whether a recording of a list that was begun before has its files already; says so."""
     if args.output_dir is None or args.force or name == STDIN:
         return False
-    found = all(path.is_file() for path in paths_of(Path(name), args.output_dir, formats).values())
-    if found:
+    if not wanted(name, args, formats):
         print(f"{printable(name)}: done before, skipped (--force does it again)", file=sys.stderr)
-    return found
+        return True
+    return False
+
+
+def wanted(name: str, args: argparse.Namespace, formats: list[str]) -> dict[str, Path]:
+    """format -> file of a recording's transcript; what is there is kept, but by --force."""
+    paths = paths_of(Path("stdin" if name == STDIN else name), args.output_dir, formats)
+    if args.force or name == STDIN:
+        return paths
+    return {name: path for name, path in paths.items() if not path.is_file()}
 
 
 def check_inputs(names: list[str]) -> None:
@@ -141,11 +150,12 @@ def check_inputs(names: list[str]) -> None:
 
 
 def check_places(names: list[str], args: argparse.Namespace, formats: list[str]) -> None:
-    """Before a model is loaded: no transcript takes a recording's place. Raises OutputError."""
+    """Before a model is loaded: no transcript takes the place of a recording, or what comes from
+    stdin that of an earlier one. Raises OutputError."""
     if args.output_dir is None or not args.output_dir.is_dir():
         return
-    outputs = [p for name in names for p in paths_of(Path(name), args.output_dir, formats).values()]
-    check_outputs(outputs, [Path(name) for name in args.files if name != STDIN], force=True)
+    outputs = [path for name in names for path in wanted(name, args, formats).values()]
+    check_outputs(outputs, named_files(args), args.force)
 
 
 def prompt_from(args: argparse.Namespace) -> "Prompt | None":
@@ -199,8 +209,7 @@ def deliver(
         print(FORMATS[formats[0]](transcript), end="")
         return
     make_folder(args.output_dir)
-    sound = Path("stdin" if name == STDIN else name)
-    write_files(transcript, paths_of(sound, args.output_dir, formats))
+    write_files(transcript, wanted(name, args, formats))
 
 
 def listen(args: argparse.Namespace, formats: list[str]) -> int:

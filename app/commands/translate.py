@@ -32,6 +32,7 @@ from ..options.model import (
     loading_from,
     sampling_from,
 )
+from ..options.named_files import named_files
 from ..options.numbers import Number
 from ..provenance.index_writer import SoundIndex
 from ..provenance.origin import HUMAN, MACHINE, PROGRAM, Origin
@@ -141,7 +142,8 @@ def origin_from(args: argparse.Namespace, marking: "Marking") -> Origin:
 def translate_file(args: argparse.Namespace) -> int:
     """A whole recording. Raises MoshiError."""
     kind, transcripts = kind_of(args.target), transcripts_of(args)
-    check_outputs([args.target, *transcripts.values()], [args.source], args.force)
+    inputs = named_files(args, "target")
+    check_outputs([args.target, *transcripts.values()], inputs, args.force)
     marking, index = marking_told(args), index_from(args)
     heard = read_mono(args.source)
     stream = translator_from(args).stream(
@@ -264,7 +266,7 @@ def check_live_target(args: argparse.Namespace) -> None:
     """Raises MoshiError for a file that can't be written as it goes."""
     if args.target.suffix.lower() != ".wav":
         raise AudioError(f"{args.target} is written while it grows, as .wav; choose that ending")
-    inputs = [] if args.virtual_input is None else [args.virtual_input]
+    inputs = named_files(args, "target", "virtual_output")
     played = [] if args.virtual_output is None else [args.virtual_output]
     check_outputs([args.target, *transcripts_of(args).values(), *played], inputs, args.force)
 
@@ -281,7 +283,8 @@ def sound_from(args: argparse.Namespace) -> "Sound":
     if args.input or args.speaker or channel != 1:
         raise UsageError("--virtual-input is a device of its own: leave --input and --speaker out")
     if args.virtual_output is not None:
-        check_outputs([args.virtual_output], [args.virtual_input], args.force)
+        inputs = named_files(args, "target", "virtual_output")
+        check_outputs([args.virtual_output], inputs, args.force)
     from ..audio.file_sound import FileSound
 
     return FileSound(args.virtual_input, args.virtual_output, 0.0)

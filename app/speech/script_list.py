@@ -14,6 +14,7 @@ from typing import Any
 
 from moshi_mlx.audio.writing import kind_of
 from moshi_mlx.errors import MoshiError, suggest
+from moshi_mlx.output.whole_file import disk_name
 
 KEYS = ("text", "voice", "voices", "output", "id", "seed")
 LONGEST_LINE = 10_000_000  # characters
@@ -64,7 +65,7 @@ def _lines(text: str) -> Iterator[Script | BadLine]:
         except MoshiError as error:
             yield BadLine(number, str(error))
             continue
-        other = taken.setdefault(script.output.casefold(), number)
+        other = taken.setdefault(disk_name(script.output), number)
         if other == number:
             yield script
         else:

@@ -10,6 +10,7 @@ from .lm_config import LmConfig
 from .lm_keys import LmReader
 from .other_layouts import SPLIT_LAYOUT, is_split
 from .presets import raw_preset
+from .safe_names import file_inside
 
 
 def load_config(folder: Path) -> LmConfig:
@@ -20,7 +21,7 @@ def load_config(folder: Path) -> LmConfig:
 def read_config(folder: Path) -> dict[str, Any]:
     """The raw `config.json` of a folder, or the 7B's when there is none. Raises ConfigError."""
     path = folder / "config.json"
-    raw = read_json_object(path) if path.exists() else None
+    raw = read_json_object(file_inside(folder, path.name)) if path.exists() else None
     if is_split(raw, (file.name for file in folder.glob("*.safetensors"))):
         raise ConfigError(f"{folder} {SPLIT_LAYOUT}")
     if raw is None:

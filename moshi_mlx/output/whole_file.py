@@ -9,8 +9,8 @@ import errno
 import os
 import secrets
 import shutil
-import stat
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -36,10 +36,13 @@ def check_outputs(
     An output is never an input or another output, and what is there already needs `force`.
     Raises OutputError.
     """
-    taken = {_identity(path): f"the input {path} itself" for path in inputs}
+    given = {_identity(path): f"the input {path} itself" for path in inputs}
+    taken = dict(given)
     for path in outputs:
         _check_place(path)
-        if _is_stream(path):
+        if _is_stream(path):  # an open file, by its number, may be the input
+            if path.is_file() and (other := given.get(_identity(path))) is not None:
+                raise OutputError(f"{path} is {other}; choose another name")
             continue
         if (other := taken.get(_identity(path))) is not None:
             raise OutputError(f"{path} is {other}; choose another name")
@@ -50,9 +53,14 @@ def check_outputs(
 
 def beside(path: Path, suffix: str) -> Path:
     """A second output of the same name; among devices nothing is made, and it goes nowhere."""
-    if str(path.absolute()).startswith(STREAMS) and not str(path.absolute()).startswith(MEMORY):
+    if _place(path).startswith(STREAMS) and not _place(path).startswith(MEMORY):
         return Path(os.devnull)
     return path.with_suffix(suffix) if path.name else path
+
+
+def disk_name(name: str) -> str:
+    """The same for names that a Mac's disk takes for one: capitals, accents spelt in two ways."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -120,7 +128,7 @@ def _begin(path: Path, private: bool = False) -> _Output:
     if final.exists():
         status = final.stat()
         if not private:
-            temporary.chmod(stat.S_IMODE(status.st_mode))
+            temporary.chmod(status.st_mode & 0o777)
         if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
             with suppress(PermissionError):
                 os.chown(temporary, status.st_uid, status.st_gid)
@@ -167,6 +175,9 @@ def _check_place(path: Path) -> None:
             raise OutputError(
                 f"{path} can't be written: it is a folder; give the name of a file in it"
             )
+        if path.is_socket() or path.is_block_device():
+            kind = "socket" if path.is_socket() else "disk"
+            raise OutputError(f"{path} can't be written: it is a {kind}; choose another name")
         if not folder.is_dir():
             raise OutputError(f"{path} can't be written: {path.parent} is no folder; make it first")
         if not _is_stream(path):
@@ -183,7 +194,13 @@ def _check_place(path: Path) -> None:
 
 def _is_stream(path: Path) -> bool:
     """Whether it is written into: anything but a regular file, or what may become one."""
-    return str(path.absolute()).startswith(STREAMS) or (path.exists() and not path.is_file())
+    return _place(path).startswith(STREAMS) or (path.exists() and not path.is_file())
+
+
+def _place(path: Path) -> str:
+    """Where the name itself lies: `/proc/self/cwd/a`, `/dev/../a` and links to folders followed."""
+    absolute = path.absolute()
+    return str(_resolved(absolute.parent) / absolute.name)
 
 
 def _resolved(path: Path) -> Path:

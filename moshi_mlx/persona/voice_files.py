@@ -101,7 +101,7 @@ def _members(tar: tarfile.TarFile, path: Path) -> dict[str, VoiceFile]:
             raise _refused(path, f"{member.name[:100]!r} in it leads elsewhere")
         if member.isdir() or (member.isreg() and name.suffix not in ENDINGS):
             continue
-        if not member.isreg():
+        if not member.isreg() or member.issparse():  # which may claim any size
             raise _refused(path, f"{member.name[:100]!r} in it is no plain file")
         if not NAME.fullmatch(name.stem) or name.stem in found:
             raise _refused(path, f"{member.name[:100]!r} in it is no name of a voice of its own")

@@ -9,6 +9,7 @@ import fcntl
 import os
 import shutil
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -33,15 +34,23 @@ def real_target(target: Path) -> Path:
         raise QuantizeError(f"{target} can't be followed ({error}): choose another name") from None
     if not real.name:
         raise QuantizeError(f"{target} can't be a target: choose the name of a folder to make")
+    try:
+        partial_of(real).lstat()  # the longest name of all
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise QuantizeError(
+            f"{target} can't be a target ({error.strerror}): choose another name"
+        ) from None
     return real
 
 
 def check_target(target: Path, source: Path, force: bool) -> None:
     """Whether a run may make `target`, before it does anything. Raises QuantizeError."""
     real, origin = real_target(target), source.resolve()
-    if real == origin:
+    if _is_same(real, origin):
         raise QuantizeError("the target is the source's own folder: choose another name")
-    if origin.is_relative_to(real):
+    if _holds(real, origin):
         raise QuantizeError(f"the source lies inside {target}: choose another name")
     if os.path.lexists(real):
         if not force:
@@ -55,7 +64,7 @@ def check_replaceable(real: Path, target: Path) -> None:
     if not real.is_dir():
         raise QuantizeError(f"{target} is a file: choose another name for the target folder")
     for place, what in ((_home(), "home folder"), (Path.cwd(), "working folder")):
-        if place is not None and place.resolve().is_relative_to(real):
+        if place is not None and _holds(real, place.resolve()):
             raise QuantizeError(f"{target} holds your {what}: choose another name")
     made = made_files(real)
     if made is None:
@@ -64,11 +73,24 @@ def check_replaceable(real: Path, target: Path) -> None:
             "choose another name"
         )
     for path in sorted(real.iterdir()):
-        if path.name not in (*made, *SYSTEM_FILES):
+        plain = path.is_file() and not path.is_symlink()
+        if path.name not in (*made, *SYSTEM_FILES) or not plain:
             raise QuantizeError(
                 f"{target} holds {path.name!r}, which `moshi quantize` did not make: move it away, "
                 "or choose another name"
             )
+
+
+def _is_same(folder: Path, other: Path) -> bool:
+    """Also under two names: capitals on a Mac's disk, a folder mounted twice."""
+    try:
+        return folder == other or folder.samefile(other)
+    except OSError:  # one that isn't there
+        return False
+
+
+def _holds(folder: Path, inner: Path) -> bool:
+    return any(_is_same(folder, each) for each in (inner, *inner.parents))
 
 
 def made_files(folder: Path) -> list[str] | None:
@@ -98,8 +120,11 @@ def partial_of(real: Path) -> Path:
 
 def check_free(partial: Path, target: Path) -> None:
     """Raises QuantizeError while another run makes the same target."""
-    with contextlib.suppress(OSError), open(partial / LOCK, encoding="utf-8") as file:
-        _lock(file, target)
+    with contextlib.suppress(OSError):
+        number = os.open(partial / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(number, encoding="utf-8", errors="replace") as file:
+            if stat.S_ISREG(os.fstat(number).st_mode):
+                _lock(file, target)
 
 
 @contextmanager
@@ -133,7 +158,7 @@ def _held(partial: Path, target: Path) -> Iterator[IO[str]]:
             partial.mkdir()
         if partial.is_symlink() or not partial.is_dir():
             raise QuantizeError(f"{partial} is in the way: move it, or choose another target")
-        if any(partial.iterdir()) and (path.is_symlink() or not path.is_file()):
+        if any(partial.iterdir()) and not _is_plain(path):
             raise QuantizeError(
                 f"{partial} was not left by an interrupted `moshi quantize`: move it, or choose "
                 "another target"
@@ -142,11 +167,20 @@ def _held(partial: Path, target: Path) -> Iterator[IO[str]]:
             number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         except FileNotFoundError:  # the other run has just finished
             continue
-        with open(number, "r+", encoding="utf-8") as file:
+        with open(number, "r+", encoding="utf-8", errors="replace") as file:
             _lock(file, target)
             if path.exists() and os.path.samestat(os.fstat(number), path.stat()):
                 yield file
                 return
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether it is a file under no other name: what is written to it is written nowhere else."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 
 
 def _lock(file: IO[str], target: Path) -> None:
@@ -164,9 +198,7 @@ def _remove_links(partial: Path) -> None:
     """Whatever would lead a writer out of the folder: symbolic and hard links, pipes."""
     for root, folders, names in os.walk(partial):
         for path in (Path(root, name) for name in (*folders, *names)):
-            status = path.lstat()
-            plain = path.is_file() and status.st_nlink == 1
-            if path.is_symlink() or not (path.is_dir() or plain):
+            if path.is_symlink() or not (path.is_dir() or _is_plain(path)):
                 path.unlink()
 
 
@@ -189,12 +221,13 @@ def put_in_place(partial: Path, real: Path, force: bool) -> None:
     if not force:
         raise QuantizeError(f"{real} came to be meanwhile: choose another name, or use --force")
     check_replaceable(real, real)
-    old = Path(tempfile.mkdtemp(prefix=f".{real.name}.old.", dir=real.parent))
-    real.rename(old / real.name)
+    old = Path(tempfile.mkdtemp(prefix=f".{real.name[:100]}.old.", dir=real.parent))
     try:
+        real.rename(old / real.name)
         partial.rename(real)
     except BaseException:
-        (old / real.name).rename(real)
+        if not os.path.lexists(real):
+            (old / real.name).rename(real)
         old.rmdir()
         raise
     (real / LOCK).unlink()

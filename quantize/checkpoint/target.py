@@ -17,6 +17,7 @@ from typing import Any
 from moshi_mlx.config.model_files import kyutais_name
 from moshi_mlx.config.safe_names import file_inside
 from moshi_mlx.hub import mimi_file, tokenizer_file
+from moshi_mlx.output.whole_file import disk_name
 from moshi_mlx.weights.recipes import Recipe
 
 from ..errors import QuantizeError
@@ -195,10 +196,10 @@ def _complete(
     config: dict[str, Any] = {**checkpoint.raw_config, "moshi_name": weights}
     if "mimi" in copies:
         config.pop("mimi_config_name", None)  # of another Mimi, unless it is copied too
-    taken = {name.casefold() for name in (weights, "config.json", LOCK, *papers)}
+    taken = {disk_name(name) for name in (weights, "config.json", LOCK, *papers)}
     for part, origin in copies.items():
-        name = origin.name if origin.name.casefold() not in taken else f"{part}-{origin.name}"
-        taken.add(name.casefold())
+        name = origin.name if disk_name(origin.name) not in taken else f"{part}-{origin.name}"
+        taken.add(disk_name(name))
         (partial / name).unlink(missing_ok=True)
         shutil.copyfile(origin, partial / name)
         config[f"{part}_name"] = name

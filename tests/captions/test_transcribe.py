@@ -54,12 +54,14 @@ def test_a_list_goes_on_where_it_was_left(recording, tmp_path, capsys):
     kinds = ("json", "srt", "tsv", "txt", "vtt")
     assert names == sorted(f"{stem}.{kind}" for stem in ("talk", "other") for kind in kinds)
     (out / "other.srt").unlink()
-    (out / "talk.txt").write_text("mine")
+    for name in ("talk.txt", "other.txt"):
+        (out / name).write_text("mine")
     capsys.readouterr()
     assert main([*command, "--format", "all"]) == 0
     said = capsys.readouterr().err
     assert f"{recording}: done before" in said and f"{other}: done before" not in said
-    assert (out / "other.srt").exists() and (out / "talk.txt").read_text() == "mine"
+    assert (out / "other.srt").exists() and (out / "other.txt").read_text() == "mine"
+    assert (out / "talk.txt").read_text() == "mine"
     assert main([*command, "--format", "txt", "--force"]) == 0
     assert (out / "talk.txt").read_text() != "mine"
 
@@ -99,6 +101,13 @@ def test_stdin_is_heard(monkeypatch, recording, capsys):
     assert len(words_of(capsys.readouterr().out)) == len(RUN["words"])
 
 
+def test_what_came_from_stdin_before_is_not_replaced(tmp_path, capsys):
+    (tmp_path / "stdin.txt").write_text("mine")
+    assert main(["transcribe", "-", "--output-dir", str(tmp_path), *MODEL]) == 1
+    assert "stdin.txt exists: choose another name" in capsys.readouterr().err
+    assert (tmp_path / "stdin.txt").read_text() == "mine"
+
+
 def test_one_bad_recording_of_a_list_spoils_no_other(recording, tmp_path, capsys):
     bad, out = tmp_path / "bad.wav", tmp_path / "out"
     bad.write_bytes(b"no sound at all")
@@ -116,6 +125,7 @@ def test_one_bad_recording_of_a_list_spoils_no_other(recording, tmp_path, capsys
         (["{wav}", "--format", "doc"], "no format 'doc'"),
         (["{wav}", "--format", "all"], "say where with --output-dir"),
         (["{wav}", "sub/talk.mp3", "--output-dir", "{out}"], "rename one, or run them apart"),
+        (["{wav}", "sub/TALK.mp3", "--output-dir", "{out}"], "rename one, or run them apart"),
         (["{wav}", "--output-dir", "{wav}"], "is no folder"),
     ],
 )

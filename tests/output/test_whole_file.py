@@ -1,6 +1,7 @@
 """Outputs come whole or not at all, through links and pipes, with the rights they should have."""
 
 import os
+import socket
 import threading
 from pathlib import Path
 
@@ -44,6 +45,32 @@ def test_what_is_there_needs_force_and_an_input_is_never_an_output(tmp_path):
 def test_places_that_take_no_file(tmp_path, name, message):
     refused(message, [tmp_path / name])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+def test_another_way_to_a_file_is_no_stream(tmp_path, monkeypatch):
+    """Which is written into as it is, whatever it holds."""
+    monkeypatch.chdir(tmp_path)
+    Path("old").write_text("precious")
+    (tmp_path / "devices").symlink_to("/dev")
+    (tmp_path / "here").symlink_to("/proc/self/cwd")
+    around = f"{tmp_path}/old"
+    for name in ("/proc/self/cwd/old", f"/proc/self/root{around}", f"/dev/..{around}", "here/old"):
+        refused("exists", [Path(name)])
+        refused("is the input old itself", [Path(name)], inputs=[Path("old")], force=True)
+    with open("old", "r+") as file:
+        number = Path(f"/dev/fd/{file.fileno()}")
+        check_outputs([number])
+        refused("is the input old itself", [number], inputs=[Path("old")])
+    assert beside(Path("devices/null"), ".vtt") == Path("/dev/null")
+    assert beside(Path("/proc/self/cwd/a.wav"), ".vtt") == Path("/proc/self/cwd/a.vtt")
+
+
+def test_a_socket_is_told_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # its name must be short
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind("socket")
+        refused("it is a socket; choose another name", [Path("socket")], force=True)
 
 
 def test_a_link_to_itself(tmp_path):

@@ -90,6 +90,7 @@ DATA = VOICE.read_bytes()
         ([("NATF2.pt", {"type": tarfile.LNKTYPE, "linkname": "x"})], "is no plain file"),
         ([("NATF2.pt", {"type": tarfile.CHRTYPE})], "is no plain file"),
         ([("NATF2.pt", {"type": tarfile.FIFOTYPE})], "is no plain file"),
+        ([("NATF2.pt", {"type": tarfile.GNUTYPE_SPARSE})], "is no plain file"),
         ([("NATF2.pt", DATA), ("voices/NATF2.pt", DATA)], "no name of a voice of its own"),
         ([("\x1b[31m.pt", DATA)], "no name of a voice of its own"),
         ([("x" * 70 + ".pt", DATA)], "no name of a voice of its own"),

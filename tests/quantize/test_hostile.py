@@ -9,8 +9,9 @@ import pytest
 
 from app.cli import main
 from quantize.checkpoint.checkpoint import open_checkpoint
-from quantize.checkpoint.place import LOCK
+from quantize.checkpoint.place import LOCK, check_target
 from quantize.checkpoint.target import make_target
+from quantize.errors import QuantizeError
 from quantize.recipe.recipes import RECIPES
 from quantize.report.report import FILE
 from tests.support.models.quantize_models import write_model
@@ -87,6 +88,13 @@ def test_a_link_in_the_source_is_not_followed_outside(source, capsys, name):
     refused(capsys, source, name)
 
 
+def test_a_config_that_is_a_link_is_not_followed_outside(source, capsys):
+    """All of its keys would be copied into the target."""
+    (source / "config.json").rename(source.parent / "private.json")
+    (source / "config.json").symlink_to("../private.json")
+    refused(capsys, source, "config.json is a link that leads outside of the model's folder")
+
+
 def test_a_link_inside_the_source_is_fine(source):
     (source / "tokenizer.model").rename(source / "pieces")
     (source / "tokenizer.model").symlink_to("pieces")
@@ -143,6 +151,19 @@ def test_a_prepared_neighbour_folder_leads_nowhere(source):
     assert not any(path.is_symlink() for path in (source.parent / "out").iterdir())
 
 
+@pytest.mark.parametrize("kind", ["a pipe", "another name of a file"])
+def test_a_lock_that_is_no_file_of_its_own_is_not_written(source, capsys, kind):
+    lock = source.parent / ".out.partial" / LOCK
+    lock.parent.mkdir()
+    os.mkfifo(lock) if kind == "a pipe" else os.link(source.parent / ".bashrc", lock)
+    refused(capsys, source, "was not left by an interrupted `moshi quantize`")
+
+
+@pytest.mark.parametrize("length", [250, 300])
+def test_a_name_that_no_folder_can_have(source, capsys, length):
+    refused(capsys, source, "can't be a target (File name too long)", target="x" * length)
+
+
 def test_a_neighbour_folder_of_somebody_else_is_left_alone(source, capsys):
     partial = source.parent / ".out.partial"
     partial.mkdir()
@@ -171,6 +192,34 @@ def test_force_replaces_only_what_quantize_made(source, capsys, monkeypatch):
         patch.setenv("HOME", str(source.parent / "out"))
         refused(capsys, source, "holds your home folder", "--force")
     assert quantize(source, "--force") == 0
+
+
+def test_a_mark_that_names_more_than_files_of_ours_replaces_nothing(source, capsys):
+    assert quantize(source) == 0
+    out = source.parent / "out"
+    (out / "quantize_report.json").unlink()
+    (out / "quantize_report.json").mkdir()
+    (out / "quantize_report.json" / "monday.txt").write_text("precious")
+    refused(
+        capsys, source, "holds 'quantize_report.json', which `moshi quantize` did not", "--force"
+    )
+
+
+def test_one_folder_under_two_names(tmp_path):
+    """As capitals make them on a Mac's disk, and a folder that is mounted twice anywhere."""
+
+    class Other(type(tmp_path)):
+        def resolve(self, strict=False):
+            return self
+
+        def samefile(self, other):
+            return Path(str(self).lower()).samefile(other)
+
+    (tmp_path / "model").mkdir()
+    with pytest.raises(QuantizeError, match="the target is the source's own folder"):
+        check_target(Other(tmp_path / "MODEL"), tmp_path / "model", force=True)
+    with pytest.raises(QuantizeError, match="the source lies inside"):
+        check_target(Other(str(tmp_path).upper()), tmp_path / "model", force=True)
 
 
 def test_a_linked_target_is_made_where_the_link_leads(source):

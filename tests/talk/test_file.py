@@ -247,6 +247,16 @@ def test_nothing_that_is_there_is_replaced_without_force(tmp_path: Path, capsys)
     assert words.read_bytes() == QUESTION.read_bytes() and [*tmp_path.iterdir()] == [words]
 
 
+def test_no_file_that_an_option_names_becomes_an_output(tmp_path: Path, capsys) -> None:
+    for end, option in ((".jsonl", "--tokenizer"), (".vtt", "--mimi"), (".wav", "--voice")):
+        named = tmp_path / f"named{end}"
+        named.write_text("precious")
+        assert moshi_file(QUESTION, tmp_path / "named.wav", "--force", option, named) == 1
+        assert f"{named} is the input {named} itself" in capsys.readouterr().err
+        assert named.read_text() == "precious" and [*tmp_path.iterdir()] == [named]
+        named.unlink()
+
+
 def test_a_device_gets_the_sound_alone(capsys) -> None:
     assert moshi_file(QUESTION, "/dev/null", "--tail", "0") == 0
     assert capsys.readouterr().err.startswith("/dev/null: ")
