@@ -178,6 +178,8 @@ def report(chat: Chat) -> int:
         print(line, file=sys.stderr)
     for take in chat.takes:
         print(f"recorded: {take}", file=sys.stderr)
+        if take in chat.unsigned:
+            print(f"{take}: {chat.unsigned[take]}", file=sys.stderr)
     for path in chat.kept:
         print(f"saved: {resume_line(path)}", file=sys.stderr)
     if chat.failure is not None:

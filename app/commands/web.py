@@ -190,7 +190,7 @@ class Host:
         """Until Ctrl-C or a failure; returns the exit status. Raises MoshiError."""
         loop = asyncio.get_running_loop()
         self._signals.call(lambda: loop.call_soon_threadsafe(self._stop.set))
-        with Recordings(seal) as recordings:
+        with Recordings(seal, partial(print, file=sys.stderr, flush=True)) as recordings:
             wanted = self._wanted
             line = Line(self._session, recordings, writes_words=wanted.words is not None)
             words = None if wanted.words is None else wanted.words(self._beside(line))

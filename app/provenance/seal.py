@@ -25,9 +25,19 @@ def seal(path: Path, origin: Origin) -> str:
     return ""
 
 
+def no_time() -> str:
+    """Why a file is unsigned that the end of the process left no time for."""
+    return "unsigned: there was no time" if available() else WITHOUT_EXTRA
+
+
+def is_news(why: str) -> bool:
+    """Whether the user is told this reason: that the extra isn't there was his choice."""
+    return why not in ("", WITHOUT_EXTRA)
+
+
 def seal_told(path: Path, origin: Origin, name: Path, tell: Callable[[str], None]) -> None:
-    """`seal`, for what has no manifest beside it that says why it is unsigned: tell gets that line,
-    but none without the extra. name: what the file is going to be called."""
+    """`seal`; tell gets the line why the file is unsigned, where that is news. name: what the file
+    is going to be called."""
     why = seal(path, origin)
-    if why not in ("", WITHOUT_EXTRA):
+    if is_news(why):
         tell(f"{printable(str(name))}: {why}")

@@ -26,7 +26,7 @@ from ..events import (
 )
 from ..events.queue import EventQueue
 from ..provenance.origin import Origin
-from ..provenance.seal import BYTES_PER_S, Seal
+from ..provenance.seal import BYTES_PER_S, Seal, is_news, no_time
 from .flac import to_flac
 from .take import SWITCHED_OFF, Take
 
@@ -53,6 +53,7 @@ class Recorder:
         self._model: Ready | None = None
         self.failure: str | None = None  # one line once the disk has failed
         self.takes: list[Path] = []  # one folder for each conversation recorded
+        self.unsigned: dict[Path, str] = {}  # why a take is, where that is news
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -149,7 +150,10 @@ class Recorder:
                 if self._flac and self.failure is None:
                     sound = to_flac(sound, lambda: time.monotonic() < self._until_s, take.note)
                 if self._seal is not None and self.failure is None:
-                    take.sealed(self._sealed(sound, take.origin))
+                    why_not = self._sealed(sound, take.origin)
+                    if is_news(why_not):
+                        self.unsigned[take.folder] = why_not
+                    take.sealed(why_not)
             except OSError as error:
                 if self.failure is None:
                     self._fail(error.strerror or str(error))
@@ -159,7 +163,7 @@ class Recorder:
         assert self._seal is not None
         needed_s = sound.stat().st_size / BYTES_PER_S
         if time.monotonic() + needed_s > self._until_s:
-            return "unsigned: there was no time"
+            return no_time()
         self._sealing = True
         try:
             return self._seal(sound, origin)

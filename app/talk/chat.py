@@ -300,6 +300,11 @@ class Chat:
         """Every recording made so far, one folder for each."""
         return self._takes.folders
 
+    @property
+    def unsigned(self) -> dict[Path, str]:
+        """Why a recording isn't signed, one line, where somebody would expect it to be."""
+        return self._takes.unsigned
+
     def _tell(self, event: Event) -> None:
         for listener in self._listeners:
             listener(event)

@@ -117,6 +117,11 @@ class Takes:
         return [take for recorder in self._every for take in recorder.takes]
 
     @property
+    def unsigned(self) -> dict[Path, str]:
+        """Why a folder's sound isn't signed, where that is news: one line."""
+        return {take: why for each in self._every for take, why in each.unsigned.items()}
+
+    @property
     def failure(self) -> str | None:
         """One line about the first one that failed."""
         return next((recorder.failure for recorder in self._every if recorder.failure), None)

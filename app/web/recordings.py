@@ -37,8 +37,14 @@ class Recording:
     """One conversation on its way to disk. `id` is the secret part of its address."""
 
     def __init__(
-        self, folder: Path, on_notice: Callable[[Notice], None], seal: Seal | None = None
+        self,
+        folder: Path,
+        on_notice: Callable[[Notice], None],
+        seal: Seal | None,
+        unsigned: Callable[[str], None],
     ) -> None:
+        """unsigned: told why the sound isn't signed, on another thread."""
+        self._unsigned = unsigned
         self.id = secrets.token_urlsafe(16)
         self._folder = folder / self.id
         self._recorder = Recorder(self._folder, on_notice=on_notice, seal=seal)
@@ -51,8 +57,13 @@ class Recording:
     def close(self) -> None:
         """Finish the files, on another thread, since a disk may be slow."""
         if self._closed is None:
-            self._closed = asyncio.create_task(asyncio.to_thread(self._recorder.close))
+            self._closed = asyncio.create_task(asyncio.to_thread(self._finish))
             self._over.set()
+
+    def _finish(self) -> None:
+        self._recorder.close()
+        for why in self._recorder.unsigned.values():
+            self._unsigned(why)
 
     def late_word(self, word: UserWord) -> None:
         """One of the visitor's last, which come when the conversation is over."""
@@ -126,10 +137,11 @@ class TemporaryFolder:
 class Recordings:
     """A context manager: everything is gone when it ends."""
 
-    def __init__(self, seal: Seal | None = None) -> None:
-        """`seal`: what finished recordings get. Raises AudioError when no temporary folder can be
-        made."""
-        self._seal = seal
+    def __init__(self, seal: Seal | None = None, tell: Callable[[str], None] = print) -> None:
+        """`seal`: what finished recordings get; `tell`: who runs the server, in lines. Raises
+        AudioError when no temporary folder can be made."""
+        self._seal, self._tell = seal, tell
+        self._told: set[str] = set()
         try:
             self._folder = TemporaryFolder()
         except OSError as error:
@@ -162,10 +174,18 @@ class Recordings:
         last, self._last = self._last, None
         if last is not None:
             await last.discard()
-        self._last = await asyncio.to_thread(Recording, self._folder.path, on_notice, self._seal)
+        self._last = await asyncio.to_thread(
+            Recording, self._folder.path, on_notice, self._seal, self._unsigned
+        )
         if ready is not None:
             self._last.on_event(ready)
         return self._last
+
+    def _unsigned(self, why: str) -> None:
+        """Once a reason, however many visitors come."""
+        if why not in self._told:
+            self._told.add(why)
+            self._tell(f"a visitor's recording: {why}")
 
     def late_word(self, word: UserWord) -> None:
         """Of a conversation that is over, if it is the last one; else it is dropped."""
