@@ -21,6 +21,7 @@ from types import ModuleType
 
 import moshi_mlx
 from moshi_mlx.errors import MoshiError, UsageError
+from moshi_mlx.output.whole_file import ExistsError
 
 from .audio.keep_awake import KeepAwake
 from .commands.before_mlx import prepare
@@ -159,7 +160,8 @@ def attempt(argv: Sequence[str], signals: Signals) -> int:
         check_environment()
         return dispatch(argv, signals)
     except MoshiError as error:
-        print(f"error: {error}", file=sys.stderr)
+        option = " with --force" if isinstance(error, ExistsError) else ""
+        print(f"error: {error}{option}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

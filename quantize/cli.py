@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from moshi_mlx import load
 from moshi_mlx.backend.precision import exact_float32
 from moshi_mlx.errors import UsageError
@@ -26,6 +24,7 @@ from .checkpoint.target import Outcome, make_target, small_parts
 from .mixed.sizing import Choice, Goal, choose_recipe
 from .recipe.recipes import RECIPES, find_recipe
 from .report.gain import Gain, gain_of
+from .report.progress_bar import progress_bar
 from .report.report import FILE, Report, report_of, to_json
 from .report.tables import short
 
@@ -135,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
 
 def gained(calibration: Calibration, outcome: Outcome) -> Gain:
     """Beside a larger error of the weights: how much less the talk differs."""
-    with tqdm(unit=" frames", desc="gain") as bar:
+    with progress_bar("gain", " frames") as bar:
         return gain_of(calibration, outcome.plan, outcome.folder, bar.update)
 
 
@@ -158,7 +157,7 @@ def goal_of(args: argparse.Namespace) -> Goal | None:
 
 def chosen_by(calibration: Calibration, goal: Goal) -> Choice:
     """The recipe for a size, printed."""
-    with tqdm(unit=" steps", desc="sensitivity") as bar:
+    with progress_bar("sensitivity", " steps") as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
@@ -199,7 +198,7 @@ def make(
     if calibration is not None:
         total += calibration.num_weights(plan)
     reports: list[Report] = []
-    with tqdm(total=total, unit=" weights", unit_scale=True, desc=recipe.name) as bar:
+    with progress_bar(recipe.name, " weights", total) as bar:
 
         def compared(folder: Path) -> str:
             bar.close()
@@ -217,7 +216,7 @@ def make(
 
 def comparison(checkpoint: Checkpoint, folder: Path, name: str) -> Report:
     """The short report, with a bar; the whole one goes into the target."""
-    with tqdm(unit=" weights", unit_scale=True, desc="comparing") as bar:
+    with progress_bar("comparing", " weights") as bar:
         return report_of(checkpoint, folder, bar.update, name)
 
 

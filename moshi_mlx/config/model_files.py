@@ -16,8 +16,8 @@ ADAPTER = "lora.safetensors"  # its other output, no model
 VOICES = "voices.tgz"  # of a PersonaPlex
 NOT_GUESSED = ("lora", "voices")  # by what else lies there
 LONE_ADAPTER = (
-    "holds an adapter and no model: give it as the adapter (--lora, lora=), and the model that it "
-    "was trained on as the model"
+    "holds an adapter and no model: give it as the adapter (lora), and the model that it was "
+    "trained on as the model"
 )
 
 

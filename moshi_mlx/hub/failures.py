@@ -124,7 +124,7 @@ def mendable(repository: str, revision: str | None) -> Iterator[None]:
     except DownloadError:
         raise
     except errors.RevisionNotFoundError as error:
-        raise DownloadError(f"{repository} has no revision {revision}: check --revision") from error
+        raise DownloadError(f"{repository} has no revision {revision}: check its name") from error
     except errors.RepositoryNotFoundError as error:
         raise DownloadError(
             f"there is no repository {repository} (or it is private: run `hf auth login`)"

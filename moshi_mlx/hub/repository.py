@@ -90,7 +90,7 @@ def resolve(
             "for example kyutai/moshiko-mlx-q4"
         )
     if revision is not None and not REVISION.fullmatch(revision):
-        raise DownloadError(f"{revision!r} is no branch, tag or commit; check --revision")
+        raise DownloadError(f"{revision!r} is no branch, tag or commit; check the revision")
     parts = tuple(files)
     if offline if offline is not None else offline_by_environment():
         return _cached(repository, revision, parts, cache_dir)
@@ -242,7 +242,7 @@ def _plan(repository: str, revision: str | None, parts: tuple[str, ...], cache_d
         if name not in all_sizes:
             raise DownloadError(
                 f"{repository} has no file {name}: its config.json names one that is missing; "
-                "try another --revision"
+                "try another revision"
             )
     if "weights" in parts and not any(name.endswith(".safetensors") for name in names):
         if ADAPTER in all_sizes:
@@ -294,7 +294,7 @@ def _cached(
     parts: tuple[str, ...],
     cache_dir: Path | None,
     reason: str = "offline, but",
-    advice: str = "run it once without --offline",
+    advice: str = "go online once, so that it is fetched",
 ) -> Path:
     """The folder in the cache if it is complete; never asks the network."""
     folder = repository_folder(repository, cache_dir)

@@ -28,6 +28,10 @@ class OutputError(MoshiError):
     """A file can't be written as asked."""
 
 
+class ExistsError(OutputError):
+    """It is there already, and nobody has said that it may be replaced."""
+
+
 def check_outputs(
     outputs: Iterable[Path], inputs: Iterable[Path] = (), force: bool = False
 ) -> None:
@@ -48,7 +52,7 @@ def check_outputs(
             raise OutputError(f"{path} is {other}; choose another name")
         taken[_identity(path)] = "named for two outputs"
         if path.exists() and not force:
-            raise OutputError(f"{path} exists: choose another name, or replace it with --force")
+            raise ExistsError(f"{path} exists: choose another name, or replace it")
 
 
 def beside(path: Path, suffix: str) -> Path:

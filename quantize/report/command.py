@@ -6,13 +6,12 @@ from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
-from tqdm import tqdm
-
 from moshi_mlx.errors import UsageError
 from moshi_mlx.output.whole_file import check_outputs, write_text
 
 from . import tables
 from .html import page
+from .progress_bar import progress_bar
 from .report import Report, make_report, to_json
 
 FREE_FRAMES = 500
@@ -53,10 +52,8 @@ def run(args: argparse.Namespace) -> int:
     check_outputs(outputs, force=args.force)  # before minutes of work
     with ExitStack() as bars:
         # drawn at the first step, after all that can be told at once
-        weights = cache(
-            lambda: bars.enter_context(tqdm(unit=" weights", unit_scale=True, desc="weights"))
-        )
-        talk = cache(lambda: bars.enter_context(tqdm(unit=" frames", desc="talk")))
+        weights = cache(lambda: bars.enter_context(progress_bar("weights", " weights")))
+        talk = cache(lambda: bars.enter_context(progress_bar("talk", " frames")))
 
         def talked(frames: int, of: int) -> None:
             talk().total = of

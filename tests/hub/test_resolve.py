@@ -131,7 +131,7 @@ def test_offline_says_what_is_missing(fake, tmp_path):
     with pytest.raises(DownloadError, match="offline, but kyutai/moshi-test isn't on this machine"):
         hub.resolve("kyutai/moshi-test", offline=True, cache_dir=tmp_path)
     hub.resolve("kyutai/moshi-test", cache_dir=tmp_path, files=["weights", "tokenizer"])
-    with pytest.raises(DownloadError, match=r"lacks mimi\.safetensors: run it once without"):
+    with pytest.raises(DownloadError, match=r"lacks mimi\.safetensors: go online once"):
         hub.resolve("kyutai/moshi-test", offline=True, cache_dir=tmp_path)
 
 

@@ -1,7 +1,9 @@
 """moshi quantize report: its figures against plain numpy, its page, and whatever is wrong."""
 
+import io
 import json
 import re
+import sys
 import xml.etree.ElementTree as ET
 
 import mlx.core as mx
@@ -64,8 +66,14 @@ def test_divergence_and_agreement_against_numpy(models):
     assert to_json(from_json(out)) == from_json_text(out)
 
 
-def test_a_sentence_says_whether_it_is_good_enough(models, capsys):
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_sentence_says_whether_it_is_good_enough(models, capsys, monkeypatch):
     folder, _ = models
+    monkeypatch.setattr(sys, "stderr", bars := Terminal())
     out = folder / "r.json"
     assert report(folder, "--audio", folder / "codes", "--frames", 5, "--json", out) == 0
     told = capsys.readouterr()
@@ -74,7 +82,7 @@ def test_a_sentence_says_whether_it_is_good_enough(models, capsys):
     assert f": {text['top1_agreement']:.1%} of the text tokens are chosen alike" in told.out
     assert f"and {alike:.1%} of the codes" in told.out
     total = 2 * (2 * FRAMES + 5)  # both models: two conversations, and the free run
-    assert f"{total}/{total}" in told.err, "the bar of the long half ends where it should"
+    assert f"{total}/{total}" in bars.getvalue(), "the bar of the long half ends where it should"
     assert report(folder) == 0
     assert "wasn't measured: give --audio" in capsys.readouterr().out
 
@@ -148,7 +156,8 @@ def test_the_run_itself_prints_and_stores_the_short_report(models, capsys):
     assert main(["quantize", str(folder / "a"), str(folder / "b"), "--force"]) == 0
     stored = from_json(folder / "b" / "quantize_report.json")
     assert stored.recipe == "q4" and stored.original == "a" and stored.talk is None
-    said = capsys.readouterr().out
+    said, told = capsys.readouterr()
+    assert told == "q4 ...\ncomparing ...\n"  # no bar where there is no terminal
     assert f"{stored.bits_per_weight:.2f} bits per weight" in said
     assert f"{stored.mean_error:.2%} on average" in said and "most: " in said
 
