@@ -18,7 +18,13 @@ from tests.support.rooms import (
 RATE = 24_000
 
 
-@pytest.mark.parametrize("moshi", ["speech_10s", "voice_awb", "voice_librivox"])
+@pytest.mark.parametrize(
+    "moshi",  # another voice each below
+    [
+        "voice_awb",
+        *(pytest.param(n, marks=pytest.mark.long) for n in ("speech_10s", "voice_librivox")),
+    ],
+)
 def test_it_learns_a_room_that_changes(moshi):
     played, half = looped(voice(moshi), 14.0), 7 * RATE
     one, two = (echo_of(played, room(60 + 40 * i, seed=i), rms(played)) for i in (0, 1))
@@ -39,9 +45,19 @@ def with_another_tail(echo: np.ndarray, played: np.ndarray) -> np.ndarray:
     return echo_of(played, response, rms(echo))
 
 
-@pytest.mark.parametrize("change", [louder, with_another_tail])
-@pytest.mark.parametrize("moshi", ["speech_10s", "voice_rms", "voice_librivox"])
-def test_it_learns_what_changes_though_most_of_the_echo_is_still_cancelled(moshi, change):
+VOICES = ("speech_10s", "voice_rms", "voice_librivox")
+QUICK = ((louder, "speech_10s"), (with_another_tail, "voice_librivox"))  # a change each
+
+
+@pytest.mark.parametrize(
+    ("change", "moshi"),
+    [
+        pytest.param(change, name, marks=() if (change, name) in QUICK else pytest.mark.long)
+        for change in (louder, with_another_tail)
+        for name in VOICES
+    ],
+)
+def test_it_learns_what_changes_though_most_of_the_echo_is_still_cancelled(change, moshi):
     """Without pauses: no pause to learn from, and none to raise the average."""
     played, half = looped(without_pauses(voice(moshi)), 12.0), 7 * RATE
     before = echo_of(played, room(60, seed=1), rms(played))
@@ -54,32 +70,32 @@ def test_it_learns_what_changes_though_most_of_the_echo_is_still_cancelled(moshi
 
 def test_who_talks_over_everything_is_not_taken_for_echo():
     """From the first second on, with pauses: both begin at once again and again."""
-    played, user = looped(voice("speech_10s"), 16.0), looped(voice("voice_librivox"), 16.0)
+    played, user = looped(voice("speech_10s"), 12.0), looped(voice("voice_librivox"), 12.0)
     user *= active_rms(played) / active_rms(user)
     user[:RATE] = 0.0
     echo = echo_of(played, room(60, seed=3), rms(played))
     left = EchoCanceller().process(echo + user, played) - user
-    assert erle_db(echo, left, 8, 16) > 17
+    assert erle_db(echo, left, 8, 12) > 17
 
 
 def test_it_remembers_the_room_over_a_long_silence():
     """Half a minute in which the microphone hears itself only."""
-    played = looped(without_pauses(voice("speech_10s")), 44.0)
-    played[10 * RATE : 40 * RATE] = 0.0
+    played = looped(without_pauses(voice("speech_10s")), 38.0)
+    played[6 * RATE : 36 * RATE] = 0.0
     noise = np.random.default_rng(0).standard_normal(len(played)).astype(np.float32) * 1e-3
     echo = echo_of(played, room(60, seed=1), 0.07)
     left = EchoCanceller().process(echo + noise, played)
-    assert erle_db(echo, left, 41, 44) > 25
+    assert erle_db(echo, left, 37, 38) > 25
 
 
-@pytest.mark.parametrize(("hiss", "after_s", "least_db"), [(0.0, 40, 35), (1e-5, 45, 20)])
+@pytest.mark.parametrize(("hiss", "after_s", "least_db"), [(0.0, 15, 35), (1e-5, 20, 20)])
 def test_a_muted_microphone_spoils_nothing(hiss, after_s, least_db):
     """Only zeros, and the room is remembered; next to nothing, and it is learnt again."""
-    played = looped(without_pauses(voice("speech_10s")), 48.0)
+    played = looped(without_pauses(voice("speech_10s")), after_s + 1.0)
     echo = echo_of(played, room(60, seed=1), rms(played))
-    muted = slice(10 * RATE, 40 * RATE)
+    muted = slice(5 * RATE, 15 * RATE)
     mic = echo.copy()
-    mic[muted] = hiss * np.random.default_rng(0).standard_normal(30 * RATE)
+    mic[muted] = hiss * np.random.default_rng(0).standard_normal(10 * RATE)
     left = EchoCanceller().process(mic, played)
     assert rms(left[muted]) <= hiss * 1.01
-    assert erle_db(echo, left, after_s, 48) > least_db
+    assert erle_db(echo, left, after_s, after_s + 1) > least_db

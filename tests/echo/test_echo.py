@@ -13,6 +13,7 @@ import soundfile
 from app.audio.device_sound import DeviceSound
 from app.audio.devices.device import Device
 from app.audio.file_sound import FileSound
+from app.cli import main
 from app.commands import echo_test
 from app.echo.canceller import EchoCanceller
 from app.echo.choice import canceller, make_clean
@@ -68,7 +69,10 @@ def without_and_with(user: np.ndarray, echo: np.ndarray, played: np.ndarray, fro
     return np.concatenate([before, one.process(echo[part], played[part])]), both
 
 
-@pytest.mark.parametrize("delay_ms", [20, 60, 120, 300])
+@pytest.mark.parametrize(
+    "delay_ms",  # 60 ms: nearly all that follows
+    [120, *(pytest.param(ms, marks=pytest.mark.long) for ms in (20, 60, 300))],
+)
 def test_the_linear_canceller_takes_the_echo_and_leaves_the_user(played, user, delay_ms):
     echo = echo_of(played, room(delay_ms, seed=1), rms(played))
     left, both = without_and_with(user, echo, played)
@@ -100,20 +104,19 @@ TALKS = [(*pair, delay_ms, cut) for pair in SPEAKERS for delay_ms in (20, 300) f
 )
 def test_it_holds_for_several_speakers_with_and_without_pauses(moshi, other, delay_ms, cut):
     said, answer = (without_pauses(voice(n)) if cut else voice(n) for n in (moshi, other))
-    played, user = looped(said, 16.0), looped(answer, 16.0)
+    played, user = looped(said, 11.0), looped(answer, 11.0)
     user *= active_rms(played) / active_rms(user)
-    user[: 10 * RATE] = 0.0
+    user[: 7 * RATE] = 0.0
     echo = echo_of(played, room(delay_ms, seed=delay_ms), rms(played))
-    left, both = without_and_with(user, echo, played)
+    left, both = without_and_with(user, echo, played, from_s=7)
     assert erle_of_speech_db(echo, left, 2, 3) >= 15
-    assert erle_db(echo, left, 5, 15) >= 25
-    assert estoi(user[10 * RATE :], both, RATE) >= 0.95
+    assert erle_db(echo, left, 5, 11) >= 25
+    assert estoi(user[7 * RATE :], both, RATE) >= 0.95
 
 
 def test_a_pause_or_the_user_is_not_taken_for_another_room(played, user):
     """The user alone, then Moshi again: what was learnt is still there."""
-    quiet = slice(6 * RATE, 8 * RATE)
-    silent = played.copy()
+    quiet, silent = slice(6 * RATE, 8 * RATE), played[: 10 * RATE].copy()
     silent[quiet] = 0.0
     echo = echo_of(silent, room(300, seed=1), rms(played))
     mic = echo.copy()
@@ -124,6 +127,7 @@ def test_a_pause_or_the_user_is_not_taken_for_another_room(played, user):
 
 def test_after_a_drop_the_rest_is_cancelled_and_the_alignment_stays(played):
     """A capture that is longer, where input was dropped, is no multiple of 20 ms."""
+    played = played[: 7 * RATE]
     echo = echo_of(played, room(60, seed=1), rms(played))
     cuts = np.cumsum([5 * RATE, FRAME + 233, FRAME, FRAME + 1, FRAME + 479, FRAME, 1, 77])
     one = EchoCanceller()
@@ -149,6 +153,7 @@ def test_frames_of_any_length_give_what_one_stretch_gives(played):
 
 
 def test_it_is_never_louder_than_the_microphone(user, played):
+    user, played = user[8 * RATE :], played[8 * RATE :]
     noise = np.random.default_rng(0).standard_normal(len(user)).astype(np.float32) * 0.05
     mic = user + noise  # nothing of what was played is in it
     out = EchoCanceller().process(mic, played)
@@ -158,12 +163,13 @@ def test_it_is_never_louder_than_the_microphone(user, played):
 
 @pytest.mark.parametrize("mode", ["linear", pytest.param("both", marks=needs_webrtc)])
 def test_rubbish_in_a_block_spoils_nothing(played, mode):
+    played = played[: 6 * RATE]
     echo = echo_of(played, room(60), rms(played))
     broken, silent = echo.copy(), played.copy()
     broken[RATE : RATE + 5] = np.nan
     silent[RATE : RATE + 5] = np.inf
     left = canceller(mode).process(broken, silent)
-    assert np.isfinite(left).all() and erle_db(echo, left, 8, 12) > 20
+    assert np.isfinite(left).all() and erle_db(echo, left, 4, 6) > 20
     assert len(canceller(mode).process(echo[:1999], played[:1999])) == 1999
 
 
@@ -204,11 +210,11 @@ def cpu_against_yardstick(one: EchoCanceller, mic: np.ndarray, played: np.ndarra
 
 def test_it_costs_less_than_a_fiftieth_of_a_frame():
     """Measured against the yardstick, frame by frame: milliseconds would measure the machine."""
-    said = looped(without_pauses(voice("speech_10s")), 12.0)
+    said = looped(without_pauses(voice("speech_10s")), 8.0)
     mic = echo_of(said, room(60, seed=1), rms(said))
     parts = cpu_against_yardstick(EchoCanceller(), mic, said)
     assert np.median(parts[:37]) < 1  # the first three seconds, when it goes over the past again
-    assert np.median(parts[-100:]) < 1
+    assert np.median(parts[-50:]) < 1
 
 
 def test_auto_is_off_on_headphones_and_off_is_nothing(played):
@@ -226,11 +232,12 @@ def test_auto_is_off_on_headphones_and_off_is_nothing(played):
 @needs_webrtc
 @pytest.mark.parametrize("mode", ["webrtc", "both"])
 def test_webrtc_takes_the_echo_and_keeps_the_user(played, user, mode):
+    played, user = played[: 8 * RATE], user[9 * RATE : 14 * RATE]
     echo = echo_of(played, room(60, seed=1), rms(played))
     left = canceller(mode).process(echo, played)
-    assert erle_db(echo, left, 5, 15) > 25
+    assert erle_db(echo, left, 5, 8) > 25
     alone = canceller(mode).process(user, np.zeros_like(user))
-    assert abs(20 * np.log10(rms(alone[10 * RATE :]) / rms(user[10 * RATE :]))) < 2
+    assert abs(20 * np.log10(rms(alone[RATE:]) / rms(user[RATE:]))) < 2
 
 
 def test_without_the_extra_the_error_says_how_to_get_it(monkeypatch):
@@ -240,7 +247,7 @@ def test_without_the_extra_the_error_says_how_to_get_it(monkeypatch):
 
 
 def test_what_is_measured_is_the_room_that_was_made():
-    said = echo_test.stimulus()
+    said = echo_test.stimulus()[: 7 * RATE]
     echo = echo_of(said, room(80, seed=2), 0.5 * rms(said))
     found = measure(echo, said)
     assert found.echo and abs(found.delay_ms - 80) < 3 and abs(found.level_db + 6) < 1
@@ -312,9 +319,9 @@ def test_the_command_over_a_sound_card_that_hears_itself():
     assert "echo: after" in done.stdout and "linear" in done.stdout
 
 
-def test_the_command_without_any_device(tmp_path):
-    env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PULSE_SERVER": "unix:/nowhere"}
-    command = [sys.executable, "-m", "app.cli", "echo-test", "--input", "no such device"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and done.stderr.startswith("error: ")
-    assert len(done.stderr.splitlines()) == 1
+def test_the_command_without_any_device(tmp_path, monkeypatch, capfd):
+    for name, value in (("HOME", str(tmp_path)), ("PULSE_SERVER", "unix:/nowhere")):
+        monkeypatch.setenv(name, value)
+    assert main(["echo-test", "--input", "no such device"]) == 1
+    told = capfd.readouterr().err
+    assert told.startswith("error: ") and len(told.splitlines()) == 1
