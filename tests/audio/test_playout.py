@@ -42,8 +42,9 @@ class Run:
 
     def added_ms(self):
         """For each frame: capture to playback, minus the frame and the model's time."""
-        where = {int(-v): i for i, v in enumerate(self.played) if v < 0 and v == int(v)}
-        added = []
+        whole = np.flatnonzero((self.played < 0) & (self.played == np.trunc(self.played)))
+        numbers = -self.played[whole].astype(np.int64)
+        where, added = dict(zip(numbers.tolist(), whole.tolist(), strict=True)), []
         for frame in self.frames:
             probe = int(frame.heard[PROBE])
             if probe in where:  # sample number `probe - 1` was captured at (probe - 1) / rate
@@ -162,7 +163,7 @@ def test_who_drops_nothing_keeps_up():
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
-@pytest.mark.parametrize("seconds", [400, pytest.param(3600, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [200, pytest.param(3600, marks=pytest.mark.long)])
 def test_every_sample_is_heard_once_and_played_once(seconds):
     threads = threading.active_count()
     checks = {"heard": 0, "played": 1}  # the first sample is faded to nothing
@@ -184,7 +185,7 @@ def test_every_sample_is_heard_once_and_played_once(seconds):
             checks["heard"] += FRAME_SAMPLES
         if isinstance(event, ConversationEnded):
             session.finish()
-        if isinstance(event, FrameDone) and event.index in (1500, seconds * 12):
+        if isinstance(event, FrameDone) and event.index in (1000, seconds * 12):
             memory.append(resident_bytes())
 
     memory = []
@@ -198,14 +199,20 @@ def test_every_sample_is_heard_once_and_played_once(seconds):
     port.drain()
     assert checks["played"] == seconds * SAMPLE_RATE_HZ
     assert port.playout.underruns == 0 and port.playout.skipped_samples == 0
-    assert memory[1] - memory[0] < 500_000, memory  # 11 bytes a frame
+    assert memory[1] - memory[0] < 250_000, memory  # 11 bytes a frame
     assert threading.active_count() == threads
 
 
-@pytest.mark.parametrize("ppm", [-300.0, 300.0])
-def test_drift_between_the_two_clocks_is_absorbed(ppm):
+@pytest.mark.parametrize(
+    ("ppm", "seconds"),  # as much drift in a quarter of the time, or as much as clocks have
+    [
+        *[(-1200.0, 150), (1200.0, 150)],
+        *(pytest.param(ppm, 600, marks=pytest.mark.long) for ppm in (-300.0, 300.0)),
+    ],
+)
+def test_drift_between_the_two_clocks_is_absorbed(ppm, seconds):
     class Tone:
-        at, total = 0, 600 * SAMPLE_RATE_HZ
+        at, total = 0, seconds * SAMPLE_RATE_HZ
 
         def __call__(self, n):
             if self.at >= self.total:
@@ -214,9 +221,9 @@ def test_drift_between_the_two_clocks_is_absorbed(ppm):
             time_s = np.arange(self.at - n, self.at) / SAMPLE_RATE_HZ
             return (0.5 * np.sin(2 * np.pi * 200 * time_s)).astype(np.float32)
 
-    run = Run(600, jitter(5, 40, 58), source=Tone(), output_ppm=ppm)
+    run = Run(seconds, jitter(5, 40, 58), source=Tone(), output_ppm=ppm)
     playout = run.port.playout
-    drifted = 600 * SAMPLE_RATE_HZ * abs(ppm) * 1e-6  # 4320 samples
+    drifted = seconds * SAMPLE_RATE_HZ * abs(ppm) * 1e-6  # 4320 samples
     moved = playout.inserted_samples if ppm > 0 else playout.skipped_samples
     assert abs(moved - drifted) < 4 * BLOCK, (moved, drifted)
     assert max(frame.lag_ms for frame in run.frames) < 160

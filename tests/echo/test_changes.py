@@ -19,10 +19,10 @@ RATE = 24_000
 
 
 @pytest.mark.parametrize(
-    "moshi",  # another voice each below
+    "moshi",  # the filter has to begin anew; with the others it nearly finds its way
     [
-        "voice_awb",
-        *(pytest.param(n, marks=pytest.mark.long) for n in ("speech_10s", "voice_librivox")),
+        "speech_10s",
+        *(pytest.param(n, marks=pytest.mark.long) for n in ("voice_awb", "voice_librivox")),
     ],
 )
 def test_it_learns_a_room_that_changes(moshi):
