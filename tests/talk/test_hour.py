@@ -1,7 +1,7 @@
 """An hour of talk through the real session with a real model of random weights, on a virtual clock.
 
 The microphone's samples are numbers, so that a lost or repeated one shows; what is played must be
-the model's replies, sample for sample. Half a minute always, the hour with `make test-long`.
+the model's replies, sample for sample. A quarter of a minute always, the hour with `make test-long`.
 """
 
 import gc
@@ -26,7 +26,7 @@ from tests.support.process_memory import resident_bytes
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
 MODULUS = 1 << 24  # integers below it, times 2**-25, are exact in float32
-SETTLED_FRAMES = 150  # the rings are full, everything is traced
+SETTLED_FRAMES = 60  # the rings are full, everything is traced
 WOBBLE_BYTES = 50_000  # of MLX's memory: what a step holds while it runs
 
 
@@ -132,7 +132,7 @@ def system_threads() -> int:
 
 @needs_proc
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("seconds", [26, pytest.param(3600, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [14, pytest.param(3600, marks=pytest.mark.long)])
 def test_every_sample_is_heard_and_played_once_in_flat_memory(tmp_path, seconds):
     engine = MoshiEngine(tiny_moshi(tmp_path), "tiny", "fp32")
     threads = threading.active_count()
@@ -145,6 +145,6 @@ def test_every_sample_is_heard_and_played_once_in_flat_memory(tmp_path, seconds)
     assert hour.port.playout.skipped_samples == 0
     (first, device, system), *_, (last, device_last, system_last) = hour.marks
     print(f"{seconds} s: {last - first:+} bytes resident, {device_last - device:+} of MLX's")
-    assert last - first < 8e6, hour.marks
+    assert last - first < 4e6, hour.marks
     assert max(mark[1] for mark in hour.marks) - device < WOBBLE_BYTES, hour.marks
     assert threading.active_count() == threads and system_last == system, hour.marks
