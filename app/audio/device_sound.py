@@ -30,6 +30,7 @@ from .permission import PermissionAsk
 from .process.process import COMMAND, CRASHED, SoundProcess, ready_devices
 from .process.rings import Rings
 from .process.spares import Spares
+from .settings_change import concerns
 from .sound import SoundState
 from .stream.port import Capture
 from .stream.portaudio import StreamPlan
@@ -248,9 +249,6 @@ class DeviceSound:
             self._tell(Notice("device-back", f"sound is back: {names}"))
 
     def _settings_changed(self, answer: dict[str, Any]) -> bool:
-        """A default that is followed has moved or runs at another rate, or one that was missed may
-        be back.
-        """
         new = Fingerprint(
             answer["default_input"],
             answer["default_output"],
@@ -261,15 +259,7 @@ class DeviceSound:
         if old is None or old == new or self._pair is None:
             return False
         self._changed_s = time.monotonic()
-        moved = (
-            self._wish.input is None
-            and (old.default_input, old.rates_hz[0]) != (new.default_input, new.rates_hz[0])
-        ) or (
-            self._wish.output is None
-            and self._wish.speaks
-            and (old.default_output, old.rates_hz[1]) != (new.default_output, new.rates_hz[1])
-        )
-        return moved or (old.devices != new.devices and self._pair.makeshift)
+        return concerns(old, new, self._wish, self._pair)
 
     # -- opening
 
