@@ -5,7 +5,9 @@ import resource
 import signal
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from threading import Event
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -178,6 +180,30 @@ def test_the_command_keeps_what_the_file_would_have_become(
     words = text.split()
     assert said.out.split()[: len(words)] == words and words and f"{live}: " in said.err
     assert soundfile.read(played)[0].any()
+
+
+class BadSignature(ModuleType):
+    """A c2pa that fails as no version of it should; `seen` once it is asked to sign."""
+
+    def __init__(self, folder):
+        super().__init__("c2pa")
+        self.__spec__ = ModuleSpec("c2pa", None)
+        self.Settings, self.folder, self.seen = self, folder, []
+
+    def from_dict(self, settings):
+        self.seen.append({path.name for path in self.folder.iterdir()})
+        raise RuntimeError("a bug of theirs")
+
+
+def test_a_live_text_is_there_before_its_sound_is_signed(folder, recording, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setitem(sys.modules, "c2pa", bad := BadSignature(tmp_path))
+    out = tmp_path / "live.wav"
+    virtual = ["--virtual-input", str(recording), "--model", str(folder)]
+    with pytest.raises(RuntimeError, match="a bug of theirs"):
+        main(["translate", "--live", str(out), *virtual, *OPTIONS])
+    assert "live.txt" in bad.seen[0] and (tmp_path / "live.txt").read_text().strip()
+    assert len(soundfile.read(out)[0]) > 5 * FRAME
 
 
 def test_without_an_output_nothing_is_left(folder, recording, tmp_path, capsys):
