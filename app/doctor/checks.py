@@ -117,6 +117,9 @@ def memory(facts: Facts) -> list[Finding]:
         f"{name} {_gb(size)} {'fits' if size <= usable else 'no'}" for name, size in needs.items()
     ]
     text = f"{_gb(usable)} usable: {', '.join(fits)}"
+    if facts.rustymimi:
+        more = verdict.RUSTYMIMI_BYTES - verdict.MIMI_BYTES
+        text += f"; {_gb(more)} more after four minutes of talk with the codec rustymimi"
     if needs["q4"] > usable:
         advice = "the 7B doesn't fit in this machine; `--model nano` runs anywhere"
         return [Finding(PROBLEM, "memory", text, advice)]

@@ -81,6 +81,7 @@ class Facts:
     offline: bool = False  # HF_HUB_OFFLINE
     kyutai_package: str | None = None  # version of the moshi_mlx that can't be beside ours
     moshi_local: str | None = None
+    rustymimi: bool = False  # installed: a talk may take it for its codec
     models: Mapping[str, str] = field(default_factory=dict)  # repository -> "complete", "partial"
 
     @property
@@ -107,6 +108,7 @@ def gather(
         offline=os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"),
         kyutai_package=_version("moshi_mlx"),
         moshi_local=_version("moshi-local"),
+        rustymimi=_version("rustymimi") is not None,
     )
     questions: dict[str, Callable[[], Any]] = {
         "hardware": hardware or (readers.darwin if base.system == "Darwin" else readers.linux),

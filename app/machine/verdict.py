@@ -14,6 +14,7 @@ RESERVE_MS = 8.0  # a frame that takes longer than 72 ms in 1 of 20 cases has no
 # What Macs add to the floor, as people measured it on M1 Pro to M5 Max (codec included).
 LEAST_OVERHEAD_MS, MOST_OVERHEAD_MS = 18.0, 47.0
 MIMI_BYTES = 385_000_000  # the file, fp32; all of it lies in memory
+RUSTYMIMI_BYTES = 2_180_440_000  # in place of it, in a long talk: codec/rust.py, which needs MLX
 RUNTIME_BYTES = 700_000_000  # Python, MLX's buffers and activations
 YES, TIGHT, NO = "yes", "tight", "no"
 FIXED_MS = 15.0  # codec and overhead: the part that no recipe changes

@@ -33,11 +33,13 @@ def rust_available() -> bool:
 
 
 def talk_bytes(frames: int) -> int:
-    """What a conversation's encoder and decoder hold after so many frames; MLX counts none of it.
-
-    A third and a fourth one are there for a while towards the end of each life.
-    """
-    return 2 * (INSTANCE_BYTES + FRAME_BYTES * min(frames, FRAMES_MAX))
+    """What a conversation's encoder and decoder have held at most by that frame; MLX counts none of
+    it. Each has a spare beside it for the last frames of its life."""
+    held = INSTANCE_BYTES + FRAME_BYTES * min(frames, FRAMES_MAX)
+    of_spare = min(frames - (FRAMES_MAX - OVERLAP_FRAMES), OVERLAP_FRAMES)
+    if of_spare > 0:
+        held += INSTANCE_BYTES + FRAME_BYTES * of_spare
+    return 2 * held
 
 
 class RustCodec:

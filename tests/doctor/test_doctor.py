@@ -12,7 +12,9 @@ from app.commands import doctor
 from app.doctor.checks import OK, PROBLEM, WARNING, Finding, check
 from app.doctor.report import as_json, conclusion, show, speed_line
 from app.doctor.speed import TIMEOUT_S, Speed, time_parts
+from app.machine import verdict
 from app.machine.facts import GATHER_TIMEOUT_S, Audio
+from moshi_mlx.codec.rust import FRAMES_MAX, talk_bytes
 from tests.support.fakes.commands import parsed
 from tests.support.fakes.doctor_machines import (
     AIRPODS,
@@ -91,7 +93,10 @@ def test_headphones_and_open_speakers_are_told_apart():
 
 def test_memory_says_what_each_recipe_needs():
     text = line_of(M2_AIR, "memory").text
-    assert "q4 7.5 GB fits" in text and "bf16 18.0 GB no" in text
+    assert "q4 7.5 GB fits" in text and "bf16 18.0 GB no" in text and "rustymimi" not in text
+    text = line_of(replace(M2_AIR, rustymimi=True), "memory").text
+    assert verdict.RUSTYMIMI_BYTES == talk_bytes(FRAMES_MAX) == talk_bytes(10**6)
+    assert text.endswith("; 1.8 GB more after four minutes of talk with the codec rustymimi")
 
 
 @pytest.mark.parametrize("name", ALL)
