@@ -129,8 +129,11 @@ def built(dialect: Dialect, folder: Path) -> tuple[FusedResidualNorm, CppBuild]:
 
 
 @pytest.mark.skipif(not compiler_works(), reason="there is no C++ compiler that works")
-@pytest.mark.parametrize(("R", "C"), [(2, 1000), (1, 100)])
-@pytest.mark.parametrize("dialect", [METAL, CUDA], ids=["metal", "cuda"])
+@pytest.mark.parametrize(
+    ("dialect", "R", "C"),
+    [(METAL, 2, 1000), (CUDA, 2, 1000), (CUDA, 1, 100)],  # the last: one group of threads
+    ids=["metal", "cuda", "cuda, narrow"],
+)
 def test_its_text_computes_sum_and_norm(dialect: Dialect, R: int, C: int, tmp_path: Path) -> None:
     kernel, build = built(dialect, tmp_path)
     of = np.random.RandomState(C)
