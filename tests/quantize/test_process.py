@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from app.cli import main
 from benchmarks import quantize as benchmark
 from tests.support.models.quantize_models import RAW_CONFIG, write_model
 
@@ -27,21 +28,19 @@ convert._write = slowly
 from app.cli import main
 sys.exit(main(["quantize", *sys.argv[1:]]))
 """
-QUICKLY = "import sys; from app.cli import main; sys.exit(main(['quantize', *sys.argv[1:]]))"
 
 
-def started(code, *args):
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, args)], cwd=ROOT, stderr=subprocess.PIPE, text=True
-    )
+def slowly(*args):
+    command = [sys.executable, "-c", SLOWLY, *map(str, args)]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_is_stopped_leaves_no_target_and_the_next_one_is_whole(tmp_path, how):
     write_model(tmp_path / "source", RAW_CONFIG | {"num_layers": 4})
     whole, out = tmp_path / "whole", tmp_path / "out"
-    assert started(QUICKLY, tmp_path / "source", whole).wait(60) == 0
-    process = started(SLOWLY, tmp_path / "source", out)
+    assert main(["quantize", str(tmp_path / "source"), str(whole)]) == 0
+    process = slowly(tmp_path / "source", out)
     weights = tmp_path / ".out.partial" / "model.q4.safetensors"
     size = (whole / weights.name).stat().st_size
     deadline = time.monotonic() + 60
@@ -55,7 +54,7 @@ def test_a_run_that_is_stopped_leaves_no_target_and_the_next_one_is_whole(tmp_pa
     if how == signal.SIGINT:
         assert "interrupted: the same command goes on from here" in said
     assert not out.exists() and 0 < weights.stat().st_size < size
-    assert started(QUICKLY, tmp_path / "source", out).wait(60) == 0
+    assert main(["quantize", str(tmp_path / "source"), str(out)]) == 0
     for name in (weights.name, "config.json"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
     assert sorted(os.listdir(tmp_path)) == ["out", "source", "whole"]

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 import sys
 import xml.etree.ElementTree as ET
 
@@ -20,16 +21,32 @@ from tests.support.models.quantize_models import RAW_CONFIG, write_model
 FRAMES = 12
 
 
-@pytest.fixture
-def models(tmp_path):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """A random model, its q4, and a folder of stored codes."""
-    write_model(tmp_path / "a")
-    assert main(["quantize", str(tmp_path / "a"), str(tmp_path / "b"), "--recipe", "q4"]) == 0
-    (tmp_path / "codes").mkdir()
+    folder = tmp_path_factory.mktemp("made")
+    write_model(folder / "a")
+    assert main(["quantize", str(folder / "a"), str(folder / "b"), "--recipe", "q4"]) == 0
+    (folder / "codes").mkdir()
     codes = np.random.default_rng(0).integers(0, 40, (2, 1 + RAW_CONFIG["n_q"], FRAMES))
     for number, array in enumerate(codes):
-        np.save(tmp_path / "codes" / f"{number}.npy", array)
-    return tmp_path, codes
+        np.save(folder / "codes" / f"{number}.npy", array)
+    return folder, codes
+
+
+@pytest.fixture
+def models(made, tmp_path):
+    """A copy of them, for the test to change."""
+    shutil.copytree(made[0], tmp_path, dirs_exist_ok=True)
+    return tmp_path, made[1]
+
+
+@pytest.fixture(scope="module")
+def heard(made, tmp_path_factory):
+    """The long report on them, after a short talk of each."""
+    out = tmp_path_factory.mktemp("heard") / "r.json"
+    assert report(made[0], "--audio", made[0] / "codes", "--frames", 5, "--json", out) == 0
+    return out
 
 
 def report(folder, *options):
@@ -97,11 +114,8 @@ def test_a_sentence_says_whether_it_is_good_enough(models, capsys, monkeypatch):
         (0.3, "another"),
     ],
 )
-def test_the_sentence_goes_with_what_was_measured(models, alike, says):
-    folder, _ = models
-    out = folder / "r.json"
-    assert report(folder, "--audio", folder / "codes", "--frames", 5, "--json", out) == 0
-    raw = json.loads(out.read_text())
+def test_the_sentence_goes_with_what_was_measured(heard, tmp_path, alike, says):
+    out, raw = tmp_path / "r.json", json.loads(heard.read_text())
     raw["talk"]["streams"][0]["top1_agreement"] = alike
     out.write_text(json.dumps(raw))
     assert says in judgement(from_json(out))
@@ -122,7 +136,8 @@ def test_a_model_against_itself_loses_nothing(models, capsys):
     folder, _ = models
     (folder / "b").rename(folder / "q4")
     (folder / "b").symlink_to(folder / "a")
-    assert report(folder, "--audio", folder / "codes", "--json", folder / "r.json") == 0
+    options = ("--audio", folder / "codes", "--frames", 20, "--json", folder / "r.json")
+    assert report(folder, *options) == 0
     found = from_json(folder / "r.json")
     assert found.mean_error == 0 and found.bits_per_weight == 16 and found.talk is not None
     assert all(abs(s.kl_nats) < 1e-6 and s.top1_agreement == 1 for s in found.talk.streams)
@@ -165,7 +180,8 @@ def test_the_run_itself_prints_and_stores_the_short_report(models, capsys):
 def test_the_page_is_one_file_with_a_bar_for_every_quantized_tensor(models):
     folder, _ = models
     out = folder / "r.html"
-    assert report(folder, "--audio", folder / "codes", "--html", out, "--json", folder / "r") == 0
+    options = ("--audio", folder / "codes", "--frames", 5)
+    assert report(folder, *options, "--html", out, "--json", folder / "r") == 0
     text = out.read_text()
     assert not re.search(r"https?://|<script|@import|url\(", text)
     ((start, end),) = [(m.start(), m.end()) for m in re.finditer(r"<svg.*?</svg>", text, re.S)]

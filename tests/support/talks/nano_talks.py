@@ -3,6 +3,7 @@
 from functools import cache
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 
 import moshi_mlx
@@ -38,11 +39,11 @@ def calibration_codes() -> list[np.ndarray]:
     return [codes for name, codes in sorted(kept().items()) if name != "held_out"]
 
 
-def write_codes(folder: Path) -> Path:
+def write_codes(folder: Path, frames: slice = slice(None)) -> Path:
     """A folder with the calibration's codes, so that nobody has to talk again."""
     folder.mkdir()
-    names = (f"{number}" for number in range(len(calibration_codes())))
-    np.savez(folder / "codes.npz", **dict(zip(names, calibration_codes(), strict=True)))
+    each = {str(number): codes[:, frames] for number, codes in enumerate(calibration_codes())}
+    np.savez(folder / "codes.npz", **each)
     return folder
 
 
@@ -50,12 +51,15 @@ def held_out() -> np.ndarray:
     return kept()["held_out"][None]
 
 
-def held_out_kl(folder: Path) -> tuple[float, float]:
+@cache
+def nanos_logits(frames: int | None) -> tuple[mx.array, mx.array | None]:
+    return nano().lm.forward(held_out()[:, :, :frames])
+
+
+def held_out_kl(folder: Path, frames: int | None = None) -> tuple[float, float]:
     """KL of a model's text and audio logits from nano's, nats a token, on what it never saw."""
-    theirs = moshi_mlx.load_lm(folder, dtype="float32").forward(held_out())
-    text, audio = (
-        kl_divergence(*pair) for pair in zip(nano().lm.forward(held_out()), theirs, strict=True)
-    )
+    theirs = moshi_mlx.load_lm(folder, dtype="float32").forward(held_out()[:, :, :frames])
+    text, audio = (kl_divergence(*pair) for pair in zip(nanos_logits(frames), theirs, strict=True))
     return float(text.mean()), float(np.nanmean(np.array(audio)))
 
 
