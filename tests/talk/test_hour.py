@@ -1,7 +1,7 @@
 """An hour of talk through the real session with a real model of random weights, on a virtual clock.
 
 The microphone's samples are numbers, so that a lost or repeated one shows; what is played must be
-the model's replies, sample for sample. A quarter of a minute always, the hour with `make test-long`.
+the model's replies, sample for sample. A quarter of a minute always; the hour: `make test-long`.
 """
 
 import gc
