@@ -205,7 +205,7 @@ def test_a_list_becomes_files_and_is_gone_on_with(model, tmp_path, capsys):
 
 def test_a_list_that_is_interrupted_holds_whole_files(model, tmp_path):
     scripts, out = tmp_path / "list.jsonl", tmp_path / "out"
-    scripts.write_text("\n".join(json.dumps({"text": f"{TEXT} " * 20}) for _ in range(200)))
+    scripts.write_text("\n".join(json.dumps({"text": f"{TEXT} " * 2}) for _ in range(200)))
     options = ["--output-dir", out, "--model", model, "--voice", VOICE, *GREEDY]
     command = Command(tmp_path, "say", scripts, *options)
     until(lambda: (out / "0002.wav").exists())

@@ -29,7 +29,7 @@ def same(one, other):
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_each_is_what_it_is_alone(stt, batch):
-    given = sounds([40_000, 5000, 90_001, 0, 20_000])
+    given = sounds([20_000, 5000, 45_001, 0, 10_000])
     asked = []
 
     def one_by_one():
@@ -54,9 +54,9 @@ def test_each_is_what_it_is_alone(stt, batch):
 
 def test_one_that_falls_silent_is_begun_anew_beside_the_others(tmp_path):
     heard = heard_words(tmp_path / "model", loud=18)
-    stt, given = heard.stt, [heard.sound(14), heard.sound(4)]
+    stt, given = heard.stt, [heard.sound(10), heard.sound(4)]
     desk = Desk(
-        FallsSilent(stt.lm, 120), stt.mimi, given, lambda: stt.hearing(None, SpeechWatch(30)), 2
+        FallsSilent(stt.lm, 80), stt.mimi, given, lambda: stt.hearing(None, SpeechWatch(30)), 2
     )
     made = dict(desk.run(None))
     for index, sound in enumerate(given):

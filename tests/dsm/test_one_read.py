@@ -59,7 +59,7 @@ def speakers(tmp_path_factory) -> dict[str, Speaker]:
 )
 def test_speaking(speakers, monkeypatch, name: str, options: dict[str, Any]) -> None:
     """Silent steps, steps with sound, those of a voice that is heard first; traced before."""
-    speaker, text, sounding = speakers[name], "Hello, this is one.", 0
+    speaker, text, sounding = speakers[name], "Hello, you.", 0
     speaker.speak(text, seed=0, **GREEDY, **options)
     stream = speaker.stream(seed=0, **GREEDY, **options)
     stream.say(text)

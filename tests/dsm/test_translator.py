@@ -94,7 +94,7 @@ def test_a_stream_of_blocks_of_any_length_is_the_recording(with_mimi, mark):
 
 
 def test_sound_is_marked_unless_it_is_asked_not_to_be(with_mimi):
-    pcm = noise(120_000)
+    pcm = noise(40_000)  # its translation ends
     plain, marked, keyed = (
         with_mimi.translate(pcm, seed=0, mark=mark, **GREEDY).pcm
         for mark in (None, True, Marker(payload=9))

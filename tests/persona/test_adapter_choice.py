@@ -32,7 +32,7 @@ def place(tmp_path_factory):
     base = talking_folder(folder / "base", LORA_Q, "model.q4.safetensors")
     shutil.copyfile(LORA_Q / "lora.safetensors", folder / "pirate.safetensors")
     random_adapter(load_config(base), 4, folder / "monk.safetensors", scale=3.0)
-    noise = np.random.default_rng(0).normal(0, 0.1, 24_000).astype(np.float32)
+    noise = np.random.default_rng(0).normal(0, 0.1, 12_000).astype(np.float32)
     soundfile.write(folder / "question.wav", noise, 24_000)
     return folder
 

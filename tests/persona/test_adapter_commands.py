@@ -46,7 +46,7 @@ def pirate(tmp_path):
 @pytest.fixture
 def question(tmp_path):
     path = tmp_path / "question.wav"
-    noise = np.random.default_rng(0).normal(0, 0.1, 24_000).astype(np.float32)
+    noise = np.random.default_rng(0).normal(0, 0.1, 12_000).astype(np.float32)
     soundfile.write(path, noise, 24_000)
     return path
 

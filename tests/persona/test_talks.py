@@ -20,18 +20,19 @@ from moshi_mlx.audio.file import read_mono
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.lm.state.prompt_cache import PromptCache
 from tests.support.fakes.fake_engine import FakeEngine
-from tests.support.models.speaking_persona import CONTEXT, speaking_persona
+from tests.support.models.speaking_persona import speaking_persona
 from tests.support.models.talking_folder import PERSONA
 from tests.support.talks.talking import Talking, wait_for
 
 RATE = 24_000
 GREEDY = ["--text-temperature", "0", "--audio-temperature", "0", "--seed", "0"]
 SAILOR = "You are a sailor."
+CONTEXT = 130  # frames: twice the longest persona here, and no more
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return speaking_persona(tmp_path_factory.mktemp("plex") / "plex")
+    return speaking_persona(tmp_path_factory.mktemp("plex") / "plex", CONTEXT)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def own_place(tmp_path, monkeypatch):
 @pytest.fixture
 def question(tmp_path):
     path = tmp_path / "question.wav"
-    noise = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
+    noise = np.random.default_rng(0).normal(0, 0.1, RATE // 2).astype(np.float32)
     soundfile.write(path, noise, RATE)
     return path
 

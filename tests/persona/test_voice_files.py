@@ -129,7 +129,7 @@ def test_what_is_no_archive_is_one_line(tmp_path, content):
         voices_in(tmp_path)
 
 
-@settings(FEW, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(FEW, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     at=st.integers(0, 3000),
     byte=st.integers(0, 255),

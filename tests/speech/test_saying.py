@@ -36,7 +36,7 @@ class Ear:
 
 
 def test_it_is_heard_while_it_is_written_and_kept_as_the_whole(speaker):
-    ear, early, text = Ear(), [], f"{TEXT} " * 3
+    ear, early, text = Ear(), [], f"{TEXT} " * 2
 
     def pieces():
         for letter in text:
@@ -54,13 +54,13 @@ def test_it_is_heard_while_it_is_written_and_kept_as_the_whole(speaker):
 
 
 def test_what_is_heard_is_marked_as_a_file_is(speaker):
-    ear = Ear()
-    Saying(ear).say(speaker.stream(keep=False, **GREEDY), [(TEXT, 0)])
-    plain = speaker.speak([TEXT], mark=None, **GREEDY).pcm
+    ear, text = Ear(), "Yes, I do!"
+    Saying(ear).say(speaker.stream(keep=False, **GREEDY), [(text, 0)])
+    plain = speaker.speak([text], mark=None, **GREEDY).pcm
     assert np.array_equal(np.concatenate(ear.heard), mark(plain))
-    keyed = speaker.speak([TEXT], mark=Marker(payload=9), **GREEDY).pcm
+    keyed = speaker.speak([text], mark=Marker(payload=9), **GREEDY).pcm
     assert np.array_equal(keyed, mark(plain, payload=9))
-    assert np.array_equal(plain, speaker.speak([TEXT], mark=False, **GREEDY).pcm)
+    assert np.array_equal(plain, speaker.speak([text], mark=False, **GREEDY).pcm)
 
 
 @pytest.mark.parametrize("cuts", [[], range(1, 40)])

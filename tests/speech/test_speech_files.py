@@ -45,13 +45,13 @@ def spoken_into(path: Path, speaker, words: int) -> tuple[int, int]:
 def test_a_long_speech_takes_no_more_memory_than_a_short_one(tmp_path) -> None:
     speaker = moshi_mlx.load_tts(with_codec(tmp_path / "model"), "float32")
     spoken_into(tmp_path / "first.wav", speaker, 4)  # what is made once
-    short, short_bytes = spoken_into(tmp_path / "short.wav", speaker, 10)
-    long, long_bytes = spoken_into(tmp_path / "long.wav", speaker, 80)
+    short, short_bytes = spoken_into(tmp_path / "short.wav", speaker, 6)
+    long, long_bytes = spoken_into(tmp_path / "long.wav", speaker, 20)
     more = long_bytes - short_bytes
-    assert more > 3_000_000 and long - short < more / 10
+    assert more > 500_000 and long - short < more / 10
     whole, _ = soundfile.read(tmp_path / "long.wav", dtype="float32")
     assert len(whole) == long_bytes // 4
-    again = speaker.speak(["hello " * 80], **GREEDY)
+    again = speaker.speak(["hello " * 20], **GREEDY)
     assert np.abs(np.clip(again.pcm, -1, 1) - whole).max() < 1e-4
 
 

@@ -75,7 +75,7 @@ def check(codec: str, before: int, after: int, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("codec", "before", "after"), [("mlx", 40, 10), pytest.param("rust", 12, 4, marks=WITH_RUST)]
+    ("codec", "before", "after"), [("mlx", 25, 8), pytest.param("rust", 5, 3, marks=WITH_RUST)]
 )
 def test_the_next_frames_are_those_of_the_talk_that_went_on(codec, before, after, tmp_path) -> None:
     check(codec, before, after, tmp_path)

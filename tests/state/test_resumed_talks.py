@@ -170,7 +170,9 @@ def test_a_file_that_can_not_be_meant_so_is_one_line(saved, tmp_path, facts, tol
     assert told in error and error.count("\n") == 1
 
 
-def test_another_model_adapter_or_codec_of_the_same_name_is_one_line(saved, tmp_path) -> None:
+def test_another_model_adapter_or_codec_of_the_same_name_is_one_line(
+    saved, tmp_path, capsys
+) -> None:
     folder = talking_folder(tmp_path / "plex", PERSONA / "lora_q", "model.q4.safetensors")
     other = rewritten(saved[1], tmp_path / "x", note=note_of(AskedModel(str(folder)), GREEDY))
     adapter = rewritten(saved[1], tmp_path / "y", adapter="pirate")
@@ -181,10 +183,10 @@ def test_another_model_adapter_or_codec_of_the_same_name_is_one_line(saved, tmp_
         (codec, "rust"),
     ):
         command = ("--resume", str(file), "--virtual-input", str(QUESTION))
-        with ChatProcess(tmp_path, *command, chat=PLAIN) as process:
-            assert process.end() == 1
-        (error,) = [line for line in process.notes.splitlines() if line.startswith("error: ")]
-        assert told in error and "Traceback" not in process.notes
+        assert main([*PLAIN, *command]) == 1
+        notes = capsys.readouterr().err
+        (error,) = [line for line in notes.splitlines() if line.startswith("error: ")]
+        assert told in error and "Traceback" not in notes
 
 
 def test_a_model_that_has_moved_is_named_by_option(tmp_path, capsys) -> None:

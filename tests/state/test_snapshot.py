@@ -21,10 +21,12 @@ from moshi_mlx.lm.sampling import samplers
 from moshi_mlx.tensor_files.header import read_header
 from tests.support.models.lm_goldens import GOLDEN, GREEDY, conditions, guidance, model
 from tests.support.models.lm_goldens import tensors as tensors_of
+from tests.support.models.loaded import nano
 from tests.support.talks.lm_talks import said, steps, user_codes
 
 ROOT = Path(__file__).parents[2]
 PERSONA = GOLDEN / "persona"
+AFTER = 14  # frames: more than the context of each of the goldens' models but one
 
 
 def assert_same(one: LmGenerator, other: LmGenerator, user: np.ndarray) -> None:
@@ -33,7 +35,7 @@ def assert_same(one: LmGenerator, other: LmGenerator, user: np.ndarray) -> None:
 
 def check_goes_on(lm: Lm, before: int, tmp_path: Path, **options: Any) -> None:
     """The uninterrupted conversation against those of a snapshot, kept and read from a file."""
-    user, path = user_codes(lm, before + 30), tmp_path / "talk.safetensors"
+    user, path = user_codes(lm, before + AFTER), tmp_path / "talk.safetensors"
     generator, twin = (lm.generator(**options) for _ in range(2))
     for both in (generator, twin):
         steps(both, user[:before])
@@ -48,16 +50,16 @@ def check_goes_on(lm: Lm, before: int, tmp_path: Path, **options: Any) -> None:
 
 
 @pytest.mark.parametrize("options", [GREEDY, {"text_temperature": 0.9, "audio_top_k": 7}])
-@pytest.mark.parametrize("before", [0, 1, 7, 10, 34])
+@pytest.mark.parametrize("before", [0, 1, 7, 10, 24])
 def test_it_goes_on_below_and_above_the_context(before: int, options: dict, tmp_path: Path) -> None:
     lm = model("lm_moshi")
     assert lm.config.transformer.context == 10
     check_goes_on(lm, before, tmp_path, seed=7, **options)
 
 
-@pytest.mark.parametrize("before", [5, 40])
+@pytest.mark.parametrize("before", [5, 24])
 def test_with_keys_and_values_in_8_bit(before: int, tmp_path: Path) -> None:
-    check_goes_on(moshi_mlx.load_lm("nano", dtype="float32"), before, tmp_path, seed=1, kv_bits=8)
+    check_goes_on(nano().lm, before, tmp_path, seed=1, kv_bits=8)
 
 
 @pytest.mark.parametrize("name", ["lm_tts", "lm_stt", "cfg_hibiki", "cfg_tts"])
@@ -67,7 +69,7 @@ def test_with_conditions_guidance_and_without_a_depth_transformer(
     options = {"conditions": conditions(name, "voice")} if name == "lm_tts" else {}
     if name.startswith("cfg"):
         options = {**guidance(name), "cfg_coef": 2.0, "masked_until": 3}
-    for before in (4, 25):
+    for before in (4, 15):
         check_goes_on(model(name), before, tmp_path, seed=3, **options)
 
 
@@ -101,21 +103,21 @@ def test_a_conversation_leaves_a_batch_and_enters_another(guided: bool) -> None:
     lm, options = model(name), {}
     if guided:
         options = {**guidance(name), "cfg_coef": 2.0}
-    user = user_codes(lm, 60)
+    user = user_codes(lm, 38)
     alone = said(steps(lm.generator(seed=11, **GREEDY, **options), user))
     batch = lm.generator(batch=3, seed=[1, 11, 2], **GREEDY, **options)
-    for codes in user[:25]:
+    for codes in user[:15]:
         batch.step(np.stack([codes * 0, codes, codes * 0 + 1]))
     state = batch.snapshot(1)
-    np.testing.assert_array_equal(said(steps(lm.resume(state), user[25:])), alone[25:])
+    np.testing.assert_array_equal(said(steps(lm.resume(state), user[15:])), alone[15:])
     other = lm.generator(batch=2, seed=5, **GREEDY, **options)
     for codes in user[:3]:
         other.step(np.stack([codes, codes]))
     other.leave(0)
     other.resume(0, state)
-    found = [other.step(np.stack([codes, codes * 0]))[0] for codes in user[25:]]
-    np.testing.assert_array_equal(said([s for s in found if s is not None]), alone[25:])
-    assert len(found) == 35 and other.steps == [60, 38]
+    found = [other.step(np.stack([codes, codes * 0]))[0] for codes in user[15:]]
+    np.testing.assert_array_equal(said([s for s in found if s is not None]), alone[15:])
+    assert len(found) == 23 and other.steps == [38, 26]
     batch.leave(2)
     for call in (lambda: batch.snapshot(2), lambda: batch.resume(1, state)):
         with pytest.raises(MoshiError, match=r"slot 2 is empty|slot 1 holds a conversation"):
@@ -140,12 +142,12 @@ import sys
 import moshi_mlx
 from tests.support.talks.lm_talks import said, steps, user_codes
 lm = moshi_mlx.load_lm(sys.argv[1], dtype="float32")
-print(said(steps(lm.resume(sys.argv[2]), user_codes(lm, 60)[20:])).tolist())
+print(said(steps(lm.resume(sys.argv[2]), user_codes(lm, 40)[20:])).tolist())
 """
 
 
 def test_another_process_goes_on(tmp_path: Path) -> None:
-    lm, user = model("lm_moshi"), user_codes(model("lm_moshi"), 60)
+    lm, user = model("lm_moshi"), user_codes(model("lm_moshi"), 40)
     generator = lm.generator(seed=6)
     steps(generator, user[:20])
     generator.snapshot().save(tmp_path / "x")
@@ -157,7 +159,7 @@ def test_another_process_goes_on(tmp_path: Path) -> None:
 
 
 def test_only_live_slots_are_written(tmp_path: Path) -> None:
-    lm = moshi_mlx.load_lm("nano", dtype="float32")
+    lm = nano().lm
     generator = lm.generator(seed=0)
     steps(generator, user_codes(lm, 3))
     state = generator.snapshot()
@@ -309,7 +311,7 @@ def test_another_models_snapshot_is_refused(saved) -> None:
 
 
 @settings(
-    max_examples=500,
+    max_examples=150,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
