@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 from app.audio.device_sound import DeviceSound
+from app.cli import main
 from app.machine.readers import ask_child
 from tests.support.fakes.c_stub import build, needs_compiler
 from tests.support.fakes.ticking_words import WORD, ticking_words
@@ -234,20 +234,17 @@ def test_a_device_in_use_elsewhere_is_one_line(stub):
         sound.stop()
 
 
-def run(stub, *command):
-    whole = [sys.executable, "-m", "app.cli", *command]
-    return subprocess.run(whole, env=stub.env, capture_output=True, text=True, timeout=120)
-
-
-def test_a_machine_with_a_microphone_alone_writes_down_what_it_hears(stub, tmp_path):
+def test_a_machine_with_a_microphone_alone_writes_down_what_it_hears(stub, tmp_path, capfd):
     stub.plug("USB Microphone|1|0|48000")
     line = "no sound output: connect a speaker or headphones, then try again"
-    done = run(stub, "chat", "--model", "nano", "--plain")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert line in done.stderr and "`moshi web`" in done.stderr and done.stderr.count("\n") == 1
-    done = run(stub, "devices", "--json")
-    told = json.loads(done.stdout)
-    assert done.returncode == 1 and done.stderr == f"error: {line}\n"
+    assert main(["chat", "--model", "nano", "--plain"]) == 1
+    said = capfd.readouterr()
+    assert said.out == "" and line in said.err and "`moshi web`" in said.err
+    assert said.err.count("\n") == 1
+    assert main(["devices", "--json"]) == 1
+    said = capfd.readouterr()
+    told = json.loads(said.out)
+    assert said.err == f"error: {line}\n"
     assert (told["a_talk_would_use"], told["notes"]) == (None, [line])
     assert [device["name"] for device in told["devices"]] == ["USB Microphone"]
     model = ("--model", str(ticking_words(tmp_path / "stt")), "--output-dir", str(tmp_path / "out"))
