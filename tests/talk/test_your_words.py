@@ -1,8 +1,6 @@
 """`moshi chat --your-words`: what the user says in plain text and recording, by a small model."""
 
 import json
-import subprocess
-import sys
 
 import soundfile
 
@@ -12,16 +10,16 @@ from tests.support.fakes.heard_words import GOLDEN, WORD, heard_words
 SILENT = ["--echo", "off", "--no-greeting", "--seed", "0", "--tail", "1"]
 
 
-def test_what_the_user_says_is_written_and_recorded(tmp_path):
+def test_what_the_user_says_is_written_and_recorded(tmp_path, capsys):
     heard, wav = heard_words(tmp_path / "model"), tmp_path / "talk.wav"
     soundfile.write(wav, heard.sound(5), 24_000, subtype="FLOAT")
-    command = [sys.executable, "-m", "app.cli", "chat", "--model", "nano", "--plain", *SILENT]
+    command = ["chat", "--model", "nano", "--plain", *SILENT]
     command += ["--virtual-input", str(wav), "--your-words", str(heard.folder)]
     command += ["--record", str(tmp_path / "talks")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    said = " ".join(line[5:] for line in done.stdout.splitlines() if line.startswith("you: "))
-    assert said.split() == [WORD] * 2, done.stdout
+    assert cli.main(command) == 0
+    told = capsys.readouterr().out
+    said = " ".join(line[5:] for line in told.splitlines() if line.startswith("you: "))
+    assert said.split() == [WORD] * 2, told
     (take,) = (tmp_path / "talks").iterdir()
     words = [json.loads(line) for line in (take / "you.jsonl").read_text().splitlines()]
     starts = [round(word.start_s, 2) for word in heard.stt.transcribe(heard.sound(5)).words]
