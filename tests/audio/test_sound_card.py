@@ -50,6 +50,14 @@ def heard_unhurt(take, heard, piece):
     return np.mean([best_correlation(part, heard) > 0.9 for part in pieces] or [0.0])
 
 
+def answered(chat, within_s):
+    """A whole sentence of Moshi's."""
+    deadline = time.monotonic() + within_s
+    while "." not in chat.said and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return "." in chat.said
+
+
 @pytest.mark.parametrize(
     ("piece", "least"),
     [(2400, 0.0), pytest.param(6000, 0.7, marks=pytest.mark.long)],  # 100 ms, 250 ms
@@ -71,10 +79,10 @@ def test_a_question_into_the_microphone_comes_back_as_the_right_spoken_answer(
             ear = card.listen(folder / "heard.wav")
             time.sleep(0.5)
             card.speak(QUESTION)
-            deadline = time.monotonic() + 15
-            while ANSWER not in chat.said and time.monotonic() < deadline:
-                time.sleep(0.1)
-            time.sleep(1.5)  # its sound follows its words
+            answered(chat, 10.0)  # a machine that dropped a part of the question may get another
+            right = ANSWER in chat.said
+            if right:
+                time.sleep(1.5)  # its sound follows its words
             ear.terminate()
             ear.wait()
             assert chat.interrupt() == 130, chat.notes
@@ -83,21 +91,13 @@ def test_a_question_into_the_microphone_comes_back_as_the_right_spoken_answer(
         heard, _ = soundfile.read(folder / "heard.wav", dtype="float32")
         share = heard_unhurt(take, heard, piece)
         came_in = best_correlation(asked, talk["sound"][:, 0])
-        if ANSWER in chat.said and share > least and came_in > 0.95:
+        if right and share > least and came_in > 0.95:
             break
     assert chat.said.strip().endswith(ANSWER), (chat.said, chat.notes)
     words = [json.loads(line)["text"] for line in (take / "transcript.jsonl").open()]
     assert ANSWER in "".join(words)
     assert share > least, "what left the speaker is the answer"
     assert came_in > 0.95, "and what came in the question"
-
-
-def answered(chat, within_s):
-    """A whole sentence of Moshi's."""
-    deadline = time.monotonic() + within_s
-    while "." not in chat.said and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return "." in chat.said
 
 
 @pytest.mark.parametrize("within_s", WITHIN_S)
