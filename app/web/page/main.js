@@ -17,7 +17,9 @@ const settings = new Settings(changed);
 const talks = new SavedTalks();
 new Origin();
 const REFUSED = 1006; // as browsers say of a socket that never opened
+const LEVELS_EVERY_MS = 50; // blocks of sound come every 20 ms; each picture costs the machine that Moshi may run on
 let talk = null, last = null, muted = false, saves = false, begunMs = 0, shownMs = 0, recording = "";
+let levels = { moshi: 0, you: 0 }, levelsShownMs = 0;
 
 const SAID = { idle: "Ready when you are", connecting: "Connecting", talking: "Moshi is listening" };
 const TALK_DOES = { idle: "Talk", connecting: "Hang up", waiting: "Stop waiting", talking: "Hang up" };
@@ -93,8 +95,8 @@ function ended(code, why) {
   stage.stop();
   transcript.finish();
   talk = null;
-  level("moshi", 0, 0);
-  level("you", 0, 0);
+  levels = { moshi: 0, you: 0 };
+  showLevels();
   show("idle", begunMs ? "The conversation has ended" : SAID.idle);
   warn("");
   if (refused) explainRefusal();
@@ -175,9 +177,17 @@ function heard(rms, atS) { transcript.heard(rms, atS); }
 
 function level(voice, rms, peak) {
   stage.level(voice, peak);
-  const db = Math.max(-60, 20 * Math.log10(rms + 1e-6)), bar = $(`${voice}-level`);
-  bar.firstElementChild.style.transform = `scaleX(${(db + 60) / 60})`;
-  if (performance.now() - shownMs > 400) bar.setAttribute("aria-valuenow", Math.round(db));
+  levels[voice] = rms;
+  if (performance.now() - levelsShownMs >= LEVELS_EVERY_MS) showLevels();
+}
+
+function showLevels() {
+  levelsShownMs = performance.now();
+  for (const [voice, rms] of Object.entries(levels)) {
+    const db = Math.max(-60, 20 * Math.log10(rms + 1e-6)), bar = $(`${voice}-level`);
+    bar.firstElementChild.style.transform = `scaleX(${(db + 60) / 60})`;
+    if (levelsShownMs - shownMs > 400) bar.setAttribute("aria-valuenow", Math.round(db));
+  }
 }
 
 function figures() {

@@ -2,6 +2,7 @@
 
 const COLUMN_PX = 5, COLUMN_S = 0.05; // bars: 100 pixels a second
 const SPECTRUM_PX_PER_S = 90, TOP_HZ = 6000;
+const SILENT_DB = -50; // what is softer has no bar
 
 export class Stage {
   constructor(canvas) {
@@ -21,7 +22,7 @@ export class Stage {
     this.columns = []; // {moshi, you} peaks, newest last
     this.now = { moshi: 0, you: 0 };
     this.begunMs = performance.now();
-    this.drawnMs = this.begunMs;
+    this.drawnMs = this.paintedMs = this.begunMs;
     this.spectrum.getContext("2d")?.clearRect(0, 0, this.spectrum.width, this.spectrum.height);
   }
 
@@ -50,7 +51,8 @@ export class Stage {
     const turn = (nowMs) => {
       if (!this.running) return;
       this.advance(nowMs);
-      requestAnimationFrame(turn);
+      if (this.moves()) requestAnimationFrame(turn);
+      else setTimeout(() => requestAnimationFrame(turn), 1000 * COLUMN_S - (nowMs - this.begunMs) % (1000 * COLUMN_S));
     };
     requestAnimationFrame(turn);
   }
@@ -68,9 +70,18 @@ export class Stage {
     }
     const most = Math.ceil(this.width / COLUMN_PX) + 2;
     if (this.columns.length > most) this.columns.splice(0, this.columns.length - most);
-    this.scrollSpectrum((nowMs - this.drawnMs) / 1000);
+    if (due || this.showsSpectrum) {
+      this.scrollSpectrum((nowMs - this.paintedMs) / 1000);
+      this.paintedMs = nowMs;
+    }
     this.drawnMs = nowMs;
     this.draw((nowMs - this.begunMs) / (1000 * COLUMN_S) % 1);
+  }
+
+  // Whether the picture changes between two columns: not where nothing is in it, or motion is unwanted.
+  moves() {
+    if (this.still.matches) return false;
+    return this.showsSpectrum || this.columns.some(({ moshi, you }) => loudness(Math.max(moshi, you)) > 0);
   }
 
   draw(part = 0) {
@@ -131,8 +142,8 @@ function mel(part) { // 0..1 -> Hz, evenly spaced to the ear
   return 700 * Math.expm1(part * top);
 }
 
-function loudness(peak) { // 0..1, over 50 dB
-  return Math.max(0, Math.min(1, (20 * Math.log10(peak + 1e-6) + 50) / 50)) ** 1.3;
+function loudness(peak) { // 0..1
+  return Math.max(0, Math.min(1, 1 - 20 * Math.log10(peak + 1e-6) / SILENT_DB)) ** 1.3;
 }
 
 function shades(colour) {

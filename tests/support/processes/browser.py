@@ -13,6 +13,8 @@ PATIENCE_MS = 90_000.0  # for what takes a second on an idle machine
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1200, "height": 780}
+LEAD_S = 2.0  # until the question begins, in the microphone
+ELSEWHERE = "moshi.test"  # this machine, but not localhost: http gives no microphone there
 QUIET = [  # no traffic of Chromium's own; the page's is what the tests watch
     "--disable-background-networking",
     "--disable-component-update",
@@ -32,23 +34,24 @@ def missing() -> str:
 
 
 def speaking(microphone: Path) -> list[str]:
-    """Flags of a user who allows the microphone, which plays a wav file once, then silence."""
+    """Flags of a microphone that plays a wav file once, then silence."""
     return [
-        "--use-fake-ui-for-media-stream",
         "--use-fake-device-for-media-stream",
         f"--use-file-for-fake-audio-capture={microphone.resolve()}%noloop",
-        "--autoplay-policy=no-user-gesture-required",
     ]
 
 
 class Patient:
-    """A playwright browser whose pages wait as long for each step as a busy machine needs."""
+    """A playwright browser whose pages wait as long for each step as a busy machine needs.
+
+    Its user allows the microphone; with `permissions=[]` says no when asked.
+    """
 
     def __init__(self, browser) -> None:
         self._browser = browser
 
     def new_context(self, **options):
-        context = self._browser.new_context(**options)
+        context = self._browser.new_context(**{"permissions": ["microphone"]} | options)
         context.set_default_timeout(PATIENCE_MS)
         return context
 
@@ -61,7 +64,8 @@ def chromium(*flags: str) -> Iterator[Patient]:
     """A headless browser."""
     from playwright.sync_api import sync_playwright
 
-    flags = ("--no-sandbox", "--disable-gpu", *QUIET, *flags)
+    refusing = ["--deny-permission-prompts", f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1"]
+    flags = ("--no-sandbox", "--disable-gpu", *QUIET, *refusing, *flags)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,

@@ -15,12 +15,6 @@ TEXT_PX = """[...document.querySelectorAll("svg text")]
 pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    with browser.chromium() as running:
-        yield running
-
-
 @pytest.mark.parametrize("width", [360, 820, 1440])
 def test_text_of_a_chart_is_twelve_pixels_high(chromium, tmp_path, width):
     windows = [Stretch(0, 10.0 * n, 10.0, 9.0, 1e-9, "public key", 7, 1.0) for n in range(6)]

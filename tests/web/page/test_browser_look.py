@@ -7,7 +7,6 @@ import pytest
 from moshi_mlx.hub import NANO
 from tests.support.processes import browser
 from tests.support.processes.browser import OUT, PATIENCE_MS
-from tests.support.processes.web_process import moshi_web
 
 SMALL_PHONE = {"width": 360, "height": 740}
 LEAST_TOUCH_PX = 44  # WCAG 2.2, 2.5.5
@@ -55,20 +54,6 @@ HARD_TO_READ = (
 }"""
 )
 CHIP_IS_WHOLE = "(c => c.scrollWidth <= c.clientWidth)(document.getElementById('model'))"
-
-
-@pytest.fixture(scope="module")
-def server():
-    with moshi_web() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with browser.chromium(
-        "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"
-    ) as it:
-        yield it
 
 
 def stages(page, url: str) -> Iterator[str]:

@@ -10,7 +10,6 @@ import soundfile
 from moshi_mlx.provenance import mark
 from tests.support.processes import browser
 from tests.support.processes.browser import OUT, PATIENCE_MS
-from tests.support.processes.web_process import moshi_web
 from tests.support.rooms import voice
 
 pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
@@ -23,19 +22,6 @@ DROP = """([name, data]) => {
     const invited = !document.getElementById("drop-here").hidden;
     return [invited, !window.dispatchEvent(event("drop"))];
 }"""
-
-
-@pytest.fixture(scope="module")
-def server():
-    with moshi_web("--no-mark") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    flags = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
-    with browser.chromium(*flags) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -89,17 +75,4 @@ def test_a_phone_chooses_a_file_and_what_is_no_sound_is_one_line(server, chromiu
     page.screenshot(path=OUT / "phone-origin.png")
     page.get_by_role("button", name="Close the check").click()
     assert page.locator("#origin").is_hidden()
-    page.close()
-
-
-@pytest.mark.timeout(400)
-def test_a_voice_without_a_mark_is_told_before_and_in_the_talk(server, chromium):
-    page = chromium.new_page(viewport=browser.PHONE, reduced_motion="reduce")
-    page.goto(server.url)
-    page.get_by_text("Its voice carries no mark here").wait_for(timeout=PATIENCE_MS)
-    assert "You are talking with a machine" in page.inner_text("#welcome")
-    page.get_by_role("button", name="Talk", exact=True).click()
-    note = page.locator(".turn.note").first.inner_text(timeout=PATIENCE_MS)
-    assert note.startswith("You are talking with a machine") and "no mark" in note
-    page.screenshot(path=OUT / "phone-unmarked.png")
     page.close()

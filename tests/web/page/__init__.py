@@ -1,0 +1,1 @@
+"""The page in a real browser: one for all files here, which ends behind the last."""
