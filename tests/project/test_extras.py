@@ -1,9 +1,9 @@
 """Packages that aren't always there: what works without, what is said where one is missing.
 
-A package that is None in `sys.modules` can't be imported, as one that isn't installed.
+A package that is None in `sys.modules` can't be imported, as one that isn't installed. That all
+modules but those behind an option can be is seen in test_packaging.
 """
 
-import json
 import subprocess
 import sys
 import tomllib
@@ -11,40 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.extras import OPTIONAL
+
 ROOT = Path(__file__).parents[2]
-OPTIONAL = {
-    **{"sphn": "kyutai", "cryptography": "tls", "pywebrtc_audio": "webrtc", "c2pa": "c2pa"},
-    "pyloudnorm": "voice",
-}
 WITHOUT = f"import sys; sys.modules.update(dict.fromkeys({[*OPTIONAL]!r}))\n"
-IMPORT_ALL = """
-import importlib, json, pkgutil
-failed = {}
-for part in ("app", "moshi_mlx", "quantize"):
-    whole = importlib.import_module(part)
-    for module in pkgutil.walk_packages(whole.__path__, f"{part}."):
-        if not module.name.endswith("__main__"):
-            try:
-                importlib.import_module(module.name)
-            except ImportError as error:
-                failed[module.name] = str(error)
-print(json.dumps(failed))
-"""
 COMMAND = "from app.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 def python(code: str, *args: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", WITHOUT + code, *args]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-
-
-def test_every_module_but_those_behind_the_option_imports_without_the_extras() -> None:
-    done = python(IMPORT_ALL)
-    assert done.returncode == 0, done.stderr
-    assert set(json.loads(done.stdout)) == {
-        "app.web.certificates.authority",
-        "app.web.certificates.self_made",
-    }
 
 
 @pytest.mark.parametrize(
