@@ -76,7 +76,7 @@ def full_size():
 
 
 def test_encoding_ahead_and_decoding_behind_change_nothing(full_size: Moshi) -> None:
-    frames = speech(0.88).reshape(-1, FRAME)
+    frames = speech(0.48).reshape(-1, FRAME)
 
     def talk(ahead: bool, behind: bool) -> list:
         out = []
@@ -118,7 +118,6 @@ def test_a_codec_in_mlx_has_no_use_for_the_following_frame() -> None:
 SPEAK = """
 import numpy as np, moshi_mlx
 from moshi_mlx.backend.compiler import can_compile
-from tests.support.models.loaded import nano as shared_nano
 with moshi_mlx.load("nano", codec="mlx").session(seed=0) as session:
     print(can_compile(), [session.step(np.zeros(1920, np.float32)).text_token for _ in range(4)])
 """

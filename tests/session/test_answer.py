@@ -1,11 +1,14 @@
 """What programs do with the library beside stepping: answers, streams, sound files, names."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +20,8 @@ from moshi_mlx.hub import NANO
 from moshi_mlx.text.word import SpokenWords, Word
 from tests.support.models.loaded import nano as shared_nano
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden"
 QUESTION = NANO / "samples" / "four_plus_three.wav"
 
 
@@ -26,9 +30,28 @@ def nano() -> moshi_mlx.Moshi:
     return shared_nano()
 
 
-def test_a_recording_is_answered_in_one_call(nano: moshi_mlx.Moshi) -> None:
-    heard = moshi_mlx.audio.read(QUESTION)
-    answer = nano.answer(heard, seed=0, text_temperature=0.0, audio_temperature=0.0)
+@cache
+def names_after(document: str) -> dict[str, Any]:
+    """What a document's Python leaves; later blocks go on from earlier ones."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    names: dict[str, Any] = {"__name__": "document"}
+    for block in blocks:
+        exec(compile(block, document, "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/library.md"])
+def test_the_documents_python_runs(document: str) -> None:
+    assert isinstance(names_after(document)["moshi"], moshi_mlx.Moshi)
+
+
+def test_a_recording_is_answered_in_one_call() -> None:
+    """As the documentation does it, greedily."""
+    names = names_after("docs/library.md")
+    heard, answer = names["question"], names["answer"]
+    np.testing.assert_array_equal(heard, moshi_mlx.audio.read(QUESTION))
     assert answer.text == "Four plus three is seven." and answer.seed == 0
     assert answer.aligned.shape == (len(heard) + 4 * 24_000, 2) == (len(answer.pcm), 2)
     np.testing.assert_array_equal(answer.aligned[: len(heard), 0], heard)
@@ -129,7 +152,7 @@ def test_sound_that_cannot_be_written_leaves_no_file(tmp_path, name, samples, me
 
 
 def test_mimi_is_found_by_the_names_that_load_knows(tmp_path: Path) -> None:
-    pcm = moshi_mlx.audio.read(QUESTION)
+    pcm = moshi_mlx.audio.read(QUESTION)[: 5 * 1920]
     named = moshi_mlx.load_mimi("nano", codec="mlx", dtype="float32", offline=True)
     by_file = moshi_mlx.load_mimi(NANO / "mimi.safetensors", num_codebooks=8)
     np.testing.assert_array_equal(named.encode(pcm), by_file.encode(pcm))
@@ -190,7 +213,7 @@ def handed_out(nano: moshi_mlx.Moshi) -> Iterator[object]:
     tokens = np.full((25, 1 + lm.config.n_q), -1)
     tokens[:, 0] = lm.config.text_padding_id
     yield from (generator, generator.snapshot(), lm.prompt(tokens), lm.generator(batch=2))
-    yield nano.answer(np.zeros(4800, np.float32), seed=0)
+    yield nano.answer(np.zeros(4800, np.float32), 0.0, seed=0)
     second = np.zeros(24_000, np.float32)
     transcriber = moshi_mlx.load_stt(GOLDEN / "dsm_stt")
     stream = transcriber.stream()

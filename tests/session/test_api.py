@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from tests.support.models.loaded import nano as shared_nano
 from tests.support.models.mimi_goldens import TINY
 from tools.goldens.mimi_weights import random_mimi, save
 
-ROOT = Path(__file__).parents[2]
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 
@@ -133,7 +131,7 @@ def test_seeds(nano: moshi_mlx.Moshi) -> None:
     drawn = {nano.session().seed for _ in range(4)}
     assert len(drawn) == 4 and all(0 <= seed < 2**32 for seed in drawn)
     rng = np.random.default_rng(0)
-    pcm = rng.uniform(-0.3, 0.3, (12, 1920)).astype(np.float32)
+    pcm = rng.uniform(-0.3, 0.3, (6, 1920)).astype(np.float32)
 
     def heard(seed: int | None) -> tuple[int, list]:
         with nano.session(seed=seed, audio_temperature=3.0) as session:  # at 0.7 it is sure
@@ -149,10 +147,12 @@ def test_the_first_frame_is_not_heard_and_the_encoder_starts_with_the_second(
     nano: moshi_mlx.Moshi,
 ) -> None:
     rng = np.random.default_rng(1)
-    pcm = rng.uniform(-0.3, 0.3, (8, 1920)).astype(np.float32)
+    pcm = rng.uniform(-0.3, 0.3, (5, 1920)).astype(np.float32)
+
+    unsure = {"seed": 0, "text_temperature": 3.0, "audio_temperature": 3.0}  # at 0.7 it is sure
 
     def said(frames: np.ndarray) -> list[Reply]:
-        with nano.session(seed=0) as session:
+        with nano.session(**unsure) as session:
             return [session.step(frame) for frame in frames]
 
     other = pcm.copy()
@@ -161,11 +161,13 @@ def test_the_first_frame_is_not_heard_and_the_encoder_starts_with_the_second(
         assert a.text_token == b.text_token
         np.testing.assert_array_equal(a.codes, b.codes)
     # By hand: codes of a stream that never heard frame 0.
-    stream, generator = nano.codec.stream(), nano.lm.generator(seed=0)
+    stream, generator = nano.codec.stream(), nano.lm.generator(**unsure)
     user = nano.config.user_q
     codes = [np.zeros(user, np.int32)] + [stream.encode(frame)[:user] for frame in pcm[1:]]
-    by_hand = [generator.step(c).text_token for c in codes]
-    assert by_hand == [reply.text_token for reply in said(pcm)]
+    steps, replies = [generator.step(c) for c in codes], said(pcm)
+    assert [s.text_token for s in steps] == [reply.text_token for reply in replies]
+    for step, reply in zip(steps, replies, strict=True):
+        np.testing.assert_array_equal(step.codes, reply.codes)
 
 
 @pytest.mark.parametrize(
@@ -224,16 +226,6 @@ def test_sampling_defaults_come_from_the_config() -> None:
     assert model("lm_moshi").generator().sampling == SamplingConfig(0.7, 25, 0.0, 0.8, 250, 0.0)
     mine = model("lm_moshi").generator(text_top_k=5, audio_temperature=None).sampling
     assert mine == SamplingConfig(text_top_k=5)
-
-
-@pytest.mark.parametrize("name", ["README.md", "docs/library.md"])
-def test_the_documents_python_runs(name: str) -> None:
-    text = (ROOT / name).read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert blocks
-    names: dict[str, object] = {"__name__": "document"}  # later blocks go on from earlier ones
-    for block in blocks:
-        exec(compile(block, name, "exec"), names)
 
 
 def test_names_of_the_package() -> None:

@@ -53,8 +53,8 @@ def talk(moshi: Moshi, frames: int, marks: tuple[int, ...]) -> tuple[list[int], 
 
 def test_memory_is_flat_once_the_context_is_full(moshi: Moshi) -> None:
     """Rings are allocated once, and nothing keeps a frame's arrays."""
-    device, _ = talk(moshi, 200, (60, 130, 200))
-    assert max(device) - min(device) < WOBBLE_BYTES
+    device, _ = talk(moshi, 110, (20, 65, 110))
+    assert max(device) - min(device) < 30_000  # a third of a kB a frame
 
 
 @pytest.mark.long
@@ -72,7 +72,7 @@ def test_ten_thousand_frames_of_the_embedded_model() -> None:
     assert process[2] - process[0] < 30e6
 
 
-@pytest.mark.parametrize("frames", [400, pytest.param(1500, marks=pytest.mark.long)])
+@pytest.mark.parametrize("frames", [160, pytest.param(1500, marks=pytest.mark.long)])
 def test_a_position_far_along_is_like_any_other(frames: int) -> None:
     """After many frames what is said depends on the last 2 x context alone, and exactly so."""
     lm = model("lm_moshi")
@@ -110,11 +110,11 @@ def realigned(steps: list, lm) -> np.ndarray:
 def test_two_sessions_in_turn_equal_each_alone(moshi: Moshi) -> None:
     def alone(seed: int) -> list[Reply]:
         with moshi.session(seed=seed) as session:
-            return [session.step(frame) for frame in sound(40, seed)]
+            return [session.step(frame) for frame in sound(16, seed)]
 
     want = [alone(1), alone(2)]
     with moshi.session(seed=1) as one, moshi.session(seed=2) as two:
-        pairs = zip(sound(40, 1), sound(40, 2), strict=True)
+        pairs = zip(sound(16, 1), sound(16, 2), strict=True)
         both = [(one.step(a), two.step(b)) for a, b in pairs]
     for ours, theirs in zip(zip(*both, strict=True), want, strict=True):
         for a, b in zip(ours, theirs, strict=True):
@@ -126,11 +126,11 @@ def test_two_sessions_in_turn_equal_each_alone(moshi: Moshi) -> None:
 def test_a_new_session_starts_clean(moshi: Moshi) -> None:
     def said() -> list[int]:
         with moshi.session(seed=3) as session:
-            return [session.step(frame).text_token for frame in sound(15)]
+            return [session.step(frame).text_token for frame in sound(12)]
 
     first = said()
     with moshi.session(seed=9) as other:
-        for frame in sound(30, seed=4):
+        for frame in sound(14, seed=4):
             other.step(frame)
     assert said() == first
 

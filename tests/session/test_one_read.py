@@ -114,7 +114,7 @@ def test_parts_in_turn_give_the_same_frames(nano: Moshi) -> None:
 
     def talk(make_path: MakePath) -> list[Any]:
         with Session(nano, seed=5, make_path=make_path) as session:
-            return [session.step(f, hold_silence=i == 8) for i, f in enumerate(noise(40))]
+            return [session.step(f, hold_silence=i == 8) for i, f in enumerate(noise(14))]
 
     for one, other in zip(talk(path_for), talk(CodecBeside), strict=True):
         assert (one.text, one.text_token) == (other.text, other.text_token)

@@ -175,11 +175,13 @@ def _draw(name: str, shape: Shape, rng: np.random.Generator) -> np.ndarray:
     if name.startswith("upsample"):
         return 0.5 * normal
     if ".convtr." in name:
-        centred = normal - normal.mean(axis=0, keepdims=True)
-        return centred * np.float32(1.2 / np.sqrt(2 * shape[0]))
+        normal -= normal.mean(axis=0, keepdims=True)
+        normal *= np.float32(1.2 / np.sqrt(2 * shape[0]))
+        return normal
     axes = tuple(range(1, len(shape)))  # what ELU adds to every channel must not pile up
-    centred = normal - normal.mean(axis=axes, keepdims=True)
-    return centred * np.float32(1.4 / np.sqrt(np.prod(shape[1:])))
+    normal -= normal.mean(axis=axes, keepdims=True)
+    normal *= np.float32(1.4 / np.sqrt(np.prod(shape[1:])))
+    return normal
 
 
 def _book_spread(name: str) -> float:
@@ -189,7 +191,10 @@ def _book_spread(name: str) -> float:
 
 
 def _bf16_exact(array: np.ndarray) -> np.ndarray:
-    return (array.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+    """The array itself: a model's copies would take as long as its drawing."""
+    bits = array.view(np.uint32)
+    bits &= np.uint32(0xFFFF0000)
+    return array
 
 
 def save(path: Path, tensors: Mapping[str, np.ndarray]) -> None:

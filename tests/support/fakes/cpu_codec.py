@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from app.machine.random_model import random_lm
 from moshi_mlx.config.reading import parse_config
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.hub import NANO
+from moshi_mlx.lm.model import Lm
 from moshi_mlx.moshi import Moshi
 from moshi_mlx.text.tokenizer import TextTokenizer
 from tests.support.models.bench_shapes import SMALL
@@ -74,6 +76,11 @@ class CpuStream:
         return np.full(FRAME, self.heard, np.float32)
 
 
+@cache
+def small_lm() -> Lm:
+    """One for all tests of a process: its step is traced once, its weights never change."""
+    return random_lm(parse_config(SMALL | SIXTEEN, "small"), "fp32")
+
+
 def moshi_with(codec: CpuCodec) -> Moshi:
-    lm = random_lm(parse_config(SMALL | SIXTEEN, "small"), "fp32")
-    return Moshi(lm, codec, TextTokenizer(NANO / "tokenizer.model"), NANO)
+    return Moshi(small_lm(), codec, TextTokenizer(NANO / "tokenizer.model"), NANO)
