@@ -10,8 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 TOOLS = ("g++", "gcc", "c++", "cc", "clang", "clang++", "xcrun", "xcodebuild", "make", "git")
 TELL = '#!/bin/sh\n[ -n "$ON_DEVICE" ] || echo "$0 $@" >>"{told}"\nexit 1\n'
 SCRIPT = """
@@ -49,8 +47,8 @@ for part in parts():
 """
 
 
-@pytest.mark.parametrize("parts", [("sampling", "q4"), ("KV cache in 8 bit", "batches, guidance")])
-def test_the_judge_calls_no_compiler(parts: tuple[str, ...], tmp_path: Path) -> None:
+def test_the_judge_calls_no_compiler(tmp_path: Path) -> None:
+    parts = ("KV cache in 8 bit", "sampling", "q4", "batches, guidance")  # in the table's order
     told = tmp_path / "told"
     for name in TOOLS:
         tool = tmp_path / name

@@ -36,7 +36,7 @@ from ..site import DTYPES, Site
 
 NODE = re.compile(r'\[label ="([^"]+)", shape=rectangle\]')
 LOUDNESS = 0.05
-WARM_FRAMES, WAIT_FRAMES = 4, 12
+WARM_FRAMES, WAIT_FRAMES = 4, 6
 PAST_THE_WRAP = 12
 SETTLING_FRAMES = 20
 # Metal's buffers are whole pages, and a frame's may all be there until its commands are through:
@@ -84,10 +84,11 @@ def warmed(session: Session) -> None:
 class WarmUpCheck:
     """No frame builds a graph after warm-up, until the ring has wrapped.
 
-    `warm`: what is done before the talk.
+    `warm`: what is done before the talk; `frames`: a shorter talk.
     """
 
     warm: Callable[[Session], None] = warmed
+    frames: int | None = None
     name: str = "warm-up"
     fallback: Fallback = UNCOMPILED
 
@@ -97,7 +98,8 @@ class WarmUpCheck:
         with site.under_test():
             moshi, mimi = talker(site.on_gpu)
             function = moshi.lm.functions.of(samplers(moshi.config.sampling))
-            frames, times = noise((moshi.config.transformer.context or 0) + PAST_THE_WRAP), []
+            wrapped = (moshi.config.transformer.context or 0) + PAST_THE_WRAP
+            frames, times = noise(self.frames or wrapped), []
             with moshi.session(seed=0, mark=None) as session:
                 self.warm(session)
                 before = function.traces, mimi.traces
@@ -227,10 +229,12 @@ class InPlaceCheck:
     """Frames around the ring's wrap: memory stays as it is, and no ring is copied.
 
     `held`: who else holds the rings while a frame is computed; then they must be copied.
+    `settling`: frames before, that memory is as it will be.
     """
 
     held: Callable[[Buffers], list[mx.array]] = nobody
     frames: int = 300
+    settling: int = SETTLING_FRAMES
     name: str = "memory of a talk"
     fallback: Fallback = NONE
 
@@ -239,10 +243,10 @@ class InPlaceCheck:
         with site.under_test():
             lm = RIGHT.lm(raw, DTYPES["bf16" if site.on_gpu else "fp32"])
             talk = lm.generator(seed=0, compiled=site.on_gpu)
-            talk.skip(RING - SETTLING_FRAMES - self.frames // 2)
+            talk.skip(RING - self.settling - self.frames // 2)
             user = np.zeros(lm.config.user_q, np.int32)
             one_ring = talk.buffers.nbytes() / len(talk.buffers.rings)
-            for _ in range(SETTLING_FRAMES):
+            for _ in range(self.settling):
                 self.step(talk, user)
             before = settled()
             mx.reset_peak_memory()
