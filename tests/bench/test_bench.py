@@ -18,7 +18,7 @@ from tests.support.models.bench_shapes import small_shape
 from tests.support.models.loaded import nano as shared_nano
 from tests.support.processes.bench_process import ROOT, assert_one_line, moshi
 
-FRAMES = 24
+FRAMES = 12
 
 
 @pytest.fixture(scope="module")

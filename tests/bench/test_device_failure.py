@@ -13,7 +13,6 @@ from app.bench.subject import Subject
 from app.commands.bench import exit_status, measure_all
 from tests.support.fakes.cpu_codec import CpuCodec, CpuStream, moshi_with
 from tests.support.fakes.doctor_machines import LINUX
-from tests.support.models.loaded import nano as shared_nano
 
 OUT_OF_MEMORY = (
     "[METAL] Command buffer execution failed: Insufficient Memory "
@@ -55,16 +54,16 @@ def bench_of(*subjects: Subject) -> Bench:
     return measure_all(empty, list(subjects), Options(plan, lm_frames=2))
 
 
-def nano() -> Subject:
-    return Subject("nano", "", False, lambda: Converses(shared_nano()))
+def well() -> Subject:
+    return Subject("well", "", True, lambda: Converses(moshi_with(CpuCodec())))
 
 
 @pytest.mark.parametrize("at", [0, 5])
 def test_one_that_never_makes_a_frame_is_a_line_and_the_others_are_measured(at: int) -> None:
     before = Subject("big", "q8", True, failing_build)
     within = Subject("large", "q6", True, lambda: Converses(moshi_with(GivesUp(at))))
-    bench = bench_of(before, within, nano())
-    assert [run.subject.model for run in bench.runs] == ["nano"]
+    bench = bench_of(before, within, well())
+    assert [run.subject.model for run in bench.runs] == ["well"]
     assert [line.partition(":")[0] for line in bench.failures] == ["big q8", "large q6"]
     for line in bench.failures:
         assert "OutOfMemory" in line and "\n" not in line and "--kv-bits 8" in line
@@ -74,7 +73,7 @@ def test_one_that_never_makes_a_frame_is_a_line_and_the_others_are_measured(at: 
 
 def test_what_was_measured_until_then_is_reported() -> None:
     part = Subject("large", "q6", True, lambda: Converses(moshi_with(GivesUp(WARM_FRAMES + 4))))
-    bench = bench_of(part, nano())
+    bench = bench_of(part, well())
     first, second = bench.runs
     assert 0 < len(first.recording.frames) < FRAMES
     assert first.recording.failure == OUT_OF_MEMORY and first.split is None
@@ -119,7 +118,7 @@ def frames_encoded() -> int:
 def test_a_closer_look_that_fails_leaves_what_was_measured() -> None:
     at = frames_encoded() + 3  # within those at the pace of a talk
     bench = bench_of(
-        Subject("large", "q6", True, lambda: Converses(moshi_with(TiredCodec(at)))), nano()
+        Subject("large", "q6", True, lambda: Converses(moshi_with(TiredCodec(at)))), well()
     )
     first, second = bench.runs
     assert len(first.recording.frames) == FRAMES and first.recording.failure == OUT_OF_MEMORY
@@ -128,5 +127,5 @@ def test_a_closer_look_that_fails_leaves_what_was_measured() -> None:
 
 
 def test_all_well_is_0() -> None:
-    bench = bench_of(nano())
+    bench = bench_of(well())
     assert bench.failures == () and exit_status(bench) == 0

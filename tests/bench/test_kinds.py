@@ -22,7 +22,7 @@ from tests.support.fakes.doctor_machines import LINUX
 from tests.support.models.bench_shapes import small_shape
 from tests.support.models.small_speaker import GOLDEN, with_codec
 
-FRAMES = 12
+FRAMES = 4
 NARROW = {
     **{"dim": 128, "num_heads": 2, "num_layers": 2, "context": 64, "text_card": 100, "card": 256},
     **{"depformer_dim": 64, "depformer_num_heads": 2, "depformer_num_layers": 1},
@@ -107,8 +107,8 @@ def test_a_folder_is_measured_as_what_it_is(kind: str, tmp_path: Path) -> None:
     """With real files: small ones of Kyutai's PyTorch."""
     folder = GOLDEN / kind if kind == "dsm_stt" else with_codec(tmp_path / kind, kind)
     subject = from_model(asked(folder), str(folder), LINUX)
-    run = measure(subject, Options(Plan(6, at_pace=True), lm_frames=1), 10.0, lambda *_: None)
-    assert len(run.recording.frames) == 6 and run.recording.failure is None
+    run = measure(subject, Options(Plan(4, at_pace=True), lm_frames=1), 10.0, lambda *_: None)
+    assert len(run.recording.frames) == 4 and run.recording.failure is None
     assert {part for part, ms in run.typical_ms.items() if ms and part != "host"} == FOLDERS[kind]
     assert (run.subject.random, run.subject.model) == (False, folder.name)
     # of so small a model what a frame computes is the larger part
@@ -131,9 +131,9 @@ def test_what_a_folder_does_not_take_is_wrong_usage(kind: str, options: dict, to
 def test_a_wide_speech_is_foretold(kind: str, tmp_path: Path) -> None:
     """What it attends to of voices, and a second row where it is guided by one: tens of MB here,
     each of which would be missed."""
-    wide = {"dim": 384, "num_heads": 6, "num_layers": 6, "context": 500}
+    wide = {"dim": 256, "num_heads": 4, "num_layers": 6, "context": 1000}
     (subject,) = from_random(narrow(tmp_path, kind, **wide), ["fp32"], LINUX)
-    run = measure(subject, Options(Plan(6, at_pace=True), lm_frames=1), 10.0, lambda *_: None)
+    run = measure(subject, Options(Plan(2, at_pace=True), lm_frames=1), 10.0, lambda *_: None)
     assert run.memory.peak_bytes == pytest.approx(run.expected_bytes, rel=0.03)
 
 

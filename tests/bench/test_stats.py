@@ -9,7 +9,7 @@ from app.bench.runner import Plan, noise_frames, stages_of, timer_cost_ms
 from app.bench.stats import FrameTime, RunTimes
 from app.bench.watching import Stopwatch
 from app.machine import verdict
-from moshi_mlx import load
+from tests.support.models.loaded import nano
 
 
 def test_percentiles_and_shares():
@@ -61,7 +61,7 @@ def test_the_timer_check_compares_the_parts_with_frames_nobody_looked_into():
 
 def test_a_session_is_looked_into_only_while_the_watch_is_on():
     """Part by part or in one graph it is the same conversation; each part is stamped once."""
-    moshi, frames = load("nano", codec="mlx"), noise_frames(count=8)
+    moshi, frames = nano(), noise_frames(count=8)
     watch = Stopwatch()
     with Converses(moshi).open(watch) as session, moshi.session(seed=0) as plain:
         for i, frame in enumerate(frames):
