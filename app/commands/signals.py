@@ -1,4 +1,4 @@
-"""Ctrl-C, `kill` and a closed terminal end a command in order, with the status that shells expect.
+"""Ctrl-C, Ctrl-\\, `kill` and a closed terminal end a command, with the status that shells expect.
 
 Whatever hangs meanwhile (a screen whose terminal is gone, a model that is loading, a sound
 driver), the process is over DEADLINE_S after the signal. A thread of its own sees to that: Python
@@ -18,7 +18,7 @@ from typing import Any, NoReturn, Self
 
 from moshi_mlx.output.whole_file import remove_unfinished
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 MOST_INTERRUPTS = 3  # that many mean: now, whatever hangs
 # From the first signal: the process is gone within 2 s, and the kernel needs some of it to take
 # back the memory of a model.

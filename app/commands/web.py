@@ -6,6 +6,7 @@ import os
 import sys
 import webbrowser
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -199,8 +200,9 @@ class Host:
             talks = KeptTalks(self._session, wanted.save_to, wanted.source, wanted.kept)
             try:
                 status = await self._open(line, recordings, talks)
-            except OSError as error:
-                raise self._no_place(error) from None
+            except OSError:  # what it says goes nowhere
+                await asyncio.to_thread(self._session.stop, STOP_S)
+                raise
             finally:
                 if words is not None:
                     await asyncio.to_thread(words.close, WORDS_S)
@@ -227,7 +229,12 @@ class Host:
             talks=talks,
         )
         context = None if place.tls is None else place.tls.context
-        async with server.listening(place.host, place.port, context, tell):
+        async with AsyncExitStack() as open_for_visitors:
+            try:
+                listening = server.listening(place.host, place.port, context, tell)
+                await open_for_visitors.enter_async_context(listening)
+            except OSError as error:
+                raise self._no_place(error) from None
             self._awake.start()  # until the model is there, downloads included
             self._session.start()
             self._announce(server.port)
@@ -285,6 +292,9 @@ class Host:
     async def _until_over(self, line: Line) -> int:
         loaded = asyncio.create_task(self._tell_ready(line))
         stop = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({stop, line.failed, loaded}, return_when=asyncio.FIRST_COMPLETED)
+        if loaded.done():
+            loaded.result()  # OSError: nobody reads what it says
         await asyncio.wait({stop, line.failed}, return_when=asyncio.FIRST_COMPLETED)
         loaded.cancel()
         stop.cancel()

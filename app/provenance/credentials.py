@@ -57,7 +57,7 @@ def sign(path: Path, origin: Origin, key: SigningKey) -> None:
     path = path.resolve()  # a link stays one
     kind = KINDS.get(path.suffix.lower())
     if kind is None:
-        raise MoshiError(f"unsigned: {path.suffix} files can't be signed")
+        raise MoshiError(f"unsigned: {path.suffix or 'such'} files can't be signed")
     try:
         free = shutil.disk_usage(path.parent).free
         if free < path.stat().st_size + ROOM_BYTES:

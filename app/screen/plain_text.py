@@ -1,6 +1,7 @@
 """A chat as plain text: Moshi's words on stdout, and the user's where they are written down;
 everything else on stderr."""
 
+import errno
 import os
 import select
 import sys
@@ -85,8 +86,10 @@ def run_plain(chat: Chat) -> None:
         for event in inbox.drain():
             text.show(event)
         text.end_line()
-    except OSError:  # the terminal was closed, or the pipe's reader has gone
+    except OSError as error:  # the terminal was closed, or the pipe's reader has gone
         chat.quit()
+        if error.errno == errno.ENOSPC:
+            text.note("the disk is full where Moshi's words go: the talk ends here")
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)

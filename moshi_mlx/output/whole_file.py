@@ -92,7 +92,7 @@ def whole_files(*paths: Path, private: bool = False) -> Iterator[list[Path]]:
                 output.temporary.unlink(missing_ok=True)
                 _unfinished.discard(output.temporary)
     except OSError as error:
-        names = " and ".join(str(path) for path in paths)
+        names = " and ".join(str(path) for path in paths if str(path) != os.devnull)
         reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
         raise OutputError(
             f"{names} can't be written ({reason}); is the disk full? Free some space, or choose "

@@ -44,7 +44,7 @@ with Signals(clock=clock, sleep=clock.sleep) as signals:
 """
 HANGS = ("the main thread hangs", "what is to be done hangs")
 ENDINGS = [(how, number) for how in HANGS for number in (signal.SIGTERM, signal.SIGHUP)]
-ENDINGS += [(HANGS[0], signal.SIGINT)]
+ENDINGS += [(HANGS[0], signal.SIGINT), (HANGS[0], signal.SIGQUIT)]
 
 
 def ended(how: str, number: signal.Signals, then: signal.Signals | None = None) -> tuple:

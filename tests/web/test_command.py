@@ -1,18 +1,25 @@
 """`moshi web` as a command: starts, stops, and says in one line what is wrong."""
 
 import argparse
+import asyncio
+import contextlib
+import os
 import re
 import signal
 import socket
+import threading
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from app.cli import main
 from app.commands import web
+from app.commands.signals import Signals
 from app.web import params
+from tests.support.fakes.web_fakes import FakeEngine
 from tests.support.processes.web_process import moshi_web
 
 
@@ -94,6 +101,36 @@ def test_a_port_in_use(capsys):
         taken.listen()
         line = refused(capsys, "--port", str(taken.getsockname()[1]))
     assert "can't listen" in line and "choose another --port" in line
+
+
+@pytest.mark.parametrize("after", ["at once", "its address"])
+def test_where_nobody_reads_what_it_says_it_ends(after):
+    parser = argparse.ArgumentParser()
+    web.configure(parser)
+    args = parser.parse_args(["--model", "nano", "--port", "0", "--no-open"])
+    read = threading.Event()
+
+    def engine():
+        read.wait(60)
+        return FakeEngine()
+
+    wanted = replace(web.wanted_from(args), make_engine=engine)
+    reading, writing = os.pipe()
+    with open(writing, "w") as said, contextlib.redirect_stdout(said):
+
+        def reads():
+            if after == "its address":
+                os.read(reading, 1000)
+            os.close(reading)
+            read.set()
+
+        reader = threading.Thread(target=reads)
+        reader.start()
+        reader.join(0 if after == "its address" else None)
+        with pytest.raises(BrokenPipeError):
+            asyncio.run(web.Host(web.place_from(args), wanted, Signals()).serve())
+        reader.join()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writing)
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,8 @@ class SoundChild:
 
 
 def main(scan: Scan = scan, open_stream: OpenStream = DeviceStream) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when it is over
+    for keys in (signal.SIGINT, signal.SIGQUIT):  # the parent decides when it is over
+        signal.signal(keys, signal.SIG_IGN)
     os.closerange(LINE + 1, 256)  # what the parent itself was given stays its own
     short_handovers()
     line = socket.socket(fileno=LINE)
