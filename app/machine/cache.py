@@ -78,7 +78,7 @@ def remove(model: CachedModel) -> None:
 def _is_ours(repository: str, home: Path) -> bool:
     if OURS.search(repository.lower()):
         return True
-    for config in home.glob("snapshots/*/config.json"):
+    for config in filter(Path.is_file, home.glob("snapshots/*/config.json")):
         try:
             return not CONFIG_KEYS.isdisjoint(read_json_object(config))
         except MoshiError:

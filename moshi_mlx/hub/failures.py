@@ -24,6 +24,8 @@ UNEXPECTED = json.JSONDecodeError | LookupError | TypeError | AttributeError
 
 NOT_THE_HUB = "what answers is not the hub (a login page of this network?)"
 ENDPOINT = "HF_ENDPOINT"
+CACHE = "Hugging Face's cache"
+CACHE_ADVICE = "see who owns it, or say with HF_HOME where another is"
 
 
 class NoAnswerError(Exception):
@@ -38,6 +40,8 @@ def reason_of(error: Exception) -> str:
         return str(error)
     if not is_address(os.environ.get(ENDPOINT) or "https://huggingface.co"):
         return f"{ENDPOINT} is no address of a hub ({printable(os.environ[ENDPOINT])})"
+    if isinstance(error, OSError) and error.filename is not None:
+        return of_the_cache(error)
     if isinstance(error, UnicodeEncodeError) or "header value" in str(error).lower():
         return "the token in HF_TOKEN has characters that no token has"
     if isinstance(error, errors.HfHubHTTPError):
@@ -50,11 +54,18 @@ def reason_of(error: Exception) -> str:
     odd = isinstance(error, ImportError | ValueError) or type(error).__name__ in PROXY_FAILURES
     if odd and named:
         return f"the proxy in {named[0]} can't be used ({one_line(error)})"
+    if isinstance(error, FileNotFoundError):  # of no name: only SSL's files are read without one
+        return "its certificate can't be checked: SSL_CERT_FILE or SSL_CERT_DIR names nothing"
     if "certificate" in str(error).lower():
         return f"its certificate is not trusted ({one_line(error)})"
     if isinstance(error, errors.HTTPError | OSError):
         return f"no network through the proxy in {named[0]}" if named else "no network"
     return f"what answers is not understood ({one_line(error)})"
+
+
+def of_the_cache(error: OSError) -> str:
+    """A file of this machine, which an error of the network never names."""
+    return f"{CACHE} can't be used ({error.strerror}: {error.filename})"
 
 
 def is_address(url: str) -> bool:
@@ -102,6 +113,8 @@ def advice_of(error: Exception) -> str:
         return "log in to the network in a browser, and try again"
     if said.startswith(("the proxy", "the token", ENDPOINT)):
         return "mend it, or unset it, and try again"
+    if said.startswith(CACHE):
+        return CACHE_ADVICE
     if "certificate" in said:
         return "check this machine's date and certificates, and try again"
     return "connect and try again"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..errors import DownloadError
+from ..errors import WORD_MAX, DownloadError, clipped, printable
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
@@ -34,8 +34,9 @@ def non_commercial(licence: str) -> bool:
 
 
 def in_words(licence: str) -> str:
-    """ "cc-by-nc-4.0: not for commercial use"."""
-    return f"{licence}: not for commercial use" if non_commercial(licence) else licence
+    """ "cc-by-nc-4.0: not for commercial use"; it may be an author's own, and odd."""
+    shown = clipped(printable(licence), WORD_MAX)
+    return f"{shown}: not for commercial use" if non_commercial(licence) else shown
 
 
 @contextmanager

@@ -11,22 +11,31 @@ import re
 import shutil
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config.json_file import parse_json_object
+from ..config.json_file import parse_json_object, read_json_object
 from ..config.model_files import ADAPTER, LONE_ADAPTER, PARTS, VOICES, file_names, part_in
 from ..config.other_layouts import SPLIT_LAYOUT, is_split
 from ..config.reading import read_config
 from ..config.shards import SHARD_INDEX, shard_names
 from ..errors import DownloadError, MoshiError, UsageError
-from .failures import NOT_THE_HUB, NoAnswerError, advice_of, mendable, reason_of
+from .failures import (
+    CACHE_ADVICE,
+    NOT_THE_HUB,
+    NoAnswerError,
+    advice_of,
+    mendable,
+    of_the_cache,
+    reason_of,
+)
 from .flow import waited_for
 from .inside import COMMIT, folder_inside, names_below, one_of_several
 from .licences import in_words, licence_on, licensed
+from .revisions import asked_s_ago, commit_at, remember_revision
 from .transfer import download_file, endpoint, repository_folder
 
 NANO = Path(__file__).parents[1] / "nano"
@@ -140,8 +149,8 @@ def _asked_lately(
     if revision is not None and COMMIT.fullmatch(revision):
         raw = read_config(here)
         return all(part_in(here, raw, part) is not None for part in parts)
-    ref = repository_folder(repository, cache_dir) / "refs" / (revision or "main")
-    return ref.is_file() and 0 <= time.time() - ref.stat().st_mtime < ASKED_S
+    seconds = asked_s_ago(repository, revision or "main", cache_dir)
+    return seconds is not None and 0 <= seconds < ASKED_S
 
 
 def _answered(
@@ -279,7 +288,8 @@ def _fetch(
             quiet_s,
         )
     remember_revision(repository, revision, commit, cache_dir)
-    (repository_folder(repository, cache_dir) / LICENCE_FILE).write_text(download.licence)
+    with suppress(OSError):  # in a cache that only others may write
+        (repository_folder(repository, cache_dir) / LICENCE_FILE).write_text(download.licence)
     first, name = paths[0], next(iter(download.sizes))
     return first.parents[name.count("/")] / download.inside
 
@@ -297,9 +307,22 @@ def _cached(
     advice: str = "go online once, so that it is fetched",
 ) -> Path:
     """The folder in the cache if it is complete; never asks the network."""
+    try:
+        return _in_cache(repository, revision, parts, cache_dir, reason, advice)
+    except OSError as error:
+        raise DownloadError(f"{reason} {of_the_cache(error)}: {CACHE_ADVICE}") from None
+
+
+def _in_cache(
+    repository: str,
+    revision: str | None,
+    parts: tuple[str, ...],
+    cache_dir: Path | None,
+    reason: str,
+    advice: str,
+) -> Path:
     folder = repository_folder(repository, cache_dir)
-    ref = folder / "refs" / (revision or "main")
-    commit = ref.read_text().strip() if ref.is_file() else (revision or "")
+    commit = commit_at(repository, revision or "main", cache_dir) or revision or ""
     snapshot = folder / "snapshots" / commit
     if not commit or not snapshot.is_dir():
         raise DownloadError(f"{reason} {repository} isn't on this machine: {advice}")
@@ -309,10 +332,10 @@ def _cached(
     available = {name.removeprefix(at) for name in listed if name.startswith(at)}
     snapshot = snapshot / inside
     config_file = snapshot / "config.json"
-    config = _read_config(config_file, repository) if config_file.is_file() else None
+    config = read_json_object(config_file) if config_file.is_file() else None
     names = list(file_names(config, available, parts).values())
     if SHARD_INDEX in names:
-        names += shard_names(_read_config(snapshot / SHARD_INDEX, repository), SHARD_INDEX)
+        names += shard_names(read_json_object(snapshot / SHARD_INDEX), SHARD_INDEX)
     absent = sorted(set(names) - available)
     if "weights" in parts and not any(name.endswith(".safetensors") for name in names):
         absent.append("its weights")
@@ -327,15 +350,6 @@ def _cached(
 
 def _read_config(path: Path, repository: str) -> dict[str, Any]:
     return parse_json_object(path.read_bytes(), f"{path.name} of {repository}")
-
-
-def remember_revision(repository: str, revision: str, commit: str, cache_dir: Path | None) -> None:
-    """`refs/main`, so that the same name works offline."""
-    if revision == commit:
-        return
-    ref = repository_folder(repository, cache_dir) / "refs" / revision
-    ref.parent.mkdir(parents=True, exist_ok=True)
-    ref.write_text(commit)
 
 
 def _check_disk(download: Download, cache_dir: Path | None) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from ..errors import DownloadError
 from .failures import mendable
 from .inside import COMMIT
-from .repository import PATIENCE_S, offline_by_environment, remember_revision
+from .repository import PATIENCE_S, offline_by_environment
+from .revisions import commit_at, remember_revision
 from .transfer import download_file, endpoint, repository_folder
 
 WITHIN = re.compile(r"(?!.*\.\.)[^/\\\0][^\\\0]*")  # a name that leads nowhere else
@@ -60,10 +61,9 @@ def list_files(
 
 
 def _cached(repository: str, cache_dir: Path | None) -> Listing | None:
-    ref = repository_folder(repository, cache_dir) / "refs" / "main"
-    commit = ref.read_text().strip() if ref.is_file() else ""
+    commit = commit_at(repository, "main", cache_dir)
     folder = _snapshot(repository, commit, cache_dir)
-    if not COMMIT.fullmatch(commit) or not folder.is_dir():
+    if not commit or not folder.is_dir():
         return None
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     return Listing(repository, commit, tuple(names), True, cache_dir)

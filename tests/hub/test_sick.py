@@ -1,6 +1,7 @@
 """A hub, a proxy, a token or a network that is out of order: the copy is taken, or one line."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from moshi_mlx import hub
 from moshi_mlx.errors import DownloadError
 from moshi_mlx.hub.failures import NoAnswerError
 from moshi_mlx.hub.flow import LEAST_BYTES, waited_for
+from moshi_mlx.hub.licences import in_words
 from tests.support.fakes.fake_hub import COMMIT, MODEL, serving
 from tests.support.tree import tree_digest
 
@@ -235,3 +237,57 @@ def test_who_sends_next_to_nothing_is_given_up_and_who_sends_is_waited_for():
         return "all"
 
     assert waited_for(flows, 1.2) == "all"
+
+
+def spoiled(cache: Path, how: str) -> None:
+    path, folder = ref(cache), ref(cache).parents[1]
+    if how in ("a ref of rubbish", "a ref that leads away", "a long ref"):
+        said = {"a ref of rubbish": b"\xff\0", "a ref that leads away": b"../../.."}
+        path.write_bytes(said.get(how, b"a" * 5000))
+    elif how == "a ref that is a pipe":
+        path.unlink()
+        os.mkfifo(path)
+    elif how == "a ref that is a folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        shutil.rmtree(folder / "blobs")
+        (folder / "blobs").write_text("no folder")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        *("a ref of rubbish", "a ref that leads away", "a long ref", "a ref that is a pipe"),
+        *("a ref that is a folder", "no place for a file"),
+    ],
+)
+def test_a_spoiled_cache_is_mended_or_named(cache, monkeypatch, how):
+    spoiled(cache, how)
+    with pytest.raises(DownloadError, match=r"on this machine|lacks its weights"):
+        hub.resolve(NAME, cache_dir=cache, offline=True)
+    with serving(monkeypatch):
+        if how == "no place for a file":
+            with pytest.raises(DownloadError, match=r"cache can't be used .*: see who"):
+                hub.resolve(NAME, cache_dir=cache)
+            return
+        assert hub.resolve(NAME, cache_dir=cache).name == COMMIT
+    if how != "a ref that is a folder":
+        assert hub.resolve(NAME, cache_dir=cache, offline=True).name == COMMIT
+
+
+def test_a_cache_of_others_that_is_whole_is_taken_without_a_word(cache, monkeypatch, capsys):
+    """Its place for what the hub said can't be written."""
+    place = ref(cache).parent
+    ref(cache).rename(cache / "kept")
+    place.rmdir()
+    place.write_text("no folder")
+    with serving(monkeypatch):
+        assert hub.resolve(NAME, COMMIT, cache_dir=cache).name == COMMIT
+        assert hub.resolve(NAME, cache_dir=cache).name == COMMIT
+    assert "couldn't" not in capsys.readouterr().err
+
+
+def test_a_licence_is_shown_as_text():
+    assert in_words("\x1b[31m nc\u202e") == "\\x1b[31m nc\\u202e: not for commercial use"
+    assert len(in_words("x" * 10_000)) < 1000

@@ -1,5 +1,6 @@
 """Words of the user's that come when what they belong to is over: the talk, its recording."""
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -85,3 +86,29 @@ def test_plain_text_ends_with_the_last_words(tmp_path, capsys, monkeypatch):
     )
     run_plain(talk.chat)
     assert capsys.readouterr().out == "you: goodbye\n"
+
+
+class Full(io.StringIO):
+    """A standard output on a disk without room."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+    def fileno(self):
+        return self.number
+
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_behind_plain_text_is_told(tmp_path, capsys, monkeypatch):
+    talk = Talk(tmp_path)
+    monkeypatch.setattr(sys, "stdin", None)
+    talk.chat.subscribe(
+        lambda event: talk.chat.quit() if isinstance(event, ConversationStarted) else None
+    )
+    with open(tmp_path / "words", "w") as file:
+        monkeypatch.setattr(sys, "stdout", Full(file.fileno()))
+        run_plain(talk.chat)
+    assert "the disk is full where Moshi's words go" in capsys.readouterr().err
