@@ -23,6 +23,8 @@ from .wording import no_decoder, no_decoder_for_owner, signature
 
 MOST_BYTES = 200_000_000  # a quarter of an hour of stereo in wav, hours of mp3 or opus
 UPLOAD_S, LOOK_S = 120.0, 120.0
+# Nobody else's file is looked at while one comes: it has so long, and a second more for so much.
+BEGIN_S, SLOWEST_BYTES_PER_S = 10.0, 20_000
 ASK_EVERY_S = 0.2  # whether the visitor is still there
 KINDLY = 10  # how much other processes go before this one: the talk above all
 FOUND_OR_NOT = (0, 3)
@@ -52,13 +54,14 @@ class DroppedFiles:
         most_bytes: int = MOST_BYTES,
         upload_s: float = UPLOAD_S,
         look_s: float = LOOK_S,
+        begin_s: float = BEGIN_S,
         decoders: Decoders = DECODERS,
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         """`command`: what looks at a file, with its environment; `decoders`: the system's, that it
         has for some formats; `tell` takes a line for the owner of the server."""
         self._folder, self._command, self.most_bytes = folder, command, most_bytes
-        self._upload_s, self._look_s = upload_s, look_s
+        self._upload_s, self._look_s, self._begin_s = upload_s, look_s, begin_s
         self._decoders, self._tell = decoders, tell
         self._busy, self._lacking = asyncio.Lock(), set[str]()
 
@@ -90,17 +93,20 @@ class DroppedFiles:
             yield Path(folder)
 
     async def _receive(self, path: Path, pieces: AsyncIterator[bytes]) -> None:
-        size = 0
+        size, begun_s = 0, asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(self._upload_s):
+            async with asyncio.timeout(min(self._begin_s, self._upload_s)) as patience:
                 with open(path, "xb") as file:
                     async for piece in pieces:
                         size += len(piece)
                         if size > self.most_bytes:
                             raise self.too_large()
+                        earned_s = self._begin_s + size / SLOWEST_BYTES_PER_S
+                        patience.reschedule(begun_s + min(self._upload_s, earned_s))
                         await asyncio.to_thread(file.write, piece)
         except TimeoutError:
-            line = f"the file did not arrive within {self._upload_s:.0f} s; try a shorter one"
+            line = f"the file did not arrive within {self._upload_s:.0f} s, or hardly at all"
+            line += "; try a shorter one, or another network"
             raise RefusedFileError(line, 408) from None
         except OSError as error:
             raise no_room(error) from None

@@ -14,6 +14,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -170,13 +171,15 @@ class Recordings:
         self._folder.remove()
 
     async def begin(self, ready: Ready | None, on_notice: Callable[[Notice], None]) -> Recording:
-        """A new recording in place of the last. Raises AudioError when the disk refuses."""
+        """A new recording in place of the last. Raises OSError when the disk refuses."""
         last, self._last = self._last, None
         if last is not None:
             await last.discard()
-        self._last = await asyncio.to_thread(
-            Recording, self._folder.path, on_notice, self._seal, self._unsigned
-        )
+        begin = partial(Recording, self._folder.path, on_notice, self._seal, self._unsigned)
+        try:
+            self._last = await asyncio.to_thread(begin)
+        except AudioError as error:  # which names a place of this machine to a visitor
+            raise error.__cause__ or error from None
         if ready is not None:
             self._last.on_event(ready)
         return self._last

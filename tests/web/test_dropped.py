@@ -189,6 +189,23 @@ async def test_a_file_that_comes_too_slowly_or_stops_in_the_middle():
         await eventually(lambda: left(site) == [])
 
 
+async def test_a_file_that_comes_by_the_byte_keeps_nobody_waiting():
+    async def bytewise():
+        while True:
+            yield b"a"
+            await asyncio.sleep(0.02)
+
+    async def enough():
+        for _ in range(4):
+            yield bytes(20_000)  # another second each
+            await asyncio.sleep(0.2)
+
+    async with running(begin_s=0.5, command=program("print('never')")) as site:
+        status, text = await sent(site, bytewise())
+        assert status == 408 and "hardly at all" in text
+        assert (await sent(site, enough()))[0] != 408
+
+
 async def test_without_room_it_says_so():
     recordings = Recordings()
     async with running(recordings=recordings) as site:

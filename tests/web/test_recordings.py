@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import threading
 
 import aiohttp
@@ -106,6 +107,18 @@ async def test_a_recording_that_cannot_start_holds_nobody_up(problem, said):
         disk.problem = None
         async with site.chat("?codec=pcm&record=1") as socket:
             assert json.loads(await receive(socket, Kind.METADATA))["recording"]
+
+
+async def test_who_cannot_record_is_told_no_place_of_this_machine():
+    recordings = Recordings()
+    shutil.rmtree(recordings.folder)
+    recordings.folder.write_text("no folder any more")
+    async with running(recordings=recordings) as site:
+        async with site.chat("?codec=pcm&record=1") as socket:
+            code, seen = await close_of(socket)
+        assert code == web_line.CLOSE_FAILED
+        assert b"\x05can't record: Not a directory; talk without a recording" in seen
+    recordings.folder.unlink()
 
 
 async def test_a_talk_that_is_refused_leaves_no_recording_open():
