@@ -18,9 +18,10 @@ import tempfile
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
+from typing import NoReturn
 
 import moshi_mlx
-from moshi_mlx.errors import MoshiError, UsageError
+from moshi_mlx.errors import MoshiError, UsageError, printable
 from moshi_mlx.output.whole_file import ExistsError
 
 from .audio.keep_awake import KeepAwake
@@ -101,12 +102,19 @@ def dispatch(
         return module.run(args)
 
 
+class Parser(argparse.ArgumentParser):
+    """What it refuses may be anything that was typed, or pasted."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def parsed(argv: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
     """A command's module and what its line says. Raises UsageError, and SystemExit as argparse."""
     if argv[0] not in COMMANDS:
         raise UsageError(unknown_command(argv[0]))
     module = module_of(argv[0])
-    parser = argparse.ArgumentParser(prog=f"moshi {argv[0]}", description=module.__doc__)
+    parser = Parser(prog=f"moshi {argv[0]}", description=module.__doc__)
     module.configure(parser)
     parse = getattr(module, "parse", type(parser).parse_args)  # its own: preferences in a file
     return module, parse(parser, argv[1:])

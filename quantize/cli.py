@@ -12,7 +12,7 @@ from typing import Any
 
 from moshi_mlx import load
 from moshi_mlx.backend.precision import exact_float32
-from moshi_mlx.errors import UsageError
+from moshi_mlx.errors import UsageError, printable
 from moshi_mlx.hub import own_parts
 from moshi_mlx.weights.recipes import Recipe
 
@@ -36,7 +36,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
     if not argv or argv[0] not in COMMANDS:
         return parser.parse_args(argv)
     module = importlib.import_module(COMMANDS[argv[0]], __package__)
-    own = argparse.ArgumentParser(prog=f"moshi quantize {argv[0]}", description=module.__doc__)
+    own = type(parser)(prog=f"moshi quantize {argv[0]}", description=module.__doc__)
     module.configure(own)
     args = own.parse_args(argv[1:])
     args.command = module.run
@@ -122,11 +122,11 @@ def run(args: argparse.Namespace) -> int:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         raise
     for line in outcome.fallbacks:
-        print(f"note: {line}")
+        print(f"note: {printable(line)}")
     if recipe.name not in RECIPES:
         for pattern in unused_patterns(outcome.plan, recipe):
             print(f"note: the recipe's {pattern!r} decides about no layer")
-    print(f"{outcome.folder}: {short(report)}")
+    print(f"{printable(str(outcome.folder))}: {short(report)}")
     if calibration is not None:
         print(gained(calibration, outcome))
     return 0

@@ -11,7 +11,7 @@ from moshi_mlx.config.lm_config import LmConfig
 from moshi_mlx.config.model_files import MIMI_CONFIG_KEY, weight_paths
 from moshi_mlx.config.reading import parse_config, read_config
 from moshi_mlx.config.safe_names import file_inside, safe_name
-from moshi_mlx.errors import MoshiError, UsageError
+from moshi_mlx.errors import MoshiError, UsageError, printable
 from moshi_mlx.hub import NANO, mimi_file, own_parts, resolve
 from moshi_mlx.lm.layers.kv_ring import check_kv_bits
 from moshi_mlx.loading.model_folder import LoadOptions
@@ -76,7 +76,9 @@ def from_random(shape: str, recipes: list[str], facts: Facts, kv_bits: int = 16)
         raise MoshiError(next(iter(refused.values())))
     for why in refused.values():
         print(f"left out: {why}", file=sys.stderr)
-    name = shape if "/" not in shape else Path(shape).name  # no path of a person in a report
+    name = (
+        shape if "/" not in shape else printable(Path(shape).name)
+    )  # no path of a person in a report
     return [
         Subject(
             name,
@@ -103,7 +105,7 @@ def from_model(args: argparse.Namespace, name: str, facts: Facts) -> Subject:
     folder = resolve(name, args.revision, args.offline, own_parts(args.mimi, args.tokenizer))
     config = parse_config(read_config(folder), str(folder / "config.json"))
     check_kind(config, args)
-    shown = folder.name if Path(name).is_dir() else name
+    shown = printable(folder.name if Path(name).is_dir() else name)
     if args.lora is not None:
         shown = f"{shown} with {adapter_name(args.lora)}"
     recipe = name_of(folder)

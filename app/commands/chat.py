@@ -177,11 +177,12 @@ def report(chat: Chat) -> int:
     for line in ending(chat.snapshot()):
         print(line, file=sys.stderr)
     for take in chat.takes:
-        print(f"recorded: {take}", file=sys.stderr)
+        shown = printable(str(take))
+        print(f"recorded: {shown}", file=sys.stderr)
         if take in chat.unsigned:
-            print(f"{take}: {chat.unsigned[take]}", file=sys.stderr)
+            print(f"{shown}: {chat.unsigned[take]}", file=sys.stderr)
     for path in chat.kept:
-        print(f"saved: {resume_line(path)}", file=sys.stderr)
+        print(f"saved: {printable(resume_line(path))}", file=sys.stderr)
     if chat.failure is not None:
         print(f"error: {chat.failure}", file=sys.stderr)
         return 1

@@ -19,7 +19,7 @@ import numpy as np
 from moshi_mlx.audio.levels import rms_db
 from moshi_mlx.audio.writing import write
 from moshi_mlx.clock import FRAME_SECONDS
-from moshi_mlx.errors import UsageError
+from moshi_mlx.errors import UsageError, printable
 
 from ..events import Event, FrameDone, Notice, Settings
 from ..options.mark import add_mark_options, index_from
@@ -188,7 +188,7 @@ class Demo:
         except queue.Empty:
             return
         if isinstance(line, Notice):
-            print(line.message, file=sys.stderr, flush=True)
+            print(printable(line.message), file=sys.stderr, flush=True)
         else:
             print(line, end="", file=out, flush=True)
 

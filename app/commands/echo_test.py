@@ -11,7 +11,7 @@ import numpy as np
 
 from moshi_mlx.audio.file import read_mono
 from moshi_mlx.clock import FRAME_SAMPLES, SAMPLE_RATE_HZ
-from moshi_mlx.errors import AudioError
+from moshi_mlx.errors import AudioError, printable
 from moshi_mlx.hub import NANO
 
 from ..audio.sound import Sound, SoundState
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from ..audio.device_sound import DeviceSound
 
     sound = DeviceSound(args.input, args.output, checked_channel(args.input_channel))
-    sound.subscribe(lambda notice: print(notice.message, file=sys.stderr))
+    sound.subscribe(lambda notice: print(printable(notice.message), file=sys.stderr))
     print("Please be quiet for ten seconds.", file=sys.stderr)
     try:
         sound.start()
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(document(found, names)))
         return 0
-    print(f"{names.output_name} -> {names.input_name}")
+    print(printable(f"{names.output_name} -> {names.input_name}"))
     for line in report(found):
         print(line)
     return 0

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from moshi_mlx.audio.file import FORMATS, read_mono
 from moshi_mlx.audio.writing import kind_of, write_samples
 from moshi_mlx.clock import SAMPLE_RATE_HZ
-from moshi_mlx.errors import UsageError
+from moshi_mlx.errors import UsageError, printable
 from moshi_mlx.output.whole_file import beside, check_outputs, whole_files
 from moshi_mlx.session.answering import ANSWER_TAIL_MAX_S, ANSWER_TAIL_S, Answer
 from moshi_mlx.text.word import Word
@@ -118,7 +118,7 @@ def tell_answer(args: argparse.Namespace, answer: Answer, transcript: Path) -> N
     if str(transcript) == os.devnull:
         made = str(args.output)
     print(
-        f"{made}: {seconds:.1f} s, seed {answer.seed}, "
+        f"{printable(made)}: {seconds:.1f} s, seed {answer.seed}, "
         f"real-time factor {answer.took_s / seconds:.2f}",
         file=sys.stderr,
     )

@@ -72,7 +72,8 @@ def listed(as_json: bool) -> int:
     for name, recipe, size, state, licence in rows:
         line = f"{printable(name):<{width}}  {recipe:<10} {gb(size):>9}  {state:<14}  {licence}"
         print(line.rstrip())
-    print(f"\n{gb(sum(m.num_bytes for m in models))} in {repository_folder('a/b').parent}")
+    where = printable(str(repository_folder("a/b").parent))
+    print(f"\n{gb(sum(m.num_bytes for m in models))} in {where}")
     return 0
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moshi_mlx.errors import MoshiError, UsageError
+from moshi_mlx.errors import MoshiError, UsageError, printable
 
 from ..audio.keep_awake import KeepAwake
 from ..events import Event, Notice, Settings
@@ -314,4 +314,4 @@ class Host:
 
 
 def tell(notice: Notice) -> None:
-    print(notice.message, file=sys.stderr, flush=True)
+    print(printable(notice.message), file=sys.stderr, flush=True)

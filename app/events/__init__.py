@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from moshi_mlx.errors import printable
+
 if TYPE_CHECKING:
     from moshi_mlx.lm.sampling import SamplingOptions
 
@@ -63,7 +65,8 @@ class Ready:
     @property
     def title(self) -> str:
         """ "nano (q8)", "nano (q8) with pirate"."""
-        return f"{self.model} ({self.recipe})" + (f" with {self.adapter}" if self.adapter else "")
+        with_adapter = f" with {self.adapter}" if self.adapter else ""
+        return printable(f"{self.model} ({self.recipe}){with_adapter}")  # folders have odd names
 
 
 @dataclass(frozen=True)

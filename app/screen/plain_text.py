@@ -8,7 +8,7 @@ import sys
 import threading
 from typing import TextIO
 
-from moshi_mlx.errors import AudioError
+from moshi_mlx.errors import AudioError, printable
 
 from ..events import ConversationStarted, Event, FrameDone, Notice, Ready, Refused, UserWord
 from ..talk.chat import Chat
@@ -43,7 +43,7 @@ class PlainText:
     def note(self, line: str) -> None:
         if self._words.isatty():  # one screen for both
             self.end_line()
-        print(line, file=self._notes, flush=True)
+        print(printable(line), file=self._notes, flush=True)  # a device's name may be in it
 
     def end_line(self) -> None:
         if self._open:

@@ -1,5 +1,6 @@
 """The command line whose input, output, terminal or temporary folder isn't what it should be."""
 
+import io
 import os
 import subprocess
 import sys
@@ -7,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from app.cli import main
+from app.events import Notice, Ready
+from app.screen.plain_text import PlainText
 from moshi_mlx.errors import MoshiError, printable
 from moshi_mlx.hub import NANO
 
@@ -61,9 +65,10 @@ def test_a_temporary_folder_that_is_missing_is_done_without(tmp_path):
 
 
 def test_a_name_that_is_no_text_is_written_with_its_bytes(tmp_path):
-    name = os.fsdecode(b"\xff\xfe.wav")
+    name = os.fsdecode(b"\xff\xfe\x1b]0;evil\x07.wav")
     done = run("file", QUESTION, tmp_path / name, "--model", "nano", "--tail", "0")
     assert done.returncode == 0 and "\\udcff" in done.stderr
+    assert "\x1b" not in done.stderr and "\\x1b]0;evil" in done.stderr
 
 
 def test_escape_codes_in_a_files_name_come_out_as_text(tmp_path):
@@ -71,6 +76,18 @@ def test_escape_codes_in_a_files_name_come_out_as_text(tmp_path):
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "\\x1b]0;evil\\x07\\x1b[31m\\nerror: no.wav" in line and "\x1b" not in line
+
+
+def test_what_was_typed_or_named_by_others_is_shown_as_text(capsys):
+    odd = "\x1b]0;evil\x07\u202e"
+    assert "\\x1b]0;evil" in Ready(odd, "q4", 0.1, adapter=odd).title
+    notes = io.StringIO()
+    PlainText(io.StringIO(), notes).show(Notice("device", f"sound is back on {odd}"))
+    with pytest.raises(SystemExit) as ended:
+        main(["chat", f"--{odd}"])
+    assert ended.value.code == 2
+    for said in (Ready(odd, "q4", 0.1).title, notes.getvalue(), capsys.readouterr().err):
+        assert odd not in said and "\x1b" not in said and "\u202e" not in said
 
 
 def test_what_is_printable_stays_as_it_is():
