@@ -23,7 +23,7 @@ from .lm.options import ConditionOptions, GeneratorOptions
 from .lm.state.past import LmPrompt
 from .lm.state.prompt_cache import PromptCache
 from .lm.state.prompting import make_prompt
-from .loading.model_folder import check_codec
+from .loading.model_folder import check_codec, no_numbers
 from .loading.talker import load_parts
 from .memory import limit_memory
 from .persona.prompt import SILENCE, SINE
@@ -67,6 +67,7 @@ class Moshi:
         self.lm, self.codec, self.tokenizer, self.folder = lm, codec, tokenizer, folder
         self.adapter, self.adapters = adapter, dict(adapters)
         self._silence: np.ndarray | None = None
+        self._sound = False  # until `warm_up` has looked
 
     @property
     def config(self) -> LmConfig:
@@ -182,7 +183,11 @@ class Moshi:
         """Trace every shape that a conversation will need, so that no frame pays for it.
 
         Of one with the model's own sampling: for another top-k or top-p see `Session.warm_up`.
+        Raises WeightsError for a model that computes no numbers.
         """
+        if not self._sound and not self.lm.computes_numbers():
+            raise no_numbers(self.folder)
+        self._sound = True
         if self.config.user_q:
             self.silence()
         with self.session(seed=0) as session:

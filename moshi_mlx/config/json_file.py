@@ -1,11 +1,12 @@
 """JSON files that others wrote: an object or one line, however deep, long or odd they are."""
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, MoshiError
-from .file_kinds import mistaken_for
+from .file_kinds import HEAD_BYTES, mistaken_for
 
 ADVICE = "fetch it again"  # of files that come from a repository
 MAX_BYTES = 100_000_000  # safetensors' own limit for a header; configs and indexes are far below
@@ -16,7 +17,10 @@ def read_json_object(
 ) -> dict[str, Any]:
     """The object in the JSON file `path`. Raises `error`, naming the file, ending with `advice`."""
     try:
-        if path.stat().st_size > MAX_BYTES:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise error(f"{path} is a pipe or a device, no file; {advice}")
+        if status.st_size > MAX_BYTES:
             raise error(f"{path} has more than 100 MB, too much for a JSON file; {advice}")
         data = path.read_bytes()
     except OSError as failure:
@@ -28,7 +32,7 @@ def parse_json_object(
     data: bytes, source: str, error: type[MoshiError] = ConfigError, advice: str = ADVICE
 ) -> dict[str, Any]:
     """UTF-8, with or without a byte order mark -> the object in it. Raises as the above."""
-    if (other := mistaken_for(data[:64])) is not None:
+    if (other := mistaken_for(data[:HEAD_BYTES])) is not None:
         raise error(f"{source} is {other}")
     try:
         found = json.loads(data.decode("utf-8-sig"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import WeightsError
+from .file_kinds import kind_of_file
 from .safe_names import file_inside, safe_name
 from .shards import INDEX_ENDING, SHARD_INDEX, weight_files
 
@@ -176,6 +177,8 @@ def part_in(folder: Path, config: Mapping[str, Any], part: str) -> Path | None:
     path = file_inside(folder, names[part])
     if not path.is_file():
         raise WeightsError(f"{path} is missing ({part}); fetch the model again")
+    if part == "tokenizer" and (other := kind_of_file(path)) is not None:
+        raise WeightsError(f"{path} is {other}")  # the others' readers say so themselves
     return path
 
 

@@ -19,6 +19,7 @@ from ..memory import limit_memory
 from ..mimi import Mimi, load_mimi
 from ..text.tokenizer import TextTokenizer
 from ..weights.adaptation import adaptation_from
+from ..weights.finite import damaged
 from ..weights.loading import lm_from_files, working_dtype
 
 
@@ -118,3 +119,16 @@ def check_codec(codec: Codec, config: LmConfig, folder: Path) -> None:
             f"{folder}: its Mimi has {codec.bins} codes, the language model {config.card} (card); "
             "they are not of one model: fetch both again"
         )
+
+
+def no_numbers(folder: Path) -> WeightsError:
+    """What to say of a model whose logits are no numbers: the damaged tensor, all of them read."""
+    for found in damaged(weight_paths(folder, read_config(folder))):
+        return WeightsError(
+            f"{found.path} is damaged: {found.name} holds values that are not finite; "
+            "fetch the model again"
+        )
+    return WeightsError(
+        f"{folder} computes no numbers: its weights are too large for their dtype, or an adapter "
+        "is damaged; fetch them again, as bf16"
+    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlx.core as mx
+import numpy as np
 from mlx.utils import tree_flatten
 
 from ..backend.device import on_gpu
@@ -97,6 +98,7 @@ def lm_from_files(
     check_history(config, sum(path.stat().st_size for path in paths), name)
     read_now(found.raw.values())
     check_samples(found.raw, name)
+    check_range(found.tensors, DTYPES[dtype] if dtype else usual_dtype(found.tensors), name)
     to = DTYPES[dtype] if dtype else stored_dtype(found.tensors, name)
     made = Adapted(found.tensors, found.quantized, {})
     if adaptation is not None:
@@ -171,6 +173,28 @@ def stored_dtype(tensors: Mapping[str, mx.array], path: str) -> mx.Dtype:
             file=sys.stderr,
         )
     return most
+
+
+def check_range(tensors: Mapping[str, mx.array], dtype: mx.Dtype, path: str) -> None:
+    """WeightsError for a value that `dtype` can't hold, which would become infinite: float16 ends
+    at 65504."""
+    if dtype != mx.float16:
+        return
+    wider = {
+        name: mx.abs(tensor).max().astype(mx.float32)
+        for name, tensor in tensors.items()
+        if mx.issubdtype(tensor.dtype, mx.floating)
+        and tensor.dtype != dtype
+        and tensor.size
+        and not name.startswith(CONDITIONS)
+    }
+    mx.eval(wider)
+    for name, most in wider.items():
+        if (peak := float(np.asarray(most))) > mx.finfo(dtype).max:
+            raise WeightsError(
+                f"{path}: {name} reaches {peak:.3g}, beyond what float16 holds, which most "
+                "of its weights are: convert it to bfloat16, or fetch the model as that"
+            )
 
 
 def usual_dtype(tensors: Mapping[str, mx.array]) -> mx.Dtype:

@@ -1,7 +1,9 @@
 """Configs and weight files that ask for the impossible: one line at once, in every command."""
 
 import json
+import os
 import shutil
+import stat
 import struct
 import time
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 import moshi_mlx
 from app.cli import main
 from moshi_mlx.errors import MoshiError
+from moshi_mlx.weights.finite import SAMPLES
 from tests.support.tree import tree_digest
 
 HOSTILE = Path(__file__).parents[1] / "golden" / "hostile"
@@ -211,7 +214,13 @@ KINDS = {
     "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n",
     "(.bin, .pt)": b"PK\x03\x04 archive/data.pkl and more",
     "a Python pickle": b"\x80\x02}q\x00. and more of it",
+    "pickle (.bin, .pt)": b"\x80\x04\x95 and more of it",
     "a web page": b"<!DOCTYPE html><html>and more</html>",
+    "a web page: ": b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
+    "Git LFS pointer, not": b"\xef\xbb\xbfversion https://git-lfs.github.com/spec/v1\noid\n",
+    "a git-annex pointer": b"/annex/objects/SHA256E-s5--0.safetensors\n",
+    "packed": b"\x1f\x8b\x08 and more of it",
+    "UTF-16 text": '{"dim": 1}'.encode("utf-16"),
 }
 
 
@@ -220,6 +229,34 @@ def test_what_a_file_is_instead_is_named(weights, capsys, said):
     weights.unlink()
     weights.write_bytes(KINDS[said])
     assert said in one_line_at_once(weights.parent, capsys)
+
+
+def test_every_part_says_what_it_is_instead(nano, capsys):
+    shutil.copy(NANO / "config.json", nano / "config.json")
+    for name in ("config.json", "mimi_config.json", "tokenizer.model", "mimi.safetensors"):
+        good = (nano / name).read_bytes()
+        (nano / name).write_bytes(KINDS["a Git LFS pointer"])
+        said = one_line_at_once(nano, capsys, "file")
+        assert f"{name} is " in said and "a Git LFS pointer" in said
+        (nano / name).write_bytes(good)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_config_without_an_end_is_not_read(nano, capsys, kind):
+    config, good = nano / "config.json", (NANO / "config.json").read_bytes()
+    config.unlink()
+    try:
+        if kind == "pipe":
+            os.mkfifo(config)
+        else:
+            os.mknod(config, 0o600 | stat.S_IFCHR, os.makedev(1, 5))  # as /dev/zero
+    except OSError:
+        pytest.skip("needs root")
+    try:
+        assert "is a pipe or a device, no file" in one_line_at_once(nano, capsys)
+    finally:
+        config.unlink()
+        config.write_bytes(good)
 
 
 def stored(change) -> dict[str, mx.array]:
@@ -235,6 +272,39 @@ def test_weights_that_are_no_numbers_are_named(weights, capsys, name, value):
     tensors = stored(lambda n, t: mx.full(t.shape, value, t.dtype) if n == name else t)
     mx.save_safetensors(str(weights), tensors)
     assert f"{name} holds values that are not" in one_line_at_once(weights.parent, capsys, "file")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["text_linear.weight", "linears.3.weight", "transformer.layers.3.gating.linear_in.weight"],
+)
+def test_one_value_that_is_no_number_is_named(weights, capsys, name):
+    """In a head, of which all is looked at; where samples miss it, before the first frame."""
+
+    def change(n: str, tensor: mx.array) -> mx.array:
+        if n != name:
+            return tensor
+        values = np.array(tensor.astype(mx.float32))
+        step = values.size // SAMPLES
+        values.reshape(-1)[7 * (step + (step % 2 == 0)) + 1] = np.nan
+        return mx.array(values).astype(tensor.dtype)
+
+    weights.unlink()
+    mx.save_safetensors(str(weights), stored(change))
+    assert f"{name} holds values that are not" in one_line_at_once(weights.parent, capsys, "file")
+
+
+def test_a_value_that_the_dtype_cannot_hold_is_named(weights, capsys):
+    weights.unlink()
+
+    def change(n: str, tensor: mx.array) -> mx.array:
+        large = n == "transformer.layers.1.norm1.alpha"
+        return mx.full(tensor.shape, 1e5) if large else tensor.astype(mx.float16)
+
+    mx.save_safetensors(str(weights), stored(change))
+    with pytest.raises(MoshiError, match=r"norm1.* reaches 1e\+05, beyond what float16 holds"):
+        moshi_mlx.load_lm(weights.parent)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
