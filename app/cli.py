@@ -44,6 +44,9 @@ AWAKE = {
     "selftest",
 }
 
+# What the system says of a name that it doesn't even look up, or not for this user.
+REFUSED_NAMES = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP)
+
 
 def check_environment() -> None:
     """Kyutai's own distribution has our import name: each overwrites the other's files.
@@ -171,6 +174,12 @@ def attempt(argv: Sequence[str], signals: Signals) -> int:
         option = " with --force" if isinstance(error, ExistsError) else ""
         print(f"error: {error}{option}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+    except OSError as error:
+        if error.errno not in REFUSED_NAMES or error.filename is None:
+            raise
+        told = MoshiError(f"{error.filename} can't be used ({error.strerror}); check the path")
+        print(f"error: {told}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     finally:

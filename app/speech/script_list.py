@@ -18,6 +18,7 @@ from moshi_mlx.output.whole_file import disk_name
 
 KEYS = ("text", "voice", "voices", "output", "id", "seed")
 LONGEST_LINE = 10_000_000  # characters
+LONGEST_NAME = 200  # bytes; disks take 255, and what isn't finished has a longer one
 VOICES_MAX = 2
 
 
@@ -124,4 +125,6 @@ def _output(raw: dict[str, Any], number: int) -> str:
         raise MoshiError(f"{given!r} is no file's name: choose another")
     name = given if "output" in raw else f"{given}.wav"
     kind_of(Path(name))
+    if len(name.encode()) > LONGEST_NAME:
+        raise MoshiError(f"a file's name of {len(name.encode())} bytes is too long")
     return name

@@ -46,6 +46,44 @@ def test_wrong_usage_is_one_line_and_status_2(argv, says, capsys, tmp_path):
     assert not out and told.startswith("error: ") and told.count("\n") == 1 and says in told
 
 
+LONG = "x" * 3000
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("file", LONG, "o.wav"),
+        ("file", str(QUESTION), "o.wav", "--model", LONG),
+        ("file", str(QUESTION), "o.wav", "--model", "nano", "--lora", LONG),
+        ("say", "hello", "-o", "o.wav", "--voice", LONG),
+        ("say", "list.jsonl", "--output-dir", LONG),
+        ("translate", LONG, "o.wav"),
+        ("transcribe", LONG),
+        ("transcribe", str(QUESTION), "--output-dir", LONG),
+        ("trace", LONG),
+        ("voices", LONG),
+        ("models", "show", LONG),
+        ("quantize", LONG, "out"),
+        ("quantize", "report", LONG, "out"),
+        ("quantize", "push", LONG, "a/b"),
+        ("chat", "--resume", LONG),
+        ("chat", "--config", LONG),
+        ("chat", "--virtual-input", LONG, "--model", "nano"),
+        ("web", "--model", "nano", "--tls", f"{LONG},{LONG}"),
+        ("doctor", "--json", LONG, "--quick", "--offline"),
+    ],
+    ids=lambda argv: " ".join(argv).replace(LONG, "LONG").replace(str(QUESTION), "SOUND"),
+)
+def test_a_name_that_is_too_long_is_one_line(argv, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "list.jsonl").write_text('{"text": "hello"}')
+    assert cli.main(argv) in (1, 2)
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1 and len(said) < 1500
+    assert [path.name for path in tmp_path.iterdir()] == ["list.jsonl"]
+
+
 @pytest.mark.parametrize(
     ("command", "says", "not_said"),
     [

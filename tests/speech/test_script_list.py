@@ -56,6 +56,7 @@ def test_a_line_says_what_and_by_whom_and_where(tmp_path):
         ({"text": "a", "id": ".hidden"}, "choose another"),
         ({"text": "a", "id": "a\u001b[31m"}, "choose another"),
         ({"text": "a", "output": "a.mp3"}, "choose one of these endings"),
+        ({"text": "a", "id": "é" * 120}, "of 244 bytes is too long"),
         ({"text": "a", "id": "ONE\u0301"}, "is what line 1 becomes"),
     ],
 )
