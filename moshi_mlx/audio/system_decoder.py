@@ -34,6 +34,8 @@ def kind_of(head: bytes) -> str | None:
         return "AAC"
     if head[:4] == b"\x1a\x45\xdf\xa3":
         return "Matroska or WebM"
+    if head[:2] == b"\xf0\x7e":  # libsndfile writes to stdout what it finds wrong in one
+        return "MIDI sample dump"
     if head[:4] == b"#!AM":
         return "AMR"
     return "WMA" if head[:4] == b"\x30\x26\xb2\x75" else None

@@ -201,6 +201,14 @@ def test_what_a_mac_records_is_decoded_by_the_system(name, tmp_path):
     refused(HOSTILE / name, "can't decode it", decoders={"false": ()})
 
 
+def test_a_damaged_sample_dump_writes_nothing_to_stdout(tmp_path, capfd):
+    soundfile.write(tmp_path / "a.sds", SPEECH[:3000], RATE, format="SDS", subtype="PCM_16")
+    data = (tmp_path / "a.sds").read_bytes()
+    (tmp_path / "a.sds").write_bytes(data[:400] + data[403:])
+    refused(tmp_path / "a.sds", "is MIDI sample dump, which needs a decoder", decoders={})
+    assert capfd.readouterr().out == ""
+
+
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
 def test_ffmpeg_decodes_m4a():
     recorded = HOSTILE / "q.m4a"
