@@ -12,7 +12,7 @@ from moshi_mlx.output.whole_file import check_outputs, write_text
 from . import tables
 from .html import page
 from .progress_bar import progress_bar
-from .report import Report, make_report, to_json
+from .report import FILE, Report, make_report, to_json
 
 FREE_FRAMES = 500
 
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if args.frames is not None and args.audio is None:
         raise UsageError("--frames is the length of the free run: give --audio DIR too")
     outputs = [path for path in (args.json, args.html) if path is not None]
-    check_outputs(outputs, force=args.force)  # before minutes of work
+    check_outputs(outputs, files_of(args), args.force)  # before minutes of work
     with ExitStack() as bars:
         # drawn at the first step, after all that can be told at once
         weights = cache(lambda: bars.enter_context(progress_bar("weights", " weights")))
@@ -77,6 +77,13 @@ def run(args: argparse.Namespace) -> int:
     if args.html is not None:
         write_text(args.html, page(report))
     return 0
+
+
+def files_of(args: argparse.Namespace) -> list[Path]:
+    """What is compared, as far as it lies here: no report takes its place, but an older one's."""
+    named = [Path(name).expanduser() for name in (args.original, args.quantized, args.lora) if name]
+    inside = [path for folder in named if folder.is_dir() for path in folder.iterdir()]
+    return [path for path in (*named, *inside) if path.is_file() and path.name != FILE]
 
 
 def terminal(report: Report) -> str:

@@ -280,3 +280,12 @@ def test_material_of_no_use_is_told_before_any_bar(models, capsys, audio, messag
     assert report(folder, "--audio", folder / audio) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: ") and message in said and said.count("\n") == 1
+
+
+def test_no_report_takes_the_place_of_what_is_compared(models, capsys):
+    folder, _ = models
+    for name in ("a/config.json", "b/tokenizer.model"):
+        before = (folder / name).read_bytes()
+        assert report(folder, "--json", folder / name, "--force") == 1
+        assert f"{folder / name} is the input" in capsys.readouterr().err
+        assert (folder / name).read_bytes() == before
