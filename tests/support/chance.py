@@ -43,23 +43,24 @@ junk = st.binary(max_size=200)
 
 
 def changed(honest: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """An honest object with some keys replaced, some left out and, now and then, one too many."""
-    keys = st.sampled_from(sorted(honest)) | st.text(max_size=8)
-    replaced = st.dictionaries(keys, values, max_size=4)
-    left_out = st.sets(st.sampled_from(sorted(honest)), max_size=2)
-    return st.builds(
-        lambda new, out: {k: v for k, v in {**honest, **new}.items() if k not in out},
-        replaced,
-        left_out,
+    """An honest object with some keys replaced or, now and then, left out or one too many: what is
+    refused at the first look hides what comes behind it."""
+    keys = st.sampled_from(sorted(honest))
+    replaced = st.dictionaries(keys, values, min_size=1, max_size=3)
+    plainly = replaced.map(lambda new: {**honest, **new})
+    one_more = st.builds(lambda all, key, more: {**all, key: more}, plainly, st.text(), values)
+    fewer = st.builds(
+        lambda all, out: {k: v for k, v in all.items() if k not in out},
+        plainly,
+        st.sets(keys, min_size=1, max_size=2),
     )
+    return plainly | plainly | one_more | fewer
 
 
 def as_file(objects: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
-    return (
-        objects.map(lambda found: json.dumps(found).encode())
-        | values.map(lambda found: json.dumps(found).encode())
-        | junk
-    )
+    """Now and then something else altogether."""
+    written = objects.map(lambda found: json.dumps(found).encode())
+    return written | written | written | values.map(lambda v: json.dumps(v).encode()) | junk
 
 
 def edited(honest: bytes, most: int = 8) -> st.SearchStrategy[bytes]:
