@@ -200,11 +200,13 @@ class Lm(nn.Module):
 
     def computes_numbers(self) -> bool:
         """Whether frames of nothing leave numbers: a NaN in any matrix or norm spreads to all
-        logits that come after it."""
+        logits that come after it, one in a head stays in its own."""
         frames = self.config.max_delay + 2
         text, audio = self.forward(np.zeros((1, 1 + self.config.n_q, frames), np.int32))
         parts = [text] if audio is None else [text, *mx.split(audio, audio.shape[1], axis=1)]
-        return bool(mx.all(mx.stack([mx.isfinite(part).any() for part in parts])).item())
+        return bool(
+            mx.all(mx.stack([mx.isfinite(part).all(axis=-1).any() for part in parts])).item()
+        )
 
     def embed(self, inputs: mx.array, given: Sources) -> mx.array:
         """Delayed tokens [B, 1 + n_q, T] -> the temporal transformer's input [B, T, C]."""

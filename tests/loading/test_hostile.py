@@ -279,7 +279,7 @@ def test_weights_that_are_no_numbers_are_named(weights, capsys, name, value):
     ["text_linear.weight", "linears.3.weight", "transformer.layers.3.gating.linear_in.weight"],
 )
 def test_one_value_that_is_no_number_is_named(weights, capsys, name):
-    """In a head, of which all is looked at; where samples miss it, before the first frame."""
+    """Where samples miss it: before the first frame."""
 
     def change(n: str, tensor: mx.array) -> mx.array:
         if n != name:
