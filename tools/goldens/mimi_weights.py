@@ -213,4 +213,4 @@ def save(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(head)) + head)
         for array in tensors.values():
-            file.write(np.ascontiguousarray(array))
+            file.write(np.ascontiguousarray(array).data)
