@@ -5,6 +5,7 @@ Times are compared with times of the same run only.
 
 import gc
 import time
+from dataclasses import replace
 
 import mlx.core as mx
 import numpy as np
@@ -12,8 +13,10 @@ import pytest
 
 from app.machine.random_model import random_lm
 from moshi_mlx.config.reading import parse_config
+from moshi_mlx.lm.compiled_step import FUNCTIONS_KEPT
 from moshi_mlx.lm.generator import LmGenerator
 from moshi_mlx.lm.model import Lm
+from moshi_mlx.lm.sampling import samplers
 from tests.support.models.bench_shapes import SMALL
 from tests.support.process_memory import resident_bytes
 
@@ -36,6 +39,16 @@ def frame_times_s(generator: LmGenerator, frames: int) -> np.ndarray:
         generator.step(user[i % 64])
         times[i] = time.perf_counter() - start
     return times
+
+
+def test_ways_of_sampling_that_nobody_uses_again_do_not_pile_up(lm: Lm) -> None:
+    """The newest are kept: a step that was traced is traced once."""
+    tops, plain = range(1, FUNCTIONS_KEPT + 2), lm.config.sampling
+    ways = [samplers(replace(plain, audio_top_k=top)) for top in tops]
+    made = [lm.functions.of(way) for way in ways]
+    for way, one in list(zip(ways, made, strict=True))[1:]:
+        assert lm.functions.of(way) is one
+    assert lm.functions.of(ways[0]) is not made[0]
 
 
 @pytest.mark.long
