@@ -26,7 +26,20 @@ TITLE = "● moshi"
 STATES = {"loading": "loading …", "idle": "waiting", "failed": "failed", "stopped": "over"}
 
 
-class Banner(Static):
+class ScreenRow(Static):
+    """One line in its place: drawn where it has changed, and the screen isn't laid out again."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(id=id)
+        self._shown = Content("")
+
+    def put(self, content: Content) -> None:
+        if not content.is_same(self._shown):
+            self._shown = content
+            self.update(content, layout=False)
+
+
+class Banner(ScreenRow):
     """Which model, what it is doing, since when."""
 
     DEFAULT_CSS = """
@@ -47,7 +60,7 @@ class Banner(Static):
             parts.insert(0, (f"   {name}", "$dim"))
         left = Content.assemble((TITLE, "bold $primary"), *parts)
         gap = max(1, self.size.width - 2 - left.cell_length - len(right))
-        self.update(Content.assemble(left, " " * gap, (right, "$dim")))
+        self.put(Content.assemble(left, " " * gap, (right, "$dim")))
 
 
 def model_names(talk: Status) -> list[str]:
@@ -146,13 +159,15 @@ class Meter(Widget):
         self._word: str | None = None
 
     def show(self, level_db: float, word: str | None = None) -> None:
+        before = (self._level_db, self._peak_db, self._word)
         level_db = max(FLOOR_DB, min(0.0, level_db))
         self._level_db = max(level_db, self._level_db - FALL_DB, FLOOR_DB)
         self._age += 1
         if level_db >= self._peak_db or self._age > PEAK_PICTURES:
             self._peak_db, self._age = max(level_db, FLOOR_DB), 0
         self._word = word
-        self.refresh()
+        if (self._level_db, self._peak_db, self._word) != before:
+            self.refresh()
 
     def render(self) -> Text:
         colours = self.app.theme_variables
@@ -175,7 +190,7 @@ class Meter(Widget):
         return text
 
 
-class Figures(Static):
+class Figures(ScreenRow):
     """The status line: as many figures as fit, the important ones first."""
 
     DEFAULT_CSS = """
@@ -189,7 +204,7 @@ class Figures(Static):
             if room < -3:
                 break
             chosen += [(" · ", "$trough"), (text, style)]
-        self.update(Content.assemble(*chosen[1:]))
+        self.put(Content.assemble(*chosen[1:]))
 
 
 def figures(snapshot: Snapshot) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from textual import events
+from textual.widget import Widget
 
 from app.audio.devices.device import Device
 from app.audio.sound import SoundState
@@ -113,6 +114,29 @@ async def test_the_screen_looks_as_it_was_drawn(size):
         shown = "\n".join(await settled(app, pilot)) + "\n"
     path = GOLDEN / f"talk_{size[0]}x{size[1]}.txt"
     assert shown == path.read_text(encoding="utf-8"), shown
+
+
+async def test_a_picture_lays_nothing_out_again_and_draws_what_has_changed(monkeypatch):
+    """12.5 times a second, for as long as the talk lasts."""
+    asked, refresh = [], Widget.refresh
+
+    def noted(self, *regions, **options):
+        asked.append((self.id, options.get("layout", False)))
+        return refresh(self, *regions, **options)
+
+    chat = FakeChat()
+    talk_of_a_minute(chat)
+    app = screen(chat)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(app, pilot)
+        for _ in range(60):  # until the peaks are forgotten
+            app.draw()
+        monkeypatch.setattr(Widget, "refresh", noted)
+        app.draw()
+        assert asked == []
+        chat.talk = replace(chat.talk, frames=chat.talk.frames + 13, lag_ms=61.0)
+        app.draw()
+        assert sorted(asked) == [("banner", False), ("figures", False)]
 
 
 async def test_the_model_is_named_with_its_adapter():
