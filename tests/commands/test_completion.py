@@ -80,8 +80,8 @@ def test_bash_offers_commands_options_and_choices(script):
 def test_bash_offers_the_voices_of_the_model_that_is_named(script):
     line = f"moshi say hi --model {VOICES}"
     assert {"ada", "ben"} <= offered(script, f"{line} --voice ")
-    assert "ben" in offered(script, f"{line} --voice b")
-    assert "ada" not in offered(script, f"{line} --voice b")
+    begun = offered(script, f"{line} --voice b")
+    assert "ben" in begun and "ada" not in begun
     assert "ada,ben" in offered(script, f"{line} --voices ada,b")
     assert "README.md" in offered(script, "moshi say hi --model no/model --voice REA")
 
@@ -102,21 +102,34 @@ def read_until(terminal: int, end: bytes) -> None:
         said += os.read(terminal, 65536)
 
 
-def zsh_offers(folder: Path, line: str) -> set[str]:
-    """What a zsh at a terminal has to offer once Tab is pressed behind `line`."""
+@pytest.fixture(scope="module")
+def zsh_offers(tmp_path_factory):
+    """Asks a zsh at a terminal what it has to offer once Tab is pressed behind a line."""
+    import shtab
+
+    folder = tmp_path_factory.mktemp("zsh")
+    text = shtab.complete(whole_parser(), "zsh", preamble=preamble("zsh"))
+    (folder / "_moshi").write_text(with_folders(text, "zsh"))
+    (folder / "here" / "a-model").mkdir(parents=True)
     (folder / ".zshrc").write_text(ZSH_SETUP.format(folder=folder))
     ours, theirs = pty.openpty()
     terminal = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "start_new_session": True}
     environment = {**os.environ, "ZDOTDIR": str(folder), "TERM": "xterm"}
+
+    def offers(line: str) -> set[str]:
+        hits = folder / "hits"
+        hits.unlink(missing_ok=True)
+        os.write(ours, f"{line}\t\x15print DO''NE\r".encode())  # Ctrl-U: the line is not run
+        read_until(ours, b"DONE\r\n")
+        read_until(ours, b"READY> ")
+        return set(hits.read_text().split()) if hits.exists() else set()
+
     with subprocess.Popen(["zsh", "-d"], env=environment, **terminal) as zsh:
         os.close(theirs)
         read_until(ours, b"READY> ")
-        os.write(ours, f"{line}\t\x15print DO''NE\r".encode())  # Ctrl-U: the line is not run
-        read_until(ours, b"DONE\r\n")
+        yield offers
         zsh.kill()
     os.close(ours)
-    hits = folder / "hits"
-    return set(hits.read_text().split()) if hits.exists() else set()
 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh isn't installed")
@@ -135,11 +148,8 @@ def zsh_offers(folder: Path, line: str) -> set[str]:
         ("moshi chat --lora ", {"a-model"}, set()),
     ],
 )
-def test_zsh_offers_what_the_command_takes(line, offered, not_offered, tmp_path, capsys):
-    cli.main(["completion", "zsh"])
-    (tmp_path / "_moshi").write_text(capsys.readouterr().out)
-    (tmp_path / "here" / "a-model").mkdir(parents=True)
-    found = zsh_offers(tmp_path, line)
+def test_zsh_offers_what_the_command_takes(line, offered, not_offered, zsh_offers):
+    found = zsh_offers(line)
     assert offered <= found and not found & not_offered
 
 

@@ -9,21 +9,23 @@ ROOT = Path(__file__).parents[2]
 TRIES = 5
 
 
-def least_cpu_s(*args: str) -> float:
-    """User and system time of the quickest of some runs, from the system's own account."""
-    spent = []
-    for _ in range(TRIES):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, *args], cwd=ROOT, capture_output=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return min(spent)
+def cpu_s(*args: str) -> float:
+    """User and system time of a Python, from the system's own account."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *args], cwd=ROOT, capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def help_is_cheap() -> bool:
+    nothing = cpu_s("-c", "pass")
+    yardstick = cpu_s("-c", "import argparse, asyncio, email.message, json")  # 100 ms idle
+    return cpu_s("-m", "app.cli", "--help") < 1.5 * nothing + max(0.1, yardstick - nothing)
 
 
 def test_help_costs_little_more_than_python_itself() -> None:
-    nothing = least_cpu_s("-c", "pass")
-    yardstick = least_cpu_s("-c", "import argparse, asyncio, email.message, json")  # 100 ms idle
-    assert least_cpu_s("-m", "app.cli", "--help") < 1.5 * nothing + max(0.1, yardstick - nothing)
+    """Neighbours make a run dear now and then, and none cheap."""
+    assert any(help_is_cheap() for _ in range(TRIES))
 
 
 def loaded_by(*args: str) -> set[str]:
