@@ -1,7 +1,8 @@
-"""Makes the documents' pictures of the page: a moment of a real talk with the embedded model, and
-what the page says of a recording of it.
+"""Makes the documents' pictures of the page: a moment of a real talk with the embedded model, what
+the page says of a recording of it, and a talk whose visitor's words are written down, too.
 
-python -m tools.page_picture docs/images     # web.png, web-phone.png and web-origin.png
+python -m tools.page_picture docs/images [--words]  # web.png, web-phone.png and web-origin.png, or
+                                                    # with --words web-words.png alone
 """
 
 import argparse
@@ -87,17 +88,31 @@ def pictures(chromium, url: str, folder: Path, out: Path) -> None:
     page.close()
 
 
+def picture_of_words(chromium, url: str, out: Path) -> None:
+    page = chromium.new_page(viewport=DESKTOP, color_scheme="light")
+    begin(page, url)
+    answers(page, len(QUESTIONS))
+    keeps_up(page)
+    page.screenshot(path=out / "web-words.png")
+    page.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="a folder")
+    parser.add_argument("--words", action="store_true", help="the visitor's are written down")
     args = parser.parse_args()
     if problem := browser.missing():
         raise SystemExit(problem)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         flags = browser.speaking(spoken(folder / "questions.wav"))
-        with moshi_web() as server, browser.chromium(*flags) as chromium:
-            pictures(chromium, server.url, folder, args.out)
+        start = ("-m", "tools.known_words" if args.words else "app.cli")
+        with moshi_web(start=start) as server, browser.chromium(*flags) as chromium:
+            if args.words:
+                picture_of_words(chromium, server.url, args.out)
+            else:
+                pictures(chromium, server.url, folder, args.out)
 
 
 if __name__ == "__main__":

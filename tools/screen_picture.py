@@ -1,12 +1,14 @@
 """Makes the README's picture of the terminal: a moment of a real talk with the embedded model.
 
 python -m tools.screen_picture docs/images/chat.svg [--light] [--size 88x26]
+python -m tools.screen_picture docs/images/chat-words.svg --words     # the user's words, too
 """
 
 import argparse
 import asyncio
 import re
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from app.talk.chat import Chat, ChatOptions
 from app.talk.moshi_engine import engine_maker
 from moshi_mlx.clock import FRAME_MS, FRAME_SECONDS, SAMPLE_RATE_HZ
 from moshi_mlx.hub import NANO
+from tools.known_words import KnownWords
 
 QUESTIONS = ("who_made_you", "four_plus_three", "tell_me_the_colour_of_the_grass")
 PAUSE_S = 4.5
@@ -39,7 +42,7 @@ def spoken(folder: Path) -> Path:
     return path
 
 
-async def picture(light: bool, size: tuple[int, int]) -> str:
+async def picture(light: bool, size: tuple[int, int], words: bool) -> str:
     """The screen as SVG while the last question is being answered. Raises SystemExit where the
     machine didn't keep up: such a picture tells of a busy machine, not of the program."""
     with tempfile.TemporaryDirectory() as folder:
@@ -47,7 +50,8 @@ async def picture(light: bool, size: tuple[int, int]) -> str:
         seconds = soundfile.info(asked).duration
         settings = Settings(seed=7, text_temperature=0.0, audio_temperature=0.0)
         engine = engine_maker(lambda: moshi_mlx.load("nano"), "nano", "bf16", Marking())
-        chat = Chat(engine, FileSound(asked, None, 0.0), ChatOptions(settings))
+        known = partial(KnownWords, QUESTIONS) if words else None
+        chat = Chat(engine, FileSound(asked, None, 0.0), ChatOptions(settings, words=known))
         inbox = chat.inbox()
         stop_s = seconds - PAUSE_S + MOMENT_S
         chat.start()
@@ -81,9 +85,10 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--light", action="store_true")
     parser.add_argument("--size", default="88x26", help="columns x rows")
+    parser.add_argument("--words", action="store_true", help="what the user says, too")
     args = parser.parse_args()
     columns, rows = map(int, args.size.split("x"))
-    svg = asyncio.run(picture(args.light, (columns, rows)))
+    svg = asyncio.run(picture(args.light, (columns, rows), args.words))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(svg, encoding="utf-8")
 

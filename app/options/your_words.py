@@ -6,9 +6,10 @@ from collections.abc import Callable
 from ..events import Event
 from ..machine.readers import child_command
 from ..speech.words_beside import WordsBeside
+from ..talk.chat import Beside
 
 STT_MODEL = "kyutai/stt-1b-en_fr-mlx"
-MakeWords = Callable[[Callable[[Event], None]], WordsBeside]
+MakeWords = Callable[[Callable[[Event], None]], Beside]
 
 
 def add_words_option(group: argparse._ArgumentGroup) -> None:

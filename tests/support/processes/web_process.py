@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tests.support.processes.chat_process import both
 from tests.support.processes.endings import nothing_ignored
@@ -15,8 +15,9 @@ from tests.support.processes.endings import nothing_ignored
 class WebProcess:
     """The running server; `url` is what it printed."""
 
-    def __init__(self, *args: str, **options) -> None:
-        command = [sys.executable, "-m", "app.cli", "web", "--port", "0", "--no-open", *args]
+    def __init__(self, *args: str, start: Sequence[str] = ("-m", "app.cli"), **options) -> None:
+        """start: Python's own arguments."""
+        command = [sys.executable, *start, "web", "--port", "0", "--no-open", *args]
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -48,7 +49,7 @@ class WebProcess:
 
 @contextlib.contextmanager
 def moshi_web(*args: str, **options) -> Iterator[WebProcess]:
-    """A server with the embedded model, loaded and ready; `options` of its process."""
+    """A server with the embedded model, loaded and ready; `options` of `WebProcess`."""
     server = WebProcess("--model", "nano", *args, **options)
     try:
         server.url = server.wait_for("Talk with Moshi at").split()[4]
