@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -54,7 +55,15 @@ def go_on(codec: str, mimi: str, file: str, before: str, after: str, found: str)
         np.savez(found, **said(session, sound(int(before) + int(after))[int(before) :]))
 
 
-def check(codec: str, before: int, after: int, folder: Path) -> None:
+def in_another_process(*arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def check(codec: str, before: int, after: int, folder: Path, going_on: Callable[..., None]) -> None:
+    """going_on: `go_on`, with a model of its own, or the process that does so."""
     file, found = folder / "talk", folder / "found.npz"
     pcm = sound(before + after)
     with ExitStack() as stack:
@@ -65,23 +74,24 @@ def check(codec: str, before: int, after: int, folder: Path) -> None:
                 session.step(frame)
             session.snapshot().save(file)
             want = said(session, pcm[before:])
-        command = [sys.executable, "-c", CODE, codec, mimi, file, str(before), str(after), found]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+        going_on(codec, str(mimi), str(file), str(before), str(after), str(found))
     with np.load(found) as other:
         for name, array in want.items():
             assert len(array) == after
             np.testing.assert_array_equal(other[name], array, err_msg=name)
 
 
-@pytest.mark.parametrize(
-    ("codec", "before", "after"), [("mlx", 25, 8), pytest.param("rust", 5, 3, marks=WITH_RUST)]
-)
-def test_the_next_frames_are_those_of_the_talk_that_went_on(codec, before, after, tmp_path) -> None:
-    check(codec, before, after, tmp_path)
+def test_the_next_frames_are_those_of_the_talk_that_went_on(tmp_path) -> None:
+    check("mlx", 25, 8, tmp_path, in_another_process)
+
+
+@WITH_RUST
+def test_rustymimi_hears_and_says_again_what_the_file_holds(tmp_path) -> None:
+    """Another instance of it, with another model, in this process."""
+    check("rust", 5, 3, tmp_path, go_on)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("codec", ["mlx", pytest.param("rust", marks=WITH_RUST)])
 def test_a_hundred_after_five_hundred_too(codec, tmp_path) -> None:
-    check(codec, 500, 100, tmp_path)
+    check(codec, 500, 100, tmp_path, in_another_process)
