@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -96,9 +97,10 @@ def test_zsh_loads_the_script(tmp_path, capsys):
     assert done.stdout == "_moshi\n" and not done.stderr
 
 
-def read_until(terminal: int, end: bytes) -> None:
+def read_until(terminal: int, *ends: bytes) -> None:
+    """All of `ends`, one behind the other."""
     said = b""
-    while end not in said:
+    while not re.search(b".*".join(ends), said, re.DOTALL):
         said += os.read(terminal, 65536)
 
 
@@ -120,8 +122,7 @@ def zsh_offers(tmp_path_factory):
         hits = folder / "hits"
         hits.unlink(missing_ok=True)
         os.write(ours, f"{line}\t\x15print DO''NE\r".encode())  # Ctrl-U: the line is not run
-        read_until(ours, b"DONE\r\n")
-        read_until(ours, b"READY> ")
+        read_until(ours, b"DONE\r\n", b"READY> ")
         return set(hits.read_text().split()) if hits.exists() else set()
 
     with subprocess.Popen(["zsh", "-d"], env=environment, **terminal) as zsh:

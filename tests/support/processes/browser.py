@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,28 +56,38 @@ class Patient:
         context.set_default_timeout(PATIENCE_MS)
         return context
 
+    def beside(self, *flags: str, **environment: str):
+        """A context manager of another one: playwright can be started only once in a process."""
+        return started(self._browser.browser_type, *flags, **environment)
+
     def new_page(self, **options):
         return self.new_context(**options).new_page()
 
 
 @contextlib.contextmanager
+def started(kind, *flags: str, **environment: str) -> Iterator[Patient]:
+    """A headless browser of playwright's `kind`."""
+    refusing = ["--deny-permission-prompts", f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1"]
+    browser = kind.launch(
+        executable_path=CHROMIUM,
+        args=["--no-sandbox", "--disable-gpu", *QUIET, *refusing, *flags],
+        ignore_default_args=["--mute-audio"],
+        timeout=PATIENCE_MS,
+        env={**os.environ, **environment},
+    )
+    try:
+        yield Patient(browser)
+    finally:
+        browser.close()
+
+
+@contextlib.contextmanager
 def chromium(*flags: str) -> Iterator[Patient]:
-    """A headless browser."""
+    """A headless Chromium, the only one of this process but for those beside it."""
     from playwright.sync_api import sync_playwright
 
-    refusing = ["--deny-permission-prompts", f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1"]
-    flags = ("--no-sandbox", "--disable-gpu", *QUIET, *refusing, *flags)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=list(flags),
-            ignore_default_args=["--mute-audio"],
-            timeout=PATIENCE_MS,
-        )
-        try:
-            yield Patient(browser)
-        finally:
-            browser.close()
+    with sync_playwright() as playwright, started(playwright.chromium, *flags) as running:
+        yield running
 
 
 def microphone_wav(path: Path, question: Path, lead_s: float, tail_s: float) -> Path:

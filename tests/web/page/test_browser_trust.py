@@ -33,7 +33,7 @@ def url(tmp_path_factory):
 
 @pytest.mark.timeout(400)
 @pytest.mark.skipif(shutil.which("certutil") is None, reason="no certutil (libnss3-tools)")
-def test_a_browser_that_trusts_the_authority_talks(url, tmp_path, monkeypatch):
+def test_a_browser_that_trusts_the_authority_talks(url, chromium, tmp_path):
     """No certificate error is ignored: what Chromium itself says of the authority's signature."""
     trusted = tmp_path / ".pki" / "nssdb"
     trusted.mkdir(parents=True)
@@ -46,8 +46,8 @@ def test_a_browser_that_trusts_the_authority_talks(url, tmp_path, monkeypatch):
     add = ["-A", "-n", "moshi", "-t", "C,,", "-i", str(tmp_path / "ca.crt")]
     for action in (["-N", "--empty-password"], add):
         subprocess.run([*certutil, *action], check=True, timeout=60)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with browser.chromium("--use-fake-device-for-media-stream") as running:
+    flag = "--use-fake-device-for-media-stream"
+    with chromium.beside(flag, HOME=str(tmp_path)) as running:
         page = running.new_page(reduced_motion="reduce")
         page.goto(url.geturl())
         page.get_by_role("button", name="Talk", exact=True).click()
