@@ -29,6 +29,7 @@ from app.selftest.part import (
 from app.selftest.run import Runner
 from app.selftest.table import parts
 from moshi_mlx.errors import MoshiError, UsageError
+from moshi_mlx.output.whole_file import ExistsError
 from tests.support.fakes.commands import parsed
 from tests.support.fakes.doctor_machines import M2_AIR, VM_WITHOUT_METAL
 
@@ -164,7 +165,7 @@ def test_bad_input(tmp_path: Path, capsys) -> None:
         command([GOOD], "kv9")
     target = tmp_path / "there.json"
     target.write_text("mine")
-    with pytest.raises(MoshiError, match="--force"):
+    with pytest.raises(ExistsError, match="choose another name, or replace it"):
         command([GOOD], "--json", str(target))
     assert target.read_text() == "mine"
     with pytest.raises(MoshiError, match="MLX doesn't start here"):
