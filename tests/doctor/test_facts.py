@@ -166,12 +166,13 @@ def test_a_reader_that_raises_leaves_its_fact_unknown():
 def test_cache_state_tells_complete_from_partial(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    commit = "a1" * 20
     assert cache_state("a/whole") is None
     folder = tmp_path / "models--a--whole"
-    snapshot = folder / "snapshots" / "abc"
+    snapshot = folder / "snapshots" / commit
     snapshot.mkdir(parents=True)
     (folder / "refs").mkdir()
-    (folder / "refs" / "main").write_text("abc")
+    (folder / "refs" / "main").write_text(commit)
     (snapshot / "tokenizer_spm_32k_3.model").touch()
     assert cache_state("a/whole") == "partial"
     (snapshot / "model.q4.safetensors").touch()
