@@ -2,8 +2,9 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-# Half of the tests' time is waiting: for sound, processes, servers. One process a core, a file of tests in one of them.
-BESIDE := -n logical --maxprocesses 4 --dist loadfile
+# A third of the tests' time is waiting: for sound, processes, servers. A process more than there are cores, four at most;
+# a file of tests in one of them.
+BESIDE = -n $(shell $(PY) -c "import os; print(min(4, os.cpu_count() + 1))") --dist loadfile
 
 .PHONY: setup test test-long test-peer lint demo docs nano wheels clean
 
